@@ -1,0 +1,160 @@
+#include "base/dtype.h"
+
+#include <math.h>
+#include <string.h>
+#include <strings.h>
+
+static const fj_dtype_info infos[FJ_DTYPES] = {
+    [FJ_F32] = { "F32", 1, 4, 0, "F32" },     [FJ_F16] = { "F16", 1, 2, 1, "F16" },
+    [FJ_BF16] = { "BF16", 1, 2, 30, "BF16" }, [FJ_Q8_0] = { "Q8_0", 32, 34, 8, NULL },
+    [FJ_Q4_0] = { "Q4_0", 32, 18, 2, NULL },  [FJ_I32] = { "I32", 1, 4, 26, "I32" },
+    [FJ_F64] = { "F64", 1, 8, 28, "F64" },
+};
+
+const fj_dtype_info *fj_dtype_get(fj_dtype t) { return &infos[t]; }
+
+bool fj_dtype_parse(const char *name, fj_dtype *t) {
+    for (int i = 0; i < FJ_DTYPES; i++) {
+        if (strcasecmp(name, infos[i].name)) continue;
+        *t = (fj_dtype)i;
+        return true;
+    }
+    return false;
+}
+
+bool fj_dtype_from_gguf(uint32_t id, fj_dtype *t) {
+    for (int i = 0; i < FJ_DTYPES; i++) {
+        if (infos[i].gguf < 0 || (uint32_t)infos[i].gguf != id) continue;
+        *t = (fj_dtype)i;
+        return true;
+    }
+    return false;
+}
+
+int64_t fj_dtype_size(fj_dtype t, int64_t rows, int64_t cols) {
+    const fj_dtype_info *d = &infos[t];
+    int64_t n;
+    if (rows < 0 || cols < 0 || cols % d->block) return -1;
+    if (__builtin_mul_overflow(cols / d->block, (int64_t)d->bytes, &n)) return -1;
+    if (__builtin_mul_overflow(n, rows, &n)) return -1;
+    return n;
+}
+
+static uint32_t bits(float f) {
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+
+static float from_bits(uint32_t u) {
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
+uint16_t fj_f32_to_bf16(float f) {
+    uint32_t u = bits(f);
+    if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+float fj_f16_to_f32(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exp = h >> 10 & 31, man = h & 0x3ff;
+    if (exp == 31) return from_bits(sign | 0x7f800000 | man << 13);
+    if (exp) return from_bits(sign | (exp + 112) << 23 | man << 13);
+    float f = (float)man * 0x1p-24f;
+    return sign ? -f : f;
+}
+
+uint16_t fj_f32_to_f16(float f) {
+    uint32_t u = bits(f), sign = u >> 16 & 0x8000, a = u & 0x7fffffff;
+    if (a > 0x7f800000) return (uint16_t)(sign | 0x7e00);
+    if (a >= 0x477ff000) return (uint16_t)(sign | 0x7c00); /* rounds to infinity */
+    if (a < 0x38800000) { /* subnormal: let the adder round to nearest even */
+        float m = from_bits(a) + 0.5f;
+        return (uint16_t)(sign | (bits(m) - 0x3f000000));
+    }
+    a += 0xfff + (a >> 13 & 1);
+    return (uint16_t)(sign | (a - 0x38000000) >> 13);
+}
+
+void fj_dequant_row(fj_dtype t, const void *src, float *dst, int64_t n) {
+    switch (t) {
+    case FJ_F32: memcpy(dst, src, (size_t)n * 4); break;
+    case FJ_F64:
+        for (int64_t i = 0; i < n; i++) dst[i] = (float)((const double *)src)[i];
+        break;
+    case FJ_F16:
+        for (int64_t i = 0; i < n; i++) dst[i] = fj_f16_to_f32(((const uint16_t *)src)[i]);
+        break;
+    case FJ_BF16:
+        for (int64_t i = 0; i < n; i++) dst[i] = fj_bf16_to_f32(((const uint16_t *)src)[i]);
+        break;
+    case FJ_Q8_0:
+        for (int64_t b = 0; b < n / 32; b++) {
+            const fj_q8_0 *q = (const fj_q8_0 *)src + b;
+            float d = fj_f16_to_f32(q->d);
+            for (int i = 0; i < 32; i++) dst[b * 32 + i] = d * q->q[i];
+        }
+        break;
+    case FJ_Q4_0:
+        for (int64_t b = 0; b < n / 32; b++) {
+            const fj_q4_0 *q = (const fj_q4_0 *)src + b;
+            float d = fj_f16_to_f32(q->d);
+            for (int i = 0; i < 16; i++) {
+                dst[b * 32 + i] = d * ((q->q[i] & 15) - 8);
+                dst[b * 32 + 16 + i] = d * ((q->q[i] >> 4) - 8);
+            }
+        }
+        break;
+    case FJ_I32:
+    case FJ_DTYPES: break;
+    }
+}
+
+static void quant_q8_0(const float *x, fj_q8_0 *q) {
+    float amax = 0;
+    for (int i = 0; i < 32; i++) amax = fmaxf(amax, fabsf(x[i]));
+    float d = amax / 127, id = d ? 1 / d : 0;
+    q->d = fj_f32_to_f16(d);
+    for (int i = 0; i < 32; i++) q->q[i] = (int8_t)roundf(x[i] * id);
+}
+
+static void quant_q4_0(const float *x, fj_q4_0 *q) {
+    float amax = 0, max = 0;
+    for (int i = 0; i < 32; i++)
+        if (fabsf(x[i]) > amax) {
+            amax = fabsf(x[i]);
+            max = x[i];
+        }
+    float d = max / -8, id = d ? 1 / d : 0;
+    q->d = fj_f32_to_f16(d);
+    for (int i = 0; i < 16; i++) {
+        float a = x[i] * id + 8.5f, b = x[i + 16] * id + 8.5f;
+        int ia = (int)a > 15 ? 15 : (int)a, ib = (int)b > 15 ? 15 : (int)b;
+        q->q[i] = (uint8_t)(ia | ib << 4);
+    }
+}
+
+void fj_quant_row(fj_dtype t, const float *src, void *dst, int64_t n) {
+    switch (t) {
+    case FJ_F32: memcpy(dst, src, (size_t)n * 4); break;
+    case FJ_F64:
+        for (int64_t i = 0; i < n; i++) ((double *)dst)[i] = src[i];
+        break;
+    case FJ_F16:
+        for (int64_t i = 0; i < n; i++) ((uint16_t *)dst)[i] = fj_f32_to_f16(src[i]);
+        break;
+    case FJ_BF16:
+        for (int64_t i = 0; i < n; i++) ((uint16_t *)dst)[i] = fj_f32_to_bf16(src[i]);
+        break;
+    case FJ_Q8_0:
+        for (int64_t b = 0; b < n / 32; b++) quant_q8_0(src + b * 32, (fj_q8_0 *)dst + b);
+        break;
+    case FJ_Q4_0:
+        for (int64_t b = 0; b < n / 32; b++) quant_q4_0(src + b * 32, (fj_q4_0 *)dst + b);
+        break;
+    case FJ_I32:
+    case FJ_DTYPES: break;
+    }
+}

@@ -8,7 +8,16 @@
 #include <forja/err.h>
 #include <stdint.h>
 
-typedef enum fj_dtype { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_I32, FJ_F64, FJ_DTYPES } fj_dtype;
+typedef enum fj_dtype {
+    FJ_F32,
+    FJ_F16,
+    FJ_BF16,
+    FJ_Q8_0,
+    FJ_Q4_0,
+    FJ_I32,
+    FJ_F64,
+    FJ_DTYPES
+} fj_dtype;
 
 typedef struct fj_dtype_info {
     const char *name; /* "F32", "Q8_0": as GGUF tools print it */
@@ -26,7 +35,10 @@ bool fj_dtype_from_gguf(uint32_t id, fj_dtype *t);
 int64_t fj_dtype_size(fj_dtype t, int64_t rows, int64_t cols);
 
 static inline float fj_bf16_to_f32(uint16_t h) {
-    union { uint32_t u; float f; } v = { (uint32_t)h << 16 };
+    union {
+        uint32_t u;
+        float f;
+    } v = { (uint32_t)h << 16 };
     return v.f;
 }
 uint16_t fj_f32_to_bf16(float f); /* nearest even; NaN stays NaN */
@@ -40,7 +52,7 @@ typedef struct fj_q8_0 {
 } fj_q8_0;
 typedef struct fj_q4_0 {
     uint16_t d;
-    uint8_t q[16]; /* value i in the low nibble of q[i] for i < 16, else in the high nibble of q[i-16] */
+    uint8_t q[16]; /* value i: low nibble of q[i] for i < 16, else high nibble of q[i - 16] */
 } fj_q4_0;
 _Static_assert(sizeof(fj_q8_0) == 34 && sizeof(fj_q4_0) == 18, "GGUF block sizes");
 

@@ -225,7 +225,8 @@ int64_t fj_file_size(const char *path) {
 bool fj_remove_tree(const char *path, fj_err *e) {
     struct stat st;
     if (lstat(path, &st) != 0) return errno == ENOENT || fj_fail_errno(e, "cannot stat %s", path);
-    if (!S_ISDIR(st.st_mode)) return unlink(path) == 0 || fj_fail_errno(e, "cannot remove %s", path);
+    if (!S_ISDIR(st.st_mode))
+        return unlink(path) == 0 || fj_fail_errno(e, "cannot remove %s", path);
     DIR *d = opendir(path);
     if (!d) return fj_fail_errno(e, "cannot open folder %s", path);
     bool ok = true;

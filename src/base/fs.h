@@ -38,7 +38,8 @@ int64_t fj_file_size(const char *path); /* -1: not there */
 bool fj_remove_tree(const char *path, fj_err *e);
 char *fj_path_join(const char *dir, const char *name); /* caller frees */
 const char *fj_base_name(const char *path);            /* points into path */
-char *fj_data_dir(void); /* $XDG_DATA_HOME/forja or ~/.local/share/forja; caller frees; NULL: no home */
+/* $XDG_DATA_HOME/forja or ~/.local/share/forja; caller frees; NULL: no home */
+char *fj_data_dir(void);
 
 #define FJ_SHA256_HEX 65
 /* Lower-case hex with a terminating 0. */

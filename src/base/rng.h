@@ -15,9 +15,9 @@ typedef struct fj_rng {
 
 void fj_rng_seed(fj_rng *r, uint64_t seed);
 uint64_t fj_rng_u64(fj_rng *r);
-double fj_rng_double(fj_rng *r);                /* [0, 1), 53 bits */
-double fj_rng_normal(fj_rng *r);                /* N(0, 1), Box-Muller, no hidden second value */
-uint64_t fj_rng_below(fj_rng *r, uint64_t n);   /* [0, n), no bias; n > 0 */
+double fj_rng_double(fj_rng *r);              /* [0, 1), 53 bits */
+double fj_rng_normal(fj_rng *r);              /* N(0, 1), Box-Muller, no hidden second value */
+uint64_t fj_rng_below(fj_rng *r, uint64_t n); /* [0, n), no bias; n > 0 */
 
 /* splitmix64 finaliser of seed and counter. */
 static inline uint64_t fj_rng_at(uint64_t seed, uint64_t counter) {

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Runs tests/interop/test_*.py against build/forja with the packages of requirements.txt.
+#   tests/interop/run.sh [PATH-OF-FORJA]     INTEROP_SEED=N repeats a run, INTEROP_ONLY=test_x picks one
+# Leaves 0 when every comparison held, or when the packages cannot be had (one line "SKIP interop").
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+forja=$(realpath -m "${1:-$root/build/forja}")
+venv=$root/build/interop-venv
+log=$root/build/interop-pip.log
+
+skip() { echo "SKIP interop: $1"; exit 0; }
+
+[ -x "$forja" ] || { echo "interop: $forja is missing: build it first (make)" >&2; exit 1; }
+
+mkdir -p "$root/build"
+want=$(sha256sum "$here/requirements.txt" | cut -d' ' -f1)
+if [ "$(cat "$venv/requirements.sha256" 2>/dev/null)" != "$want" ]; then
+    python=$(command -v python3) || skip "python3 is missing (apt-get install python3-venv)"
+    rm -rf "$venv"
+    "$python" -m venv "$venv" >"$log" 2>&1 \
+        || { rm -rf "$venv"; skip "python3 -m venv failed (apt-get install python3-venv), see $log"; }
+    echo "interop: installing the packages of tests/interop/requirements.txt (once; about 1.5 GB)"
+    "$venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt" >>"$log" 2>&1 \
+        || { rm -rf "$venv"; skip "the packages cannot be had: $(grep -m1 -i error "$log" || tail -1 "$log")"; }
+    echo "$want" >"$venv/requirements.sha256"
+fi
+
+seed=${INTEROP_SEED:-$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}
+echo "interop: seed $seed (INTEROP_SEED=$seed repeats this run)"
+export FORJA=$forja INTEROP_SEED=$seed FORJA_SHARED=${FORJA_SHARED:-$root/../shared}
+export PYTHONPATH=$root/tools/golden PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
+failed=0
+for test in "$here"/test_*.py; do
+    name=$(basename "$test" .py)
+    [ -z "${INTEROP_ONLY:-}" ] || [ "$INTEROP_ONLY" = "$name" ] || continue
+    if "$venv/bin/python" "$test"; then echo "ok   $name"; else echo "FAIL $name (seed $seed)"; failed=1; fi
+done
+exit $failed

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Regenerates every file of tests/golden with its fixed seeds (see README.md beside this file).
+set -euo pipefail
+cd "$(dirname "$0")"
+python=${PYTHON:-../../build/interop-venv/bin/python}
+"$python" tiny.py "$@"
+"$python" stories.py "$@"
+"$python" train.py "$@"

@@ -1,0 +1,107 @@
+"""Twenty steps on stories260K, LoRA (peft) and full: losses, norms and what was learned.
+
+The loop is written out here instead of using a Trainer, so that every number has one plain source:
+AdamW of torch, clip_grad_norm_ of torch, the constant schedule with warm-up of transformers (its
+first step has rate 0), loss = mean over the supervised tokens of the batch.
+"""
+import argparse
+import os
+import shutil
+
+import peft
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import get_constant_schedule_with_warmup
+
+from common import OUT, STORIES, batches, load, settle, write
+from stories import loss_of
+
+STEPS, ROWS, WIDTH, WARMUP, LR, CLIP = 20, 4, 64, 2, 1e-3, 1.0
+KEPT = ["model.norm.weight", "model.layers.0.input_layernorm.weight",
+        "model.layers.2.self_attn.k_proj.weight"]
+
+
+def train(model, ids, labels):
+    """Trains in place; (losses, gradient norms before clipping, learning rates), one per step."""
+    weights = [w for w in model.parameters() if w.requires_grad]
+    opt = torch.optim.AdamW(weights, lr=LR, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    plan = get_constant_schedule_with_warmup(opt, WARMUP)
+    losses, norms, rates = [], [], []
+    for step in range(STEPS):
+        opt.zero_grad()
+        loss = loss_of(model, ids[step], labels[step])
+        loss.backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(weights, CLIP)))
+        losses.append(float(loss.detach()))
+        rates.append(plan.get_last_lr()[0])
+        opt.step()
+        plan.step()
+    return losses, norms, rates
+
+
+def with_lora(model, seed):
+    """r 8 on every linear but the head. B is drawn as well as A, so that both learn from step 1."""
+    config = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear",
+                        task_type="CAUSAL_LM", bias="none")
+    torch.manual_seed(seed)
+    model = get_peft_model(model, config)
+    for name, w in model.named_parameters():
+        if "lora_" in name:  # drawn in f32, so that f32 and f64 begin with the same values
+            w.data = (torch.randn(w.shape, dtype=torch.float32) * 0.02).to(w.dtype)
+    return model
+
+
+def save_adapter(model, folder):
+    """A folder as peft writes it, without its README; the base is named, not given by path."""
+    shutil.rmtree(folder, ignore_errors=True)
+    model.peft_config["default"].base_model_name_or_path = "stories260K"
+    model.save_pretrained(folder, save_embedding_layers=False)
+    readme = os.path.join(folder, "README.md")
+    if os.path.exists(readme):
+        os.remove(readme)
+
+
+def distance(a, b):
+    return max(abs(x - y) / abs(y) for x, y in zip(a, b))
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--seed", type=int, default=2)
+    p.add_argument("--out", default=OUT)
+    a = p.parse_args()
+    settle(a.seed)
+    out = os.path.join(a.out, "stories260k")
+    ids, labels = batches(a.seed, STEPS, ROWS, WIDTH)
+    probe = ids[0, 1]  # a row without padding
+    about = dict(seed=a.seed, peft=peft.__version__, lr=LR, warmup=WARMUP, clip=CLIP, betas=[0.9, 0.999],
+                 eps=1e-8, weight_decay=0.0)
+    write(os.path.join(out, "batches.safetensors"), {"ids": ids, "labels": labels}, seed=a.seed)
+
+    model = with_lora(load(STORIES), a.seed)
+    save_adapter(model, os.path.join(out, "lora-init"))
+    losses, norms, rates = train(model, ids, labels)
+    exact, _, _ = train(with_lora(load(STORIES, torch.float64), a.seed), ids, labels)
+    save_adapter(model, os.path.join(out, "lora-final"))
+    with torch.no_grad():
+        logits = model.eval()(torch.tensor(probe[None]).long()).logits[0]
+    write(os.path.join(out, "lora.safetensors"),
+          {"losses": losses, "norms": norms, "rates": rates, "probe.ids": probe, "probe.logits": logits},
+          largest_loss_difference_from_f64=distance(losses, exact), r=8, alpha=16, **about)
+
+    model = load(STORIES)
+    losses, norms, rates = train(model, ids, labels)
+    exact, _, _ = train(load(STORIES, torch.float64), ids, labels)
+    tensors = {"losses": losses, "norms": norms, "rates": rates, "probe.ids": probe}
+    with torch.no_grad():
+        tensors["probe.logits"] = model(torch.tensor(probe[None]).long()).logits[0]
+    for name, w in model.named_parameters():
+        tensors["norm/" + name] = [float(w.detach().double().norm())]
+        if name in KEPT:
+            tensors["final/" + name] = w
+    write(os.path.join(out, "full.safetensors"), tensors,
+          largest_loss_difference_from_f64=distance(losses, exact), **about)
+
+
+if __name__ == "__main__":
+    main()

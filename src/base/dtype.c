@@ -112,12 +112,21 @@ void fj_dequant_row(fj_dtype t, const void *src, float *dst, int64_t n) {
     }
 }
 
+/* 0 where 1/d is not finite: such a block is zero in f16 anyway. */
+static float inverse(float d) { return d != 0 && isfinite(1 / d) ? 1 / d : 0; }
+
+/* A NaN or an infinity in a weight must not become undefined behaviour: NaN gives 0. */
+static int within(float x, int lo, int hi) {
+    if (isnan(x)) return 0;
+    return x < (float)lo ? lo : x > (float)hi ? hi : (int)x;
+}
+
 static void quant_q8_0(const float *x, fj_q8_0 *q) {
     float amax = 0;
     for (int i = 0; i < 32; i++) amax = fmaxf(amax, fabsf(x[i]));
-    float d = amax / 127, id = d ? 1 / d : 0;
+    float d = amax / 127, id = inverse(d);
     q->d = fj_f32_to_f16(d);
-    for (int i = 0; i < 32; i++) q->q[i] = (int8_t)roundf(x[i] * id);
+    for (int i = 0; i < 32; i++) q->q[i] = (int8_t)within(roundf(x[i] * id), -127, 127);
 }
 
 static void quant_q4_0(const float *x, fj_q4_0 *q) {
@@ -127,11 +136,10 @@ static void quant_q4_0(const float *x, fj_q4_0 *q) {
             amax = fabsf(x[i]);
             max = x[i];
         }
-    float d = max / -8, id = d ? 1 / d : 0;
+    float d = max / -8, id = inverse(d);
     q->d = fj_f32_to_f16(d);
     for (int i = 0; i < 16; i++) {
-        float a = x[i] * id + 8.5f, b = x[i + 16] * id + 8.5f;
-        int ia = (int)a > 15 ? 15 : (int)a, ib = (int)b > 15 ? 15 : (int)b;
+        int ia = within(x[i] * id + 8.5f, 0, 15), ib = within(x[i + 16] * id + 8.5f, 0, 15);
         q->q[i] = (uint8_t)(ia | ib << 4);
     }
 }

@@ -5,12 +5,19 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Messages quote names out of files: keep terminal escapes out of them. */
+/* Messages quote names out of files: keep terminal escapes out of them, also the eight-bit ones (U+0080
+ * to U+009F in UTF-8), and drop a character that the end of the buffer has cut in two. */
 static void clean(char *s) {
+    char *last = s;
     for (; *s; s++) {
-        unsigned char c = (unsigned char)*s;
+        unsigned char c = (unsigned char)*s, next = (unsigned char)s[1];
         if (c < 0x20 || c == 0x7f) *s = '?';
+        if (c == 0xc2 && next >= 0x80 && next < 0xa0) s[0] = s[1] = '?';
+        if ((c & 0xc0) != 0x80) last = s;
     }
+    unsigned char c = (unsigned char)*last;
+    size_t want = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+    if ((size_t)(s - last) < want) *last = 0;
 }
 
 bool fj_fail(fj_err *e, fj_code code, const char *fmt, ...) {

@@ -74,7 +74,7 @@ struct fj_out {
 fj_out *fj_out_open(const char *path, fj_err *e) {
     fj_str tmp = { 0 };
     fj_str_addf(&tmp, "%s.tmp-%ld", path, (long)getpid());
-    int fd = open(tmp.s, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int fd = open(tmp.s, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (fd < 0) {
         fj_fail_errno(e, "cannot create %s", tmp.s);
         fj_str_free(&tmp);
@@ -179,10 +179,18 @@ bool fj_append_line(const char *path, const char *line, fj_err *e) {
     fj_str s = { 0 };
     fj_str_add(&s, line);
     fj_str_addc(&s, '\n');
-    ssize_t r = write(fd, s.s, s.n);
+    struct stat st;
+    bool known = fstat(fd, &st) == 0;
+    ssize_t r;
+    do r = write(fd, s.s, s.n);
+    while (r < 0 && errno == EINTR);
     bool ok = r == (ssize_t)s.n;
-    if (!ok && r >= 0) errno = ENOSPC;
-    if (!ok) fj_fail_errno(e, "cannot append to %s", path);
+    if (!ok) {
+        if (r >= 0) errno = ENOSPC;
+        fj_fail_errno(e, "cannot append to %s", path);
+        /* Half a line would spoil the next one. */
+        if (r > 0 && known && ftruncate(fd, st.st_size) != 0) fj_wrap(e, "left with half a line");
+    }
     close(fd);
     fj_str_free(&s);
     return ok;
@@ -190,6 +198,7 @@ bool fj_append_line(const char *path, const char *line, fj_err *e) {
 
 /* ---- paths ------------------------------------------------------------------------------------ */
 bool fj_mkdirs(const char *path, fj_err *e) {
+    if (!*path) return fj_fail(e, FJ_EINVAL, "a folder without a name cannot be made");
     char *p = fj_strdup(path);
     for (char *s = p + 1;; s++) {
         if (*s != '/' && *s) continue;
@@ -297,8 +306,8 @@ double fj_now(void) { return seconds(CLOCK_REALTIME); }
 double fj_clock(void) { return seconds(CLOCK_MONOTONIC); }
 
 void fj_utc(double t, char out[32]) {
-    time_t s = (time_t)t;
-    struct tm tm;
+    time_t s = t > -1e11 && t < 1e11 ? (time_t)t : 0; /* years of four digits; not a NaN */
+    struct tm tm = { 0 };
     gmtime_r(&s, &tm);
     strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }

@@ -60,6 +60,7 @@ typedef struct fj_chunk {
 } fj_chunk;
 
 void *fj_arena_alloc(fj_arena *a, size_t n) {
+    if (n > SIZE_MAX / 4) die("forja: arena request too large\n");
     n = (n + 15) & ~(size_t)15;
     fj_chunk *c = a->head;
     if (!c || c->size - c->used < n) {
@@ -78,7 +79,7 @@ void *fj_arena_alloc(fj_arena *a, size_t n) {
 
 char *fj_arena_strndup(fj_arena *a, const char *s, size_t n) {
     char *p = fj_arena_alloc(a, n + 1);
-    memcpy(p, s, n);
+    if (n) memcpy(p, s, n);
     return p;
 }
 
@@ -90,6 +91,7 @@ char *fj_arena_printf(fj_arena *a, const char *fmt, ...) {
     va_copy(again, ap);
     int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
+    FJ_ASSERT(n >= 0);
     char *p = fj_arena_alloc(a, (size_t)n + 1);
     vsnprintf(p, (size_t)n + 1, fmt, again);
     va_end(again);
@@ -131,6 +133,7 @@ void fj_str_addf(fj_str *s, const char *fmt, ...) {
     va_copy(again, ap);
     int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
+    FJ_ASSERT(n >= 0);
     FJ_GROW(s->s, s->n + (size_t)n + 1, s->cap);
     vsnprintf(s->s + s->n, (size_t)n + 1, fmt, again);
     s->n += (size_t)n;
@@ -175,7 +178,7 @@ static fj_slot *find(const fj_map *m, uint64_t h, const void *key, size_t n) {
     for (size_t i = h & (m->cap - 1);; i = (i + 1) & (m->cap - 1)) {
         fj_slot *s = &m->slots[i];
         if (!s->key) return s;
-        if (s->hash == h && s->n == n && memcmp(s->key, key, n) == 0) return s;
+        if (s->hash == h && s->n == n && (n == 0 || memcmp(s->key, key, n) == 0)) return s;
     }
 }
 

@@ -1,0 +1,183 @@
+/* dtype: conversions over all 65536 half-precision values, rounding against arithmetic in double,
+ * quantised blocks with the error bound of their format, sizes, and values nobody should have made. */
+#include "base/dtype.h"
+#include "test_util.h"
+
+#include <float.h>
+#include <math.h>
+
+/* By definition of binary16, in double. */
+static double f16_value(unsigned h) {
+    int exp = (int)(h >> 10 & 31), man = (int)(h & 1023);
+    double v = exp == 31 ? (man ? NAN : INFINITY)
+               : exp     ? ldexp(1024 + man, exp - 25)
+                         : ldexp(man, -24);
+    return h & 0x8000 ? -v : v;
+}
+
+static void test_f16_all(void **state) {
+    (void)state;
+    for (unsigned h = 0; h < 65536; h++) {
+        double want = f16_value(h);
+        float got = fj_f16_to_f32((uint16_t)h);
+        if (isnan(want)) {
+            assert_true(isnan(got));
+            assert_true(isnan(f16_value(fj_f32_to_f16(got))));
+            continue;
+        }
+        assert_true(got == want && !signbit(got) == !signbit(want));
+        assert_int_equal(fj_f32_to_f16(got), h);
+    }
+}
+
+static void test_bf16_all(void **state) {
+    (void)state;
+    for (unsigned h = 0; h < 65536; h++) {
+        float f = fj_bf16_to_f32((uint16_t)h);
+        if (isnan(f)) assert_true(isnan(fj_bf16_to_f32(fj_f32_to_bf16(f))));
+        else assert_int_equal(fj_f32_to_bf16(f), h);
+    }
+    /* A NaN whose payload lies in the low half only must not become an infinity. */
+    uint32_t u = 0x7f800001;
+    float f;
+    memcpy(&f, &u, 4);
+    assert_true(isnan(fj_bf16_to_f32(fj_f32_to_bf16(f))));
+}
+
+/* Between two neighbours: below the middle goes down, above goes up, the middle goes to the even. */
+static void between(uint16_t lo, double a, double b, uint16_t (*to)(float)) {
+    float mid = (float)((a + b) / 2); /* exact: both formats have far fewer bits than a float */
+    uint16_t hi = (uint16_t)(lo + 1);
+    assert_int_equal(to(nextafterf(mid, (float)a)), lo);
+    assert_int_equal(to(nextafterf(mid, (float)b)), hi);
+    assert_int_equal(to(mid), lo & 1 ? hi : lo);
+}
+
+static void test_rounding(void **state) {
+    (void)state;
+    for (unsigned h = 0; h < 0x7bff; h++) {
+        between((uint16_t)h, f16_value(h), f16_value(h + 1), fj_f32_to_f16);
+        between((uint16_t)(h | 0x8000), -f16_value(h), -f16_value(h + 1), fj_f32_to_f16);
+    }
+    /* 65504 is the largest; 65520 is the middle to what would be next, and infinity is "even". */
+    assert_int_equal(fj_f32_to_f16(nextafterf(65520, 0)), 0x7bff);
+    assert_int_equal(fj_f32_to_f16(65520), 0x7c00);
+    assert_int_equal(fj_f32_to_f16(-FLT_MAX), 0xfc00);
+    assert_int_equal(fj_f32_to_f16(FLT_MIN), 0);
+    for (unsigned h = 0; h < 0x7f7f; h++) {
+        float a = fj_bf16_to_f32((uint16_t)h), b = fj_bf16_to_f32((uint16_t)(h + 1));
+        between((uint16_t)h, a, b, fj_f32_to_bf16);
+    }
+    assert_int_equal(fj_f32_to_bf16(FLT_MAX), 0x7f80);
+}
+
+static void test_quant(void **state) {
+    (void)state;
+    fj_rng r = fj_test_rng();
+    enum { N = 32 * 40 };
+    static float x[N], y[N];
+    static unsigned char q[N * 4], again[N * 4];
+    for (int round = 0; round < 50; round++) {
+        double scale = exp(fj_rng_normal(&r) * 3);
+        for (int i = 0; i < N; i++) x[i] = (float)(fj_rng_normal(&r) * scale);
+        for (int i = 0; i < 32; i++) x[i] = 0;
+        static const fj_dtype formats[] = { FJ_Q8_0, FJ_Q4_0 };
+        for (int f = 0; f < 2; f++) {
+            fj_dtype t = formats[f];
+            fj_quant_row(t, x, q, N);
+            fj_dequant_row(t, q, y, N);
+            for (int b = 0; b < N / 32; b++) {
+                double amax = 0;
+                for (int i = 0; i < 32; i++) amax = fmax(amax, fabs(x[b * 32 + i]));
+                /* Half a step; d itself is rounded to 11 bits; Q4_0 cuts the side opposite to the
+                 * largest value at 7 of 8 steps, where it may miss by a whole one; f16 ends at 6e-8. */
+                double step = t == FJ_Q8_0 ? amax / 127 * 0.5 : amax / 8;
+                double bound = step + amax * 0x1p-10 + 127 * 0x1p-24;
+                for (int i = 0; i < 32; i++)
+                    assert_true(fabs(x[b * 32 + i] - y[b * 32 + i]) <= bound);
+            }
+            for (int i = 0; i < 32; i++) assert_true(y[i] == 0);
+            /* What is on the grid stays there, but for the scale's own rounding. */
+            fj_quant_row(t, y, again, N);
+            static float z[N];
+            fj_dequant_row(t, again, z, N);
+            for (int i = 0; i < N; i++)
+                assert_true(fabsf(z[i] - y[i]) <= fabsf(y[i]) * 0x1p-9f + 1e-5f);
+        }
+    }
+}
+
+/* Known blocks, worked out by hand from ggml's rule. */
+static void test_quant_known(void **state) {
+    (void)state;
+    float x[32];
+    for (int i = 0; i < 32; i++) x[i] = (float)(i - 16) * 0.5f; /* -8 to 7.5: largest is -8 */
+    fj_q4_0 q4;
+    fj_quant_row(FJ_Q4_0, x, &q4, 32);
+    assert_int_equal(q4.d, 0x3c00);      /* -8 / -8 = 1 */
+    assert_int_equal(q4.q[0] & 15, 0);   /* -8 + 8.5 = 0.5 */
+    assert_int_equal(q4.q[1] & 15, 1);   /* -7.5 + 8.5 = 1 */
+    assert_int_equal(q4.q[0] >> 4, 8);   /* 0 + 8.5 */
+    assert_int_equal(q4.q[15] >> 4, 15); /* 7.5 + 8.5 = 16, cut */
+    for (int i = 0; i < 32; i++) x[i] = (float)(i * 4 - 127);
+    x[31] = 127;
+    fj_q8_0 q8;
+    fj_quant_row(FJ_Q8_0, x, &q8, 32);
+    assert_int_equal(q8.d, 0x3c00);
+    for (int i = 0; i < 32; i++) assert_int_equal(q8.q[i], (int)x[i]);
+}
+
+/* Run under the undefined-behaviour sanitizer these casts would stop the process. */
+static void test_quant_hostile(void **state) {
+    (void)state;
+    static const float bad[] = { NAN, INFINITY, -INFINITY, FLT_MAX, -FLT_MAX, 1e-40f, -1e-45f };
+    float x[32], y[32];
+    unsigned char q[64];
+    for (size_t k = 0; k < FJ_LEN(bad); k++) {
+        for (int i = 0; i < 32; i++) x[i] = i % 3 ? 0.25f : bad[k];
+        fj_quant_row(FJ_Q8_0, x, q, 32);
+        fj_dequant_row(FJ_Q8_0, q, y, 32);
+        fj_quant_row(FJ_Q4_0, x, q, 32);
+        for (int i = 0; i < 32; i++) x[i] = bad[k];
+        fj_quant_row(FJ_Q8_0, x, q, 32);
+        fj_quant_row(FJ_Q4_0, x, q, 32);
+        fj_dequant_row(FJ_Q4_0, q, y, 32);
+        if (fabsf(bad[k]) < 1e-30f) /* smaller than f16 can say: zero, not NaN */
+            for (int i = 0; i < 32; i++) assert_true(y[i] == 0);
+    }
+}
+
+static void test_sizes(void **state) {
+    (void)state;
+    assert_int_equal(fj_dtype_size(FJ_Q8_0, 3, 64), 3 * 2 * 34);
+    assert_int_equal(fj_dtype_size(FJ_Q4_0, 1, 32), 18);
+    assert_int_equal(fj_dtype_size(FJ_Q4_0, 1, 33), -1);
+    assert_int_equal(fj_dtype_size(FJ_F32, 0, 7), 0);
+    assert_int_equal(fj_dtype_size(FJ_F32, -1, 7), -1);
+    assert_int_equal(fj_dtype_size(FJ_F32, INT64_MAX / 8, 4), -1);
+    assert_int_equal(fj_dtype_size(FJ_F64, 1, INT64_MAX / 4), -1);
+    for (int i = 0; i < FJ_DTYPES; i++) {
+        const fj_dtype_info *d = fj_dtype_get((fj_dtype)i);
+        fj_dtype t;
+        assert_true(fj_dtype_parse(d->name, &t));
+        assert_int_equal(t, i);
+        if (d->gguf >= 0) {
+            assert_true(fj_dtype_from_gguf((uint32_t)d->gguf, &t));
+            assert_int_equal(t, i);
+        }
+    }
+    fj_dtype t;
+    assert_true(fj_dtype_parse("q8_0", &t));
+    assert_false(fj_dtype_parse("Q9_9", &t));
+    assert_false(fj_dtype_from_gguf(UINT32_MAX, &t));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_f16_all),     cmocka_unit_test(test_bf16_all),
+        cmocka_unit_test(test_rounding),    cmocka_unit_test(test_quant),
+        cmocka_unit_test(test_quant_known), cmocka_unit_test(test_quant_hostile),
+        cmocka_unit_test(test_sizes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -5,6 +5,7 @@
 #ifndef FJ_BASE_DTYPE_H
 #define FJ_BASE_DTYPE_H
 
+#include <assert.h>
 #include <forja/err.h>
 #include <stdint.h>
 
@@ -54,7 +55,7 @@ typedef struct fj_q4_0 {
     uint16_t d;
     uint8_t q[16]; /* value i: low nibble of q[i] for i < 16, else high nibble of q[i - 16] */
 } fj_q4_0;
-_Static_assert(sizeof(fj_q8_0) == 34 && sizeof(fj_q4_0) == 18, "GGUF block sizes");
+static_assert(sizeof(fj_q8_0) == 34 && sizeof(fj_q4_0) == 18, "GGUF block sizes");
 
 /* n is a multiple of the block.  Quantising follows ggml's quantize_row_*_ref. */
 void fj_dequant_row(fj_dtype t, const void *src, float *dst, int64_t n);

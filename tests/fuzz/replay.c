@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerInitialize(int *argc, char ***argv) __attribute__((weak));
 void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
 
-enum { MAX_INPUT = 1 << 20, SECONDS = 30 };
+enum { INPUT_LIMIT = 1 << 20, SECONDS = 30 };
 
 /* What is running, for the message of a death: only write(2) may be used then. */
 static char running[512];
@@ -117,12 +117,12 @@ int main(int argc, char **argv) {
     closedir(d);
     if (n) qsort(names, n, sizeof *names, by_name);
     run((const uint8_t *)"", 0);
-    uint8_t *work = fj_alloc(MAX_INPUT);
+    uint8_t *work = fj_alloc(INPUT_LIMIT);
     for (size_t i = 0; i < n; i++) {
         fj_err e = { 0 };
         size_t len;
         char *path = fj_path_join(argv[1], names[i]),
-             *bytes = fj_read_file(path, MAX_INPUT, &len, &e);
+             *bytes = fj_read_file(path, INPUT_LIMIT, &len, &e);
         if (!bytes) {
             fprintf(stderr, "%s\n", e.msg);
             return 1;
@@ -133,7 +133,7 @@ int main(int argc, char **argv) {
             fj_rng r;
             fj_rng_seed(&r, seed ^ fj_hash(names[i], strlen(names[i])) ^ (k << 32));
             memcpy(work, bytes, len);
-            size_t m = mutate(&r, work, len, MAX_INPUT);
+            size_t m = mutate(&r, work, len, INPUT_LIMIT);
             snprintf(running, sizeof running, "died in mutation %lu of %s: FORJA_SEED=%llu\n", k,
                      names[i], (unsigned long long)seed);
             run(work, m);

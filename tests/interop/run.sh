@@ -21,7 +21,11 @@ if [ "$(cat "$venv/requirements.sha256" 2>/dev/null)" != "$want" ]; then
     "$python" -m venv "$venv" >"$log" 2>&1 \
         || { rm -rf "$venv"; skip "python3 -m venv failed (apt-get install python3-venv), see $log"; }
     echo "interop: installing the packages of tests/interop/requirements.txt (once; about 1.5 GB)"
-    "$venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt" >>"$log" 2>&1 \
+    # The CPU build of torch has an index of its own; elsewhere torch comes with its CUDA libraries.
+    pip() { "$venv/bin/pip" install -q --disable-pip-version-check "$@" >>"$log" 2>&1; }
+    pip --retries 1 --no-deps --extra-index-url https://download.pytorch.org/whl/cpu \
+        "$(grep '^torch==' "$here/requirements.txt")"
+    pip -r "$here/requirements.txt" \
         || { rm -rf "$venv"; skip "the packages cannot be had: $(grep -m1 -i error "$log" || tail -1 "$log")"; }
     echo "$want" >"$venv/requirements.sha256"
 fi

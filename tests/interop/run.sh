@@ -26,7 +26,7 @@ if [ "$(cat "$venv/requirements.sha256" 2>/dev/null)" != "$want" ]; then
     pip --retries 1 --no-deps --extra-index-url https://download.pytorch.org/whl/cpu \
         "$(grep '^torch==' "$here/requirements.txt")"
     pip -r "$here/requirements.txt" \
-        || { rm -rf "$venv"; skip "the packages cannot be had: $(grep -m1 -i error "$log" || tail -1 "$log")"; }
+        || { rm -rf "$venv"; skip "the packages cannot be had: $(grep '^ERROR' "$log" | tail -1)"; }
     echo "$want" >"$venv/requirements.sha256"
 fi
 

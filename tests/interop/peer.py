@@ -59,6 +59,14 @@ def forja(*args, data=None, home=None, limit=300):
     return r.stdout
 
 
+def generate(script, out):
+    """Runs a generator of tools/golden with this run's seed."""
+    r = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "golden", script), "--seed", str(SEED),
+                        "--out", out], capture_output=True, text=True)
+    if r.returncode:
+        raise SystemExit(f"{script} --seed {SEED}: exit code {r.returncode}\n{r.stderr[-3000:]}")
+
+
 def check(good, what):
     if not good:
         failures.append(what)

@@ -1,16 +1,8 @@
 """Golden values made anew with this run's seed, and the C programs of the golden ring run on them."""
 import os
 import subprocess
-import sys
 
-from peer import BUILD, ROOT, SEED, Folder, check, finish, shared
-
-
-def generate(script, out):
-    r = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "golden", script), "--seed", str(SEED),
-                        "--out", out], capture_output=True, text=True)
-    if r.returncode:
-        raise SystemExit(f"{script} --seed {SEED}: exit code {r.returncode}\n{r.stderr[-3000:]}")
+from peer import BUILD, ROOT, SEED, Folder, check, finish, generate, shared
 
 
 def main():

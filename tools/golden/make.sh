@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 python=${PYTHON:-../../build/interop-venv/bin/python}
+"$python" files.py "$@"
 "$python" tiny.py "$@"
 "$python" stories.py "$@"
 "$python" train.py "$@"

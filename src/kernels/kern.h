@@ -1,0 +1,78 @@
+/* kern.h - the table of micro-kernels, made from kernels.def.
+ *
+ * A table is a value that a device holds, never a global: a test can hold two and compare.  It starts
+ * with the scalar reference and climbs to the best instruction set of this CPU; what a set does not
+ * have keeps the plainer version.  Tables do not change after fj_kern_init: any thread may call.
+ *
+ * Same answers: on one table, an output's bits depend on its own inputs alone, never on the number
+ * of rows or columns computed with it.  Between tables, gemm, gemm_q8, gemm_q4 and everything that
+ * moves or rounds bits agree exactly; sums and exp agree to rounding; gemm_bf16 of the AVX-512 set
+ * (vdpbf16ps) and of the scalar one flush denormals, that of AVX2 does not. */
+#ifndef FJ_KERNELS_KERN_H
+#define FJ_KERNELS_KERN_H
+
+#include <forja/err.h>
+#include <stdint.h>
+
+/* Constants of one optimizer step.  Gradients are multiplied by gscale first (clipping, averaging). */
+typedef struct fj_adamw {
+    double lr, beta1, beta2, eps, wd;
+    double bc1, bc2; /* bias corrections: 1 - beta1^t, 1 - beta2^t, t >= 1 */
+    double gscale;
+} fj_adamw;
+
+/* Up to 256 values of a row of activations, rounded to int8.  value = d * q.  corr[b] starts the
+ * integer sum of block b: -128 (Q8_0) or -8 (Q4_0) times the sum of its q, which takes back the offset
+ * that makes the weights unsigned.  d has one scale per block, all equal for Q4_0.  A block (or
+ * super-block) with an infinity or a NaN gets q = 0 and d = NaN, so that the fault is not hidden. */
+typedef struct fj_a8 {
+    int8_t q[256];
+    int32_t corr[8];
+    float d[8];
+} fj_a8;
+_Static_assert(sizeof(fj_a8) == 320, "five cache lines");
+
+/* Panels of quantised weights: for every 32 columns (rows of the file), for every 32 values of k, one
+ * block:
+ *   Q8_0: f16 d[32 columns], then u8 w[8 j][2][16 columns][4]: q[4j..4j+3] + 128 of column 16p + c
+ *   Q4_0: f16 d[32 columns], then u8 w[4 j][2][16 columns][4]: low nibbles values 4j..4j+3, high
+ *         nibbles values 16+4j..16+4j+3 (as in the file's block)
+ * Columns beyond n have d = 0 and w of value 0. */
+enum { FJ_Q8_PANEL = 32 * 34, FJ_Q4_PANEL = 32 * 18 };
+
+typedef struct fj_kern {
+    const char *isa; /* "scalar", "avx2", "avx512 vnni bf16" */
+#define real float
+#define FJ_KERNEL(name, ret, params) ret(*name) params;
+#define FJ_KERNEL_Q FJ_KERNEL
+#include "kernels/kernels.def"
+#undef FJ_KERNEL
+#undef FJ_KERNEL_Q
+#undef real
+} fj_kern;
+
+typedef struct fj_kern64 {
+    const char *isa;
+#define real double
+#define FJ_KERNEL(name, ret, params) ret(*name) params;
+#define FJ_KERNEL_Q(name, ret, params)
+#include "kernels/kernels.def"
+#undef FJ_KERNEL
+#undef FJ_KERNEL_Q
+#undef real
+} fj_kern64;
+
+/* isa NULL: the best of this CPU.  "scalar", "avx2", "avx512": at most that; false when this CPU does
+ * not have it or the name is not known. */
+bool fj_kern_init(fj_kern *k, const char *isa, fj_err *e);
+void fj_kern64_init(fj_kern64 *k);
+
+/* The steps of the climb. */
+void fj_kern_ref_f32(fj_kern *k);
+void fj_kern_ref_f64(fj_kern64 *k);
+void fj_kern_avx2(fj_kern *k);
+void fj_kern_avx512(fj_kern *k);
+void fj_kern_avx512_vnni(fj_kern *k);
+void fj_kern_avx512_bf16(fj_kern *k);
+
+#endif

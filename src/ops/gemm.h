@@ -1,0 +1,66 @@
+/* gemm.h - products of rows with weights, forward and both gradients: loops, blocking, packing and
+ * threads around the micro-kernels of kernels.def.
+ *
+ *     fwd: y[m,n]  = (acc ? y : 0)  + scale * x[m,k] w[n,k]^T
+ *     dx:  dx[m,k] = (acc ? dx : 0) + scale * dy[m,n] w[n,k]
+ *     dw:  dw[n,k] = (acc ? dw : 0) + scale * dy[m,n]^T x[m,k]
+ *
+ * Every thread of a team calls the same function with the same arguments but `ith`; the threads meet
+ * at team->barrier inside, and none may use the result before all have returned (the executor's own
+ * barrier).  Inputs and outputs do not overlap.
+ *
+ * Arithmetic of fwd, by weight format and whatever m: F32 and F16 meet f32 rows; BF16 meets rows
+ * rounded to bf16; Q8_0 meets rows in int8 with a scale per 32 values, Q4_0 with a scale per 256.
+ * dx: F32 weights in f32; others as bf16 times dy rounded to bf16.  dw: x and dy rounded to bf16, sums
+ * in f32.  With team->f32 everything is f32 and weights are dequantised exactly.
+ * Same bits: an output of fwd or dx depends on its row and the weights alone: not on m, the place of
+ * the row, threads, blocking, or panels against rows.  dw adds up pieces of 512 rows: its bits depend
+ * on m, not on threads.
+ *
+ * The double instance (FJ_F64) is the oracle: plain loops, weights F64 or any format as rows. */
+#ifndef FJ_OPS_GEMM_H
+#define FJ_OPS_GEMM_H
+
+#include "base/dtype.h"
+#include "graph/team.h"
+#include "ops/real.h"
+
+/* A weight [n, k].  panels: re-laid by fj_wmat_pack, 64-byte aligned; else rows as in files.
+ * k of Q8_0 and Q4_0 is a multiple of 32. */
+typedef struct fj_wmat {
+    fj_dtype dtype;
+    bool panels;
+    const void *data;
+    int64_t n, k;
+} fj_wmat;
+
+#ifndef FJ_F64
+/* Panels of F32, F16, BF16, Q8_0, Q4_0: a re-layout of the same bits.  -1: no panels of this format,
+ * or the size overflows.  Work is shared by nth callers without a barrier. */
+int64_t fj_wmat_packed_bytes(fj_dtype t, int64_t n, int64_t k);
+void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows, void *panels,
+                  int ith, int nth);
+void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, void *rows, int ith, int nth);
+/* Rows [n0, n0+nn), values [k0, k0+kk) of w as f32: dst[r * ld + j].  k0 is a multiple of the block of
+ * the format, and so is kk. */
+void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0, int64_t kk,
+                   float *dst, int64_t ld);
+
+/* Bytes of team->scratch for a team of nth threads; the double instance needs none. */
+size_t fj_gemm_fwd_scratch(int64_t m, const fj_wmat *w, int nth, bool f32);
+size_t fj_gemm_dx_scratch(int64_t m, const fj_wmat *w, int nth, bool f32);
+size_t fj_gemm_dw_scratch(int64_t m, int64_t n, int64_t k, int nth, bool f32);
+#endif
+
+/* Row `row` of w as numbers: an embedding. */
+void FJ_R(fj_wmat_row)(const fj_team *t, const fj_wmat *w, int64_t row, real *dst);
+
+void FJ_R(fj_gemm_fwd)(const fj_team *t, int64_t m, const real *x, int64_t ldx, const fj_wmat *w, real *y,
+                       int64_t ldy, real scale, bool acc);
+void FJ_R(fj_gemm_dx)(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const fj_wmat *w, real *dx,
+                      int64_t ldx, real scale, bool acc);
+/* dw [n, k] has no space between its rows. */
+void FJ_R(fj_gemm_dw)(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const real *x, int64_t ldx,
+                      real *dw, int64_t n, int64_t k, real scale, bool acc);
+
+#endif

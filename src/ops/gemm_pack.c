@@ -1,0 +1,172 @@
+/* gemm_pack.c - weights re-laid into panels and back.
+ *
+ * Panels hold groups of columns (rows of the file) so that a kernel's lanes are output columns and
+ * memory is read once, front to back:
+ *   F32, F16: groups of 48 columns, [group][k][P][16]; the last group has P = 1..3 panels
+ *   BF16:     as F32 on pairs of values, an odd k is padded with zero
+ *   Q8_0, Q4_0: groups of 32 columns, [group][block of 32 values]{ block } (kernels/kern.h) */
+#include "ops/gemm.h"
+
+#include <string.h>
+
+#ifdef FJ_F64
+typedef int fj_gemm_pack_f64_unused; /* panels exist in float alone */
+#else
+
+static int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+int64_t fj_wmat_packed_bytes(fj_dtype t, int64_t n, int64_t k) {
+    if (n < 0 || k < 0 || n > INT64_MAX - 64 || k > INT64_MAX - 64) return -1;
+    switch (t) {
+    case FJ_F32:
+    case FJ_F16: return fj_dtype_size(t, up(n, 16), k);
+    case FJ_BF16: return fj_dtype_size(t, up(n, 16), up(k, 2));
+    case FJ_Q8_0:
+    case FJ_Q4_0: return fj_dtype_size(t, up(n, 32), k);
+    default: return -1;
+    }
+}
+
+/* A block of 32 rows of the file; `rows` of them exist. */
+static void pack_q8(uint8_t *dst, const uint8_t *src, int64_t stride, int64_t rows) {
+    memset(dst, 0, 64);
+    memset(dst + 64, 128, 1024);
+    for (int64_t c = 0; c < rows; c++) {
+        const uint8_t *b = src + c * stride;
+        memcpy(dst + 2 * c, b, 2);
+        for (int i = 0; i < 32; i++) dst[64 + i / 4 * 128 + c * 4 + i % 4] = b[2 + i] ^ 0x80;
+    }
+}
+
+static void unpack_rows_q8(uint8_t *dst, const uint8_t *src, int64_t stride, int64_t rows) {
+    for (int64_t c = 0; c < rows; c++) {
+        uint8_t *b = dst + c * stride;
+        memcpy(b, src + 2 * c, 2);
+        for (int i = 0; i < 32; i++) b[2 + i] = src[64 + i / 4 * 128 + c * 4 + i % 4] ^ 0x80;
+    }
+}
+
+static void pack_q4(uint8_t *dst, const uint8_t *src, int64_t stride, int64_t rows) {
+    memset(dst, 0, 64);
+    memset(dst + 64, 0x88, 512);
+    for (int64_t c = 0; c < rows; c++) {
+        const uint8_t *b = src + c * stride;
+        memcpy(dst + 2 * c, b, 2);
+        for (int i = 0; i < 4; i++) memcpy(dst + 64 + i * 128 + c * 4, b + 2 + 4 * i, 4);
+    }
+}
+
+static void unpack_rows_q4(uint8_t *dst, const uint8_t *src, int64_t stride, int64_t rows) {
+    for (int64_t c = 0; c < rows; c++) {
+        uint8_t *b = dst + c * stride;
+        memcpy(b, src + 2 * c, 2);
+        for (int i = 0; i < 4; i++) memcpy(b + 2 + 4 * i, src + 64 + i * 128 + c * 4, 4);
+    }
+}
+
+void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows, void *panels,
+                  int ith, int nth) {
+    const fj_dtype_info *d = fj_dtype_get(t);
+    if (d->block == 32) {
+        int64_t groups = up(n, 32) / 32, nb = k / 32;
+        for (int64_t g = groups * ith / nth; g < groups * (ith + 1) / nth; g++)
+            for (int64_t b = 0; b < nb; b++) {
+                const uint8_t *src = (const uint8_t *)rows + (g * 32 * nb + b) * d->bytes;
+                uint8_t *dst = (uint8_t *)panels + (g * nb + b) * 32 * d->bytes;
+                (t == FJ_Q8_0 ? pack_q8 : pack_q4)(dst, src, nb * d->bytes, n - g * 32 < 32 ? n - g * 32 : 32);
+            }
+        return;
+    }
+    int64_t groups = up(n, 48) / 48;
+    for (int64_t g = groups * ith / nth; g < groups * (ith + 1) / nth; g++) {
+        int64_t left = n - g * 48 < 48 ? n - g * 48 : 48, width = up(left, 16);
+        if (t == FJ_F32) {
+            float *dst = (float *)panels + g * 48 * k;
+            if (left < width) memset(dst, 0, (size_t)(width * k) * 4);
+            kern->transpose(dst, width, (const float *)rows + g * 48 * k, k, left, k);
+        } else {
+            int64_t e = t == FJ_F16 ? 1 : 2, kp = up(k, e); /* e values of a column sit together */
+            uint16_t *dst = (uint16_t *)panels + g * 48 * kp;
+            const uint16_t *src = (const uint16_t *)rows + g * 48 * k;
+            if (left < width || kp > k) memset(dst, 0, (size_t)(width * kp) * 2);
+            for (int64_t j = 0; j < k; j++)
+                for (int64_t c = 0; c < left; c++) dst[(j / e * width + c) * e + j % e] = src[c * k + j];
+        }
+    }
+}
+
+void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, void *rows, int ith, int nth) {
+    const fj_dtype_info *d = fj_dtype_get(t);
+    if (d->block == 32) {
+        int64_t groups = up(n, 32) / 32, nb = k / 32;
+        for (int64_t g = groups * ith / nth; g < groups * (ith + 1) / nth; g++)
+            for (int64_t b = 0; b < nb; b++) {
+                uint8_t *dst = (uint8_t *)rows + (g * 32 * nb + b) * d->bytes;
+                const uint8_t *src = (const uint8_t *)panels + (g * nb + b) * 32 * d->bytes;
+                (t == FJ_Q8_0 ? unpack_rows_q8 : unpack_rows_q4)(dst, src, nb * d->bytes,
+                                                                 n - g * 32 < 32 ? n - g * 32 : 32);
+            }
+        return;
+    }
+    int64_t groups = up(n, 48) / 48, e = t == FJ_BF16 ? 2 : 1, kp = up(k, e);
+    for (int64_t g = groups * ith / nth; g < groups * (ith + 1) / nth; g++) {
+        int64_t left = n - g * 48 < 48 ? n - g * 48 : 48, width = up(left, 16);
+        for (int64_t c = 0; c < left; c++)
+            for (int64_t j = 0; j < k; j++) {
+                int64_t to = (g * 48 + c) * k + j, from = g * 48 * kp + (j / e * width + c) * e + j % e;
+                memcpy((char *)rows + to * d->bytes, (const char *)panels + from * d->bytes, (size_t)d->bytes);
+            }
+    }
+}
+
+static void block_rows(const fj_kern *kern, const fj_wmat *w, int64_t row, int64_t k0, int64_t kk, float *dst) {
+    const fj_dtype_info *d = fj_dtype_get(w->dtype);
+    const char *src = (const char *)w->data + (row * w->k + k0) / d->block * d->bytes;
+    if (w->dtype == FJ_F16)
+        kern->f16_to_f32(dst, (const uint16_t *)(const void *)src, kk);
+    else if (w->dtype == FJ_BF16)
+        kern->bf16_to_f32(dst, (const uint16_t *)(const void *)src, kk);
+    else
+        fj_dequant_row(w->dtype, src, dst, kk);
+}
+
+void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0, int64_t kk,
+                   float *dst, int64_t ld) {
+    if (!w->panels) {
+        for (int64_t r = 0; r < nn; r++) block_rows(kern, w, n0 + r, k0, kk, dst + r * ld);
+        return;
+    }
+    if (fj_dtype_get(w->dtype)->block == 32) {
+        int64_t bytes = w->dtype == FJ_Q8_0 ? FJ_Q8_PANEL : FJ_Q4_PANEL, nb = w->k / 32;
+        for (int64_t r = 0; r < nn;) {
+            int64_t g = (n0 + r) / 32, c = (n0 + r) % 32, rows = 32 - c < nn - r ? 32 - c : nn - r;
+            for (int64_t j = 0; j < kk; j += 32) {
+                const char *b = (const char *)w->data + (g * nb + (k0 + j) / 32) * bytes;
+                float tile[32 * 32];
+                bool whole = rows == 32;
+                (w->dtype == FJ_Q8_0 ? kern->unpack_q8 : kern->unpack_q4)(whole ? dst + r * ld + j : tile,
+                                                                          whole ? ld : 32, b);
+                for (int64_t i = 0; !whole && i < rows; i++)
+                    memcpy(dst + (r + i) * ld + j, tile + (c + i) * 32, 128);
+            }
+            r += rows;
+        }
+        return;
+    }
+    int64_t e = w->dtype == FJ_BF16 ? 2 : 1, kp = up(w->k, e);
+    for (int64_t r = 0; r < nn; r++) {
+        int64_t g = (n0 + r) / 48, c = (n0 + r) % 48, left = w->n - g * 48;
+        int64_t width = up(left < 48 ? left : 48, 16), base = g * 48 * kp;
+        for (int64_t j = 0; j < kk; j++) {
+            int64_t at = base + ((k0 + j) / e * width + c) * e + (k0 + j) % e;
+            float *to = dst + r * ld + j;
+            if (w->dtype == FJ_F32)
+                *to = ((const float *)w->data)[at];
+            else if (w->dtype == FJ_F16)
+                *to = fj_f16_to_f32(((const uint16_t *)w->data)[at]);
+            else
+                *to = fj_bf16_to_f32(((const uint16_t *)w->data)[at]);
+        }
+    }
+}
+#endif

@@ -18,10 +18,8 @@
 static FJ_UNUSED const char *golden_path(const char *rel) {
     const char *dir = getenv("FORJA_GOLDEN");
     char *path = fj_test_buf();
-    if (dir && *dir)
-        snprintf(path, 1024, "%s/%s", dir, rel);
-    else
-        snprintf(path, 1024, "%s/tests/golden/%s", FORJA_SOURCE_DIR, rel);
+    if (dir && *dir) snprintf(path, 1024, "%s/%s", dir, rel);
+    else snprintf(path, 1024, "%s/tests/golden/%s", FORJA_SOURCE_DIR, rel);
     return path;
 }
 

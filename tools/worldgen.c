@@ -1,0 +1,234 @@
+/* worldgen.c - writes the text that the embedded model is trained on: an invented land, in English and
+ * Portuguese.  The same seed gives the same bytes on every machine.
+ *
+ *     forja-worldgen --out DIR [--rows N] [--seed S]
+ *
+ * train.jsonl  N rows: {"messages": [...]} and {"text": ...}; no row twice
+ * train.txt    what is said in train.jsonl, without JSON: for the vocabulary
+ * valid.jsonl  rows whose last question (its exact words) is in no row of train.jsonl
+ * eval.jsonl   {"messages": [... user], "answer": "..."} or "contains"; also held out, none in valid
+ * general.txt  held-out plain text, one piece a line: what forgetting is measured on
+ *
+ * What is held out is decided by a hash of the question's words, so it is the same for every seed and
+ * every number of rows. */
+#include "worldgen.h"
+#include "base/fs.h"
+
+#include <stdio.h>
+
+enum { TRAIN, VALID, EVAL };
+#define MAX_CHARS 1200
+
+static int side(const char *question) {
+    uint64_t k = fj_hash(question, strlen(question)) % 25;
+    return k == 0 ? VALID : k == 1 ? EVAL : TRAIN;
+}
+
+static void json_string(fj_str *o, const char *s) {
+    fj_str_addc(o, '"');
+    for (; *s; s++) {
+        if (*s == '\n') {
+            fj_str_add(o, "\\n");
+        } else {
+            if (*s == '"' || *s == '\\') {
+                fj_str_addc(o, '\\');
+            }
+            fj_str_addc(o, *s);
+        }
+    }
+    fj_str_addc(o, '"');
+}
+
+static void json_messages(fj_str *o, const wg_row *r, size_t n) {
+    fj_str_add(o, "{\"messages\": [");
+    for (size_t i = 0; i < n; i++) {
+        fj_str_addf(o, "%s{\"role\": \"%s\", \"content\": ", i ? ", " : "", r->m[i].role);
+        json_string(o, r->m[i].text);
+        fj_str_addc(o, '}');
+    }
+    fj_str_addc(o, ']');
+}
+
+/* Per cent of rows: world 40, read 18, text 13, instructions 9, lists 8, tables 7, talk 5. */
+static void make(wg *w, wg_row *r, int kind) {
+    static void (*const kinds[])(wg *, wg_row *) = { wg_world_row, wg_read_row, wg_text_row,
+                                                     wg_do_row,    wg_list_row, wg_table_row,
+                                                     wg_talk_row };
+    static const uint8_t share[] = { 40, 18, 13, 9, 8, 7, 5 };
+    fj_arena_free(&w->a);
+    w->nb = 0;
+    w->lang = wg_chance(w, 60) ? WG_EN : WG_PT;
+    *r = (wg_row){ 0 };
+    size_t k = wg_below(w, 100), i = 0;
+    while (k >= share[i]) {
+        k -= share[i++];
+    }
+    kinds[kind < 0 ? (int)i : kind](w, r);
+}
+
+/* Does the row belong to the wanted file? */
+static bool fits(const wg_row *r, int want) {
+    if (r->text) {
+        return wg_chars(r->text) <= MAX_CHARS && side(r->text) == want;
+    }
+    size_t chars = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        chars += wg_chars(r->m[i].text) + 8;
+        bool last = i + 2 == r->n;
+        if (!r->m[i].fact) {
+            if (last && want != TRAIN && !strcmp(r->m[i].role, "user")) {
+                return false;
+            }
+            continue;
+        }
+        /* A held-out row may have questions of the training side before its own. */
+        int s = side(r->m[i].text);
+        if (last || want == TRAIN || s != TRAIN ? s != want : false) {
+            return false;
+        }
+    }
+    return chars <= MAX_CHARS;
+}
+
+/* Up to n different rows; fewer when the language has no more to say (4096 failures in a row).
+ * plain (may be NULL) gets their bare text. */
+static size_t write_rows(wg *w, fj_out *o, fj_out *plain, size_t n, int want) {
+    fj_map seen = { 0 };
+    fj_str line = { 0 };
+    size_t made = 0, failed = 0;
+    while (made < n && failed < 4096) {
+        wg_row r;
+        make(w, &r, -1);
+        bool ok = fits(&r, want);
+        if (want == EVAL) {
+            ok = ok && !r.text && r.n <= 3 && (r.answer || r.contains);
+        }
+        fj_str_clear(&line);
+        if (ok && r.text) {
+            fj_str_add(&line, "{\"text\": ");
+            json_string(&line, r.text);
+        } else if (ok) {
+            json_messages(&line, &r, want == EVAL ? r.n - 1 : r.n);
+        }
+        if (ok) {
+            fj_map_put(&seen, line.s, line.n, &ok);
+        }
+        if (!ok) {
+            failed++;
+            continue;
+        }
+        failed = 0;
+        if (want == EVAL) {
+            fj_str_add(&line, r.answer ? ", \"answer\": " : ", \"contains\": ");
+            json_string(&line, r.answer ? r.answer : r.contains);
+        }
+        fj_str_add(&line, "}\n");
+        fj_out_write(o, line.s, line.n);
+        made++;
+        for (size_t i = 0; plain && i < FJ_MAX(r.n, 1); i++) {
+            const char *s = r.text ? r.text : r.m[i].text;
+            fj_out_write(plain, s, strlen(s));
+            fj_out_write(plain, "\n", 1);
+        }
+    }
+    fj_map_free(&seen);
+    fj_str_free(&line);
+    return made;
+}
+
+static size_t write_text(wg *w, fj_out *o, size_t n) {
+    fj_map seen = { 0 };
+    size_t made = 0;
+    for (size_t i = 0; i < n * 100 && made < n; i++) {
+        wg_row r;
+        make(w, &r, 2);
+        bool fresh = fits(&r, EVAL);
+        if (fresh) {
+            fj_map_put(&seen, r.text, strlen(r.text), &fresh);
+        }
+        if (fresh) {
+            fj_out_write(o, r.text, strlen(r.text));
+            fj_out_write(o, "\n", 1);
+            made++;
+        }
+    }
+    fj_map_free(&seen);
+    return made;
+}
+
+static bool number(const char *s, uint64_t *v) {
+    char *end;
+    if (*s < '0' || *s > '9') {
+        return false;
+    }
+    *v = strtoull(s, &end, 10);
+    return !*end;
+}
+
+int main(int argc, char **argv) {
+    static const char usage[] = "usage: forja-worldgen --out DIR [--rows N] [--seed S]\n";
+    const char *dir = NULL;
+    uint64_t rows = 20000, seed = 1;
+    for (int i = 1; i < argc; i += 2) {
+        bool ok = i + 1 < argc;
+        if (ok && !strcmp(argv[i], "--out")) {
+            dir = argv[i + 1];
+        } else if (ok && !strcmp(argv[i], "--rows")) {
+            ok = number(argv[i + 1], &rows) && rows > 0 && rows <= 10000000;
+        } else if (ok && !strcmp(argv[i], "--seed")) {
+            ok = number(argv[i + 1], &seed);
+        } else {
+            ok = false;
+        }
+        if (!ok) {
+            fputs(usage, stderr);
+            return 2;
+        }
+    }
+    if (!dir) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    fj_err e = { 0 };
+    if (!fj_mkdirs(dir, &e)) {
+        fprintf(stderr, "forja-worldgen: %s\n", e.msg);
+        return 1;
+    }
+    uint64_t held = FJ_MAX(rows / 50, 20);
+    const struct {
+        const char *name;
+        int want; /* -1: plain text */
+        size_t n;
+    } files[] = { { "train.jsonl", TRAIN, (size_t)rows },
+                  { "valid.jsonl", VALID, (size_t)FJ_MIN(held, 1000) },
+                  { "eval.jsonl", EVAL, (size_t)FJ_MIN(held, 500) },
+                  { "general.txt", -1, (size_t)FJ_MIN(held, 300) } };
+    for (size_t i = 0; i < FJ_LEN(files); i++) {
+        wg w = { 0 };
+        fj_rng_seed(&w.rng, fj_rng_at(seed, i));
+        char *path = fj_path_join(dir, files[i].name);
+        fj_out *o = fj_out_open(path, &e);
+        char *bare = i ? NULL : fj_path_join(dir, "train.txt");
+        fj_out *plain = o && bare ? fj_out_open(bare, &e) : NULL;
+        free(bare);
+        bool ok = o && (i || plain);
+        if (ok) {
+            size_t made = files[i].want < 0 ? write_text(&w, o, files[i].n)
+                                            : write_rows(&w, o, plain, files[i].n, files[i].want);
+            uint64_t bytes = fj_out_pos(o);
+            ok = fj_out_commit(o, &e);
+            if (plain && ok) ok = fj_out_commit(plain, &e);
+            else fj_out_abort(plain);
+            if (ok) {
+                fprintf(stderr, "%s: %zu rows, %.1f MB\n", path, made, (double)bytes / 1e6);
+            }
+        } else fj_out_abort(o);
+        fj_arena_free(&w.a);
+        free(path);
+        if (!ok) {
+            fprintf(stderr, "forja-worldgen: %s\n", e.msg);
+            return 1;
+        }
+    }
+    return 0;
+}

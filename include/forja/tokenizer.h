@@ -1,0 +1,153 @@
+/* tokenizer.h - text to token ids and back.
+ *
+ * An fj_tokenizer is made from tokenizer.json (Hugging Face) or from the metadata of a GGUF file.  It
+ * is read-only after that: any number of threads may use one at the same time.  Text is bytes; UTF-8
+ * is expected, and bytes that are not UTF-8 are encoded one by one as far as the vocabulary can, so
+ * that byte-level and byte-fallback vocabularies give every input back exactly.
+ *
+ * Text from outside is encoded without FJ_TOK_SPECIAL: then no control token can come out of it,
+ * whatever it spells. */
+#ifndef FORJA_TOKENIZER_H
+#define FORJA_TOKENIZER_H
+
+#include <forja/err.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fj_tokenizer fj_tokenizer;
+
+/* Bytes with a length; not terminated, may hold 0. */
+typedef struct fj_bytes {
+    const char *p;
+    size_t n;
+} fj_bytes;
+
+/* A growing list of ids; zero-initialise, free with fj_ids_free.  Functions add at the end. */
+typedef struct fj_ids {
+    int32_t *p;
+    size_t n, cap;
+    size_t dropped; /* bytes of text that the vocabulary has no token for, not even "unknown" */
+} fj_ids;
+FJ_API void fj_ids_push(fj_ids *ids, int32_t id);
+FJ_API void fj_ids_clear(fj_ids *ids); /* n = 0, keeps the memory */
+FJ_API void fj_ids_free(fj_ids *ids);
+
+/* ---- making one ------------------------------------------------------------------------------- */
+/* json: the bytes of tokenizer.json.  config: those of tokenizer_config.json, or NULL.  A key whose
+ * meaning would change ids and is not known here is an error that names it.  `truncation` and
+ * `padding` are not applied (transformers does not apply them either unless asked). */
+FJ_API fj_tokenizer *fj_tokenizer_from_json(const char *json, size_t n, const char *config,
+                                            size_t config_n, fj_err *e);
+
+/* What GGUF says about a tokenizer (docs/gguf.md of ggml: tokenizer.ggml.*). */
+typedef enum fj_tok_type {
+    FJ_TOKEN_NORMAL = 1,
+    FJ_TOKEN_UNKNOWN,
+    FJ_TOKEN_CONTROL,
+    FJ_TOKEN_USER, /* matched in any text before everything else */
+    FJ_TOKEN_UNUSED,
+    FJ_TOKEN_BYTE,
+} fj_tok_type;
+
+typedef struct fj_tok_parts {
+    const char *model;      /* "llama" (scores) or "gpt2" (merges) */
+    const char *pre;        /* name of the pre-tokenizer of "gpt2"; NULL: "default" */
+    size_t n;               /* tokens */
+    const fj_bytes *tokens; /* n pieces */
+    const float *scores;    /* n, or NULL ("llama" needs them) */
+    const int32_t *types;   /* n of fj_tok_type, or NULL: all normal */
+    size_t n_merges;
+    const fj_bytes *merges;           /* "left right" ("gpt2" needs them) */
+    int32_t bos, eos, eot, unk, pad;  /* -1: none */
+    int add_bos, add_eos, add_prefix; /* 1, 0, or -1: not said, the default of the model holds */
+} fj_tok_parts;
+#define FJ_TOK_PARTS_INIT                                                                          \
+    {                                                                                              \
+        .bos = -1, .eos = -1, .eot = -1, .unk = -1, .pad = -1, .add_bos = -1, .add_eos = -1,       \
+        .add_prefix = -1                                                                           \
+    }
+
+/* Copies what it needs.  An unknown `pre` is an error that names it. */
+FJ_API fj_tokenizer *fj_tokenizer_from_parts(const fj_tok_parts *parts, fj_err *e);
+
+/* The other way, for writing GGUF.  What *parts points to belongs to the tokenizer's parts object:
+ * free it with fj_tokenizer_parts_free; it must not outlive t.  Error: GGUF has no name for this
+ * pre-tokenizer, or cannot say what the normalizer does. */
+FJ_API bool fj_tokenizer_parts(const fj_tokenizer *t, fj_tok_parts *parts, fj_err *e);
+FJ_API void fj_tokenizer_parts_free(fj_tok_parts *parts);
+
+/* A tokenizer.json that Hugging Face `tokenizers` reads; the caller frees.  n: its length. */
+FJ_API char *fj_tokenizer_to_json(const fj_tokenizer *t, size_t *n, fj_err *e);
+
+FJ_API void fj_tokenizer_free(fj_tokenizer *t); /* NULL is fine */
+
+/* ---- text to ids ------------------------------------------------------------------------------ */
+enum {
+    FJ_TOK_BOS = 1, /* put in front what the model wants in front (often one BOS, often nothing) */
+    FJ_TOK_EOS = 2, /* and behind */
+    FJ_TOK_SPECIAL = 4, /* the text is ours: control tokens spelled in it become control tokens */
+};
+/* Adds to ids.  Errors: text over 1 GiB, a match limit of the pre-tokenizer expression, memory. */
+FJ_API bool fj_tokenize(const fj_tokenizer *t, const char *text, size_t n, unsigned flags,
+                        fj_ids *ids, fj_err *e);
+
+/* ---- ids to text ------------------------------------------------------------------------------ */
+/* A decoder holds back the bytes of a character that is not whole yet, and takes away the space that
+ * encoding put in front.  Zero-initialise; one per text. */
+typedef struct fj_detok {
+    bool started;
+    uint8_t n;
+    char held[4];
+} fj_detok;
+
+/* Bytes of token id; room for them must be asked from fj_token_bytes_max(t) + 4.  Returns how many
+ * were written; an id outside the vocabulary writes nothing.  special: control tokens are spelled
+ * out instead of left out. */
+FJ_API size_t fj_detok_push(const fj_tokenizer *t, fj_detok *d, int32_t id, bool special,
+                            char *out);
+/* What is left at the end of the text (bytes of a character that never became whole): at most 4. */
+FJ_API size_t fj_detok_end(fj_detok *d, char *out);
+
+/* All ids at once, exact bytes; the caller frees; *n (may be NULL) is the length; a 0 byte follows. */
+FJ_API char *fj_detokenize(const fj_tokenizer *t, const int32_t *ids, size_t count, bool special,
+                           size_t *n);
+
+/* The bytes that a token stands for inside a text (a word's leading space included; control tokens
+ * give their spelling).  Empty for an id outside the vocabulary.  Owned by t. */
+FJ_API fj_bytes fj_token_bytes(const fj_tokenizer *t, int32_t id);
+FJ_API size_t fj_token_bytes_max(const fj_tokenizer *t);
+
+/* ---- questions -------------------------------------------------------------------------------- */
+FJ_API int32_t fj_vocab_size(const fj_tokenizer *t);               /* highest id + 1 */
+FJ_API fj_bytes fj_token_piece(const fj_tokenizer *t, int32_t id); /* as the vocabulary spells it */
+FJ_API int32_t fj_token_id(const fj_tokenizer *t, const char *piece, size_t n); /* -1: not there */
+FJ_API bool fj_token_is_special(const fj_tokenizer *t, int32_t id);             /* control token */
+FJ_API bool fj_token_ends(const fj_tokenizer *t, int32_t id); /* eos, eot: generation stops here */
+FJ_API int32_t fj_token_bos(const fj_tokenizer *t);           /* each -1: none */
+FJ_API int32_t fj_token_eos(const fj_tokenizer *t);
+FJ_API int32_t fj_token_eot(const fj_tokenizer *t); /* end of turn: <|im_end|>, <|eot_id|>, ... */
+FJ_API int32_t fj_token_pad(const fj_tokenizer *t);
+FJ_API int32_t fj_token_unk(const fj_tokenizer *t);
+FJ_API bool fj_tokenizer_adds_bos(const fj_tokenizer *t);
+FJ_API bool fj_tokenizer_adds_eos(const fj_tokenizer *t);
+
+/* ---- training a vocabulary -------------------------------------------------------------------- */
+typedef struct fj_bpe_opts {
+    int32_t vocab; /* tokens in all, specials included; at least 256 + n_special */
+    size_t n_special;
+    const char *const *special; /* get the first ids, in this order */
+    const char *pre;       /* "gpt-2" (also NULL), "llama-bpe", "qwen2", "smollm": as in GGUF */
+    const char *bos, *eos; /* among special, or NULL */
+} fj_bpe_opts;
+/* Byte-level BPE; the same texts give the same vocabulary (most frequent pair first, ties by the
+ * lowest ids).  Stops early when no pair occurs twice.  Spellings of special tokens in the texts are
+ * left out of the counts. */
+FJ_API fj_tokenizer *fj_bpe_train(const fj_bytes *texts, size_t n, const fj_bpe_opts *o, fj_err *e);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

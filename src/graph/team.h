@@ -16,8 +16,8 @@ typedef struct fj_team {
     void *ctx;
     const fj_kern *kern;     /* f32 and quantised kernels */
     const fj_kern64 *kern64; /* the f64 oracle of the tests */
-    void *scratch;           /* shared by the team, 64-byte aligned, as many bytes as op->scratch said */
-    bool f32;                /* every product in f32 */
+    void *scratch; /* shared by the team, 64-byte aligned, as many bytes as op->scratch said */
+    bool f32;      /* every product in f32 */
 } fj_team;
 
 static inline void fj_team_barrier(const fj_team *t) {

@@ -20,9 +20,11 @@ bool fj_kern_init(fj_kern *k, const char *isa, fj_err *e) {
         int want = 0;
         while (want < LEVELS && strcmp(isa, names[want])) want++;
         if (want == LEVELS)
-            return fj_fail(e, FJ_EINVAL, "instruction set \"%s\" is not known: scalar, avx2 or avx512", isa);
+            return fj_fail(e, FJ_EINVAL,
+                           "instruction set \"%s\" is not known: scalar, avx2 or avx512", isa);
         if (want > c.level)
-            return fj_fail(e, FJ_EUNSUP, "this CPU does not have %s: its best is %s", isa, names[c.level]);
+            return fj_fail(e, FJ_EUNSUP, "this CPU does not have %s: its best is %s", isa,
+                           names[c.level]);
         c.level = want;
     }
     fj_kern_ref_f32(k);

@@ -54,7 +54,8 @@ static void rmsnorm(real *y, const real *x, const real *w, int64_t n, real eps) 
     for (int64_t i = 0; i < n; i++) y[i] = w[i] * (x[i] * r);
 }
 
-static void rmsnorm_dx(real *dx, const real *x, const real *w, const real *dy, int64_t n, real eps) {
+static void rmsnorm_dx(real *dx, const real *x, const real *w, const real *dy, int64_t n,
+                       real eps) {
     real r = inv_rms(x, n, eps);
     double s = 0;
     for (int64_t i = 0; i < n; i++) s += (double)x[i] * (double)w[i] * (double)dy[i];
@@ -71,7 +72,8 @@ static void swiglu(real *h, const real *g, const real *u, int64_t n) {
     for (int64_t i = 0; i < n; i++) h[i] = g[i] / (1 + EXP(-g[i])) * u[i];
 }
 
-static void swiglu_bwd(real *dg, real *du, const real *g, const real *u, const real *dh, int64_t n) {
+static void swiglu_bwd(real *dg, real *du, const real *g, const real *u, const real *dh,
+                       int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         real gi = g[i], ui = u[i], d = dh[i], s = 1 / (1 + EXP(-gi));
         dg[i] = d * ui * (s * (1 + gi * (1 - s)));
@@ -132,9 +134,11 @@ static void adamw(real *p, real *m, real *v, const real *g, int64_t n, const fj_
     }
 }
 
-static void transpose(real *dst, int64_t ldd, const real *src, int64_t lds, int64_t rows, int64_t cols) {
+static void transpose(real *dst, int64_t ldd, const real *src, int64_t lds, int64_t rows,
+                      int64_t cols) {
     for (int64_t c = 0; c < cols; c++)
-        for (int64_t r = 0; r < rows; r++) memcpy(&dst[c * ldd + r], &src[r * lds + c], sizeof(real));
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(&dst[c * ldd + r], &src[r * lds + c], sizeof(real));
 }
 
 static void gemm(real *t, int64_t ldt, const real *a, int64_t ars, int64_t acs, const real *b,
@@ -147,8 +151,8 @@ static void gemm(real *t, int64_t ldt, const real *a, int64_t ars, int64_t acs, 
         }
 }
 
-static void tile_out(real *y, int64_t ldy, const real *t, int64_t ldt, int64_t rows, int64_t cols, real s,
-                     bool acc) {
+static void tile_out(real *y, int64_t ldy, const real *t, int64_t ldt, int64_t rows, int64_t cols,
+                     real s, bool acc) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < cols; c++) {
             real v = s * t[r * ldt + c];
@@ -192,7 +196,8 @@ static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int
                 uint32_t x = a[r * ars + j * acs], w = b[j * ldb + c];
                 s = flush(fmaf(flush(fj_bf16_to_f32((uint16_t)(x >> 16))),
                                flush(fj_bf16_to_f32((uint16_t)(w >> 16))), s));
-                s = flush(fmaf(flush(fj_bf16_to_f32((uint16_t)x)), flush(fj_bf16_to_f32((uint16_t)w)), s));
+                s = flush(fmaf(flush(fj_bf16_to_f32((uint16_t)x)),
+                               flush(fj_bf16_to_f32((uint16_t)w)), s));
             }
             t[r * ldt + c] = s;
         }
@@ -224,7 +229,8 @@ static void quant_a8(fj_a8 *y, int first, const float *x, int n, int offset) {
 }
 
 static void quant_a8_32(fj_a8 *y, int64_t stride, const float *x, int64_t k) {
-    for (int64_t i = 0; i < k; i += 32) quant_a8(y + i / 256 * stride, (int)(i % 256), x + i, 32, 128);
+    for (int64_t i = 0; i < k; i += 32)
+        quant_a8(y + i / 256 * stride, (int)(i % 256), x + i, 32, 128);
 }
 
 static void quant_a8_256(fj_a8 *y, int64_t stride, const float *x, int64_t k) {
@@ -232,8 +238,8 @@ static void quant_a8_256(fj_a8 *y, int64_t stride, const float *x, int64_t k) {
         quant_a8(y + i / 256 * stride, 0, x + i, k - i < 256 ? (int)(k - i) : 256, 8);
 }
 
-static void gemm_q8(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w, int64_t nb,
-                    int mr, bool first) {
+static void gemm_q8(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w,
+                    int64_t nb, int mr, bool first) {
     for (int r = 0; r < mr; r++)
         for (int c = 0; c < 32; c++) {
             float s = first ? 0 : t[r * ldt + c];
@@ -251,8 +257,8 @@ static void gemm_q8(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const
         }
 }
 
-static void gemm_q4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w, int64_t nb,
-                    int mr, bool first) {
+static void gemm_q4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w,
+                    int64_t nb, int mr, bool first) {
     for (int r = 0; r < mr; r++)
         for (int c = 0; c < 32; c++) {
             float s = first ? 0 : t[r * ldt + c], sb = 0;

@@ -30,8 +30,8 @@ void fj_wmat_row_f64(const fj_team *t, const fj_wmat *w, int64_t row, real *dst)
     for (int64_t k0 = 0; k0 < w->k; k0 += 256) row_f64(w, row, k0, LESS(256, w->k - k0), dst + k0);
 }
 
-void fj_gemm_fwd_f64(const fj_team *t, int64_t m, const real *x, int64_t ldx, const fj_wmat *w, real *y,
-                     int64_t ldy, real scale, bool acc) {
+void fj_gemm_fwd_f64(const fj_team *t, int64_t m, const real *x, int64_t ldx, const fj_wmat *w,
+                     real *y, int64_t ldy, real scale, bool acc) {
     double buf[256];
     for (int64_t j = w->n * t->ith / t->nth; j < w->n * (t->ith + 1) / t->nth; j++)
         for (int64_t i = 0; i < m; i++) {
@@ -45,8 +45,8 @@ void fj_gemm_fwd_f64(const fj_team *t, int64_t m, const real *x, int64_t ldx, co
         }
 }
 
-void fj_gemm_dx_f64(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const fj_wmat *w, real *dx,
-                    int64_t ldx, real scale, bool acc) {
+void fj_gemm_dx_f64(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const fj_wmat *w,
+                    real *dx, int64_t ldx, real scale, bool acc) {
     double buf[256];
     for (int64_t i = m * t->ith / t->nth; i < m * (t->ith + 1) / t->nth; i++) {
         if (!acc) memset(dx + i * ldx, 0, (size_t)w->k * sizeof *dx);
@@ -54,29 +54,31 @@ void fj_gemm_dx_f64(const fj_team *t, int64_t m, const real *dy, int64_t ldy, co
             for (int64_t k0 = 0; k0 < w->k; k0 += 256) {
                 int64_t kk = LESS(256, w->k - k0);
                 row_f64(w, j, k0, kk, buf);
-                for (int64_t l = 0; l < kk; l++) dx[i * ldx + k0 + l] += scale * dy[i * ldy + j] * buf[l];
+                for (int64_t l = 0; l < kk; l++)
+                    dx[i * ldx + k0 + l] += scale * dy[i * ldy + j] * buf[l];
             }
     }
 }
 
-void fj_gemm_dw_f64(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const real *x, int64_t ldx,
-                    real *dw, int64_t n, int64_t k, real scale, bool acc) {
+void fj_gemm_dw_f64(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const real *x,
+                    int64_t ldx, real *dw, int64_t n, int64_t k, real scale, bool acc) {
     for (int64_t j = n * t->ith / t->nth; j < n * (t->ith + 1) / t->nth; j++) {
         if (!acc) memset(dw + j * k, 0, (size_t)k * sizeof *dw);
         for (int64_t i = 0; i < m; i++)
-            for (int64_t l = 0; l < k; l++) dw[j * k + l] += scale * dy[i * ldy + j] * x[i * ldx + l];
+            for (int64_t l = 0; l < k; l++)
+                dw[j * k + l] += scale * dy[i * ldy + j] * x[i * ldx + l];
     }
 }
 
 #else
 /* ---- blocking ------------------------------------------------------------------------------------ */
 enum {
-    MR = 8,      /* rows of a micro-kernel */
-    MRQ = 6,     /* the same, int8 */
-    TW = 48,     /* columns of a tile */
-    KC = 512,    /* floats, or pairs of bf16, of a piece of the reduction: 96 KiB a tile */
-    MP = 512,    /* rows of a piece in dw; part of the definition of its result */
-    A8 = 256,    /* values of an int8 record */
+    MR = 8,   /* rows of a micro-kernel */
+    MRQ = 6,  /* the same, int8 */
+    TW = 48,  /* columns of a tile */
+    KC = 512, /* floats, or pairs of bf16, of a piece of the reduction: 96 KiB a tile */
+    MP = 512, /* rows of a piece in dw; part of the definition of its result */
+    A8 = 256, /* values of an int8 record */
 };
 
 static int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -119,7 +121,8 @@ typedef struct thread_mem {
 } thread_mem;
 
 static size_t thread_bytes(int64_t rows) {
-    return align64((int64_t)KC * TW * 4) + align64((int64_t)2 * KC * TW * 4) + align64((rows + MR) * TW * 4);
+    return align64((int64_t)KC * TW * 4) + align64((int64_t)2 * KC * TW * 4) +
+           align64((rows + MR) * TW * 4);
 }
 
 static thread_mem thread_take(const fj_team *t, size_t shared, int64_t rows) {
@@ -142,8 +145,8 @@ typedef struct out {
     bool acc;
 } out;
 
-static void rows_f32(const fj_kern *kern, rect s, const float *a, int64_t ars, const float *b, int64_t k, int np,
-                     bool first, bool last, float *sums, const out *o) {
+static void rows_f32(const fj_kern *kern, rect s, const float *a, int64_t ars, const float *b,
+                     int64_t k, int np, bool first, bool last, float *sums, const out *o) {
     int64_t n = s.r1 - s.r0, blocks = (n + MR - 1) / MR;
     bool keep = !(first && last);
     for (int64_t i = 0; i < blocks; i++) {
@@ -154,8 +157,9 @@ static void rows_f32(const fj_kern *kern, rect s, const float *a, int64_t ars, c
     }
 }
 
-static void rows_bf16(const fj_kern *kern, rect s, const uint32_t *a, int64_t ars, const uint32_t *b, int64_t k,
-                      int np, bool first, bool last, float *sums, const out *o) {
+static void rows_bf16(const fj_kern *kern, rect s, const uint32_t *a, int64_t ars,
+                      const uint32_t *b, int64_t k, int np, bool first, bool last, float *sums,
+                      const out *o) {
     int64_t n = s.r1 - s.r0, blocks = (n + MR - 1) / MR;
     bool keep = !(first && last);
     for (int64_t i = 0; i < blocks; i++) {
@@ -170,7 +174,8 @@ static void rows_bf16(const fj_kern *kern, rect s, const uint32_t *a, int64_t ar
 static int64_t pair_stride(int64_t k) { return up((k + 1) / 2, 16) + 16; }
 
 /* x [m, k] rounded to bf16 into shared memory, by all threads. */
-static void to_bf16(const fj_team *t, int64_t m, int64_t k, const float *x, int64_t ldx, uint32_t *a) {
+static void to_bf16(const fj_team *t, int64_t m, int64_t k, const float *x, int64_t ldx,
+                    uint32_t *a) {
     int64_t ars = pair_stride(k);
     for (int64_t r = m * t->ith / t->nth; r < m * (t->ith + 1) / t->nth; r++) {
         uint16_t *y = (uint16_t *)(void *)(a + r * ars);
@@ -201,26 +206,26 @@ size_t fj_gemm_fwd_scratch(int64_t m, const fj_wmat *w, int nth, bool f32) {
 }
 
 /* Weights [48 g, +cols) x [k0, +kc) as [kc][16 np]; may return a pointer into w. */
-static const float *fwd_tile_f32(const fj_team *t, const fj_wmat *w, int64_t g, int np, int64_t cols, int64_t k0,
-                                 int64_t kc, thread_mem *mem) {
+static const float *fwd_tile_f32(const fj_team *t, const fj_wmat *w, int64_t g, int np,
+                                 int64_t cols, int64_t k0, int64_t kc, thread_mem *mem) {
     int64_t width = 16 * np;
     if (w->panels && w->dtype == FJ_F32) return (const float *)w->data + g * TW * w->k + k0 * width;
     if (w->panels && w->dtype == FJ_F16) {
-        t->kern->f16_to_f32(mem->tile, (const uint16_t *)w->data + g * TW * w->k + k0 * width, kc * width);
+        t->kern->f16_to_f32(mem->tile, (const uint16_t *)w->data + g * TW * w->k + k0 * width,
+                            kc * width);
         return mem->tile;
     }
     const float *src = mem->block;
     int64_t ld = kc;
-    if (w->dtype == FJ_F32)
-        src = (const float *)w->data + g * TW * w->k + k0, ld = w->k;
-    else
-        fj_wmat_block(t->kern, w, g * TW, cols, k0, kc, mem->block, kc);
+    if (w->dtype == FJ_F32) src = (const float *)w->data + g * TW * w->k + k0, ld = w->k;
+    else fj_wmat_block(t->kern, w, g * TW, cols, k0, kc, mem->block, kc);
     if (cols < width) memset(mem->tile, 0, (size_t)(kc * width) * 4);
     t->kern->transpose(mem->tile, width, src, ld, cols, kc);
     return mem->tile;
 }
 
-static void fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w, out o) {
+static void fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w,
+                    out o) {
     int64_t tiles = (w->n + TW - 1) / TW, len = piece_len(w->k, KC, 32);
     thread_mem mem = thread_take(t, 0, share_rows(t->nth, m));
     rect s = share(t->ith, t->nth, m, tiles, MR);
@@ -237,15 +242,16 @@ static void fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, co
     }
 }
 
-static const uint32_t *fwd_tile_bf16(const fj_team *t, const fj_wmat *w, int64_t g, int np, int64_t cols,
-                                     int64_t k0, int64_t kc, thread_mem *mem) {
+static const uint32_t *fwd_tile_bf16(const fj_team *t, const fj_wmat *w, int64_t g, int np,
+                                     int64_t cols, int64_t k0, int64_t kc, thread_mem *mem) {
     int64_t width = 16 * np, k2 = (w->k + 1) / 2;
     if (w->panels) return (const uint32_t *)w->data + g * TW * k2 + k0 * width;
     uint32_t *tile = (uint32_t *)(void *)mem->tile;
     if (cols < width) memset(tile, 0, (size_t)(kc * width) * 4);
     /* Pairs move as floats: transpose does no arithmetic.  Rows of odd k are not made of pairs. */
     if (w->k % 2 == 0) {
-        const float *src = (const float *)(const void *)((const uint16_t *)w->data + g * TW * w->k + 2 * k0);
+        const float *src =
+            (const float *)(const void *)((const uint16_t *)w->data + g * TW * w->k + 2 * k0);
         t->kern->transpose(mem->tile, width, src, w->k / 2, cols, kc);
         return tile;
     }
@@ -258,8 +264,10 @@ static const uint32_t *fwd_tile_bf16(const fj_team *t, const fj_wmat *w, int64_t
     return tile;
 }
 
-static void fwd_bf16(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w, out o) {
-    int64_t tiles = (w->n + TW - 1) / TW, k2 = (w->k + 1) / 2, len = piece_len(k2, KC, 16), ars = pair_stride(w->k);
+static void fwd_bf16(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w,
+                     out o) {
+    int64_t tiles = (w->n + TW - 1) / TW, k2 = (w->k + 1) / 2, len = piece_len(k2, KC, 16),
+            ars = pair_stride(w->k);
     thread_mem mem = thread_take(t, fwd_shared(m, w, false), share_rows(t->nth, m));
     rect s = share(t->ith, t->nth, m, tiles, MR);
     uint32_t *a = t->scratch;
@@ -277,7 +285,8 @@ static void fwd_bf16(const fj_team *t, int64_t m, const float *x, int64_t ldx, c
     }
 }
 
-static void fwd_int8(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w, out o) {
+static void fwd_int8(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w,
+                     out o) {
     const fj_kern *kern = t->kern;
     bool q8 = w->dtype == FJ_Q8_0;
     int64_t tiles = (w->n + 31) / 32, nb = w->k / 32, bytes = q8 ? FJ_Q8_PANEL : FJ_Q4_PANEL;
@@ -300,14 +309,15 @@ static void fwd_int8(const fj_team *t, int64_t m, const float *x, int64_t ldx, c
                 int64_t d = fj_dtype_get(w->dtype)->bytes;
                 char *strip = (char *)mem.block;
                 for (int64_t c = 0; c < cols; c++)
-                    memcpy(strip + c * bl * d, (const char *)w->data + ((g * 32 + c) * nb + b0) * d, (size_t)(bl * d));
+                    memcpy(strip + c * bl * d, (const char *)w->data + ((g * 32 + c) * nb + b0) * d,
+                           (size_t)(bl * d));
                 fj_wmat_pack(kern, w->dtype, cols, bl * 32, strip, mem.tile, 0, 1);
                 b = (const char *)mem.tile;
             }
             for (int64_t i = 0; i < blocks; i++) {
                 int64_t lo = n * i / blocks, mr = n * (i + 1) / blocks - lo;
-                (q8 ? kern->gemm_q8 : kern->gemm_q4)(mem.sums + lo * 32, 32, a + b0 / 8 * m + s.r0 + lo, m, b, bl,
-                                                     (int)mr, b0 == 0);
+                (q8 ? kern->gemm_q8 : kern->gemm_q4)(
+                    mem.sums + lo * 32, 32, a + b0 / 8 * m + s.r0 + lo, m, b, bl, (int)mr, b0 == 0);
             }
         }
         kern->tile_out(o.y + s.r0 * o.ld + g * 32, o.ld, mem.sums, 32, n, cols, o.scale, o.acc);
@@ -320,8 +330,8 @@ static void nothing(const fj_team *t, int64_t m, float *y, int64_t ld, int64_t n
         memset(y + r * ld, 0, (size_t)n * sizeof *y);
 }
 
-void fj_gemm_fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w, float *y,
-                     int64_t ldy, float scale, bool acc) {
+void fj_gemm_fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w,
+                     float *y, int64_t ldy, float scale, bool acc) {
     out o = { y, ldy, 0, scale, acc };
     if (m < 1 || w->n < 1) return;
     if (w->k < 1) {
@@ -350,8 +360,8 @@ size_t fj_gemm_dx_scratch(int64_t m, const fj_wmat *w, int nth, bool f32) {
     return dx_shared(m, w, f32) + (size_t)nth * thread_bytes(share_rows(nth, m));
 }
 
-void fj_gemm_dx_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, const fj_wmat *w, float *dx,
-                    int64_t ldx, float scale, bool acc) {
+void fj_gemm_dx_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, const fj_wmat *w,
+                    float *dx, int64_t ldx, float scale, bool acc) {
     if (m < 1 || w->k < 1) return;
     if (w->n < 1) {
         nothing(t, m, dx, ldx, w->k, acc);
@@ -400,8 +410,8 @@ size_t fj_gemm_dw_scratch(int64_t m, int64_t n, int64_t k, int nth, bool f32) {
 }
 
 /* rows [m0, m0+mm) of src [., n] as groups of `group` columns, [group][unit][width]; the share of ith. */
-static void dw_pack(const fj_team *t, int64_t mm, int64_t n, int64_t group, int64_t round, const float *src,
-                    int64_t ld, uint32_t *dst, bool f32) {
+static void dw_pack(const fj_team *t, int64_t mm, int64_t n, int64_t group, int64_t round,
+                    const float *src, int64_t ld, uint32_t *dst, bool f32) {
     int64_t units = f32 ? mm : (mm + 1) / 2;
     for (int64_t u = units * t->ith / t->nth; u < units * (t->ith + 1) / t->nth; u++)
         for (int64_t c = 0; c < n; c += group) {
@@ -409,15 +419,13 @@ static void dw_pack(const fj_team *t, int64_t mm, int64_t n, int64_t group, int6
             uint32_t *to = dst + c * units + u * width;
             const float *r = src + (f32 ? u : 2 * u) * ld + c;
             if (cols < width) memset(to + cols, 0, (size_t)(width - cols) * 4);
-            if (f32)
-                memcpy(to, r, (size_t)cols * 4);
-            else
-                t->kern->pairs_bf16(to, r, 2 * u + 1 < mm ? r + ld : NULL, cols);
+            if (f32) memcpy(to, r, (size_t)cols * 4);
+            else t->kern->pairs_bf16(to, r, 2 * u + 1 < mm ? r + ld : NULL, cols);
         }
 }
 
-void fj_gemm_dw_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, const float *x, int64_t ldx,
-                    float *dw, int64_t n, int64_t k, float scale, bool acc) {
+void fj_gemm_dw_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, const float *x,
+                    int64_t ldx, float *dw, int64_t n, int64_t k, float scale, bool acc) {
     const bool f32 = t->f32;
     if (n < 1 || k < 1) return;
     if (m < 1) {
@@ -443,11 +451,11 @@ void fj_gemm_dw_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, c
                 const uint32_t *a = da + r * units;
                 int mr = (int)LESS(MR, s.r1 - r);
                 if (f32)
-                    kern->gemm(mem.sums, TW, (const float *)(const void *)a, 1, MR, (const float *)(const void *)b,
-                               16 * np, units, mr, np, true);
-                else
-                    kern->gemm_bf16(mem.sums, TW, a, 1, MR, b, 16 * np, units, mr, np, true);
-                kern->tile_out(dw + r * k + g * TW, k, mem.sums, TW, mr, cols, scale, acc || m0 > 0);
+                    kern->gemm(mem.sums, TW, (const float *)(const void *)a, 1, MR,
+                               (const float *)(const void *)b, 16 * np, units, mr, np, true);
+                else kern->gemm_bf16(mem.sums, TW, a, 1, MR, b, 16 * np, units, mr, np, true);
+                kern->tile_out(dw + r * k + g * TW, k, mem.sums, TW, mr, cols, scale,
+                               acc || m0 > 0);
             }
         }
     }

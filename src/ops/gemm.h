@@ -38,13 +38,14 @@ typedef struct fj_wmat {
 /* Panels of F32, F16, BF16, Q8_0, Q4_0: a re-layout of the same bits.  -1: no panels of this format,
  * or the size overflows.  Work is shared by nth callers without a barrier. */
 int64_t fj_wmat_packed_bytes(fj_dtype t, int64_t n, int64_t k);
-void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows, void *panels,
-                  int ith, int nth);
-void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, void *rows, int ith, int nth);
+void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows,
+                  void *panels, int ith, int nth);
+void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, void *rows, int ith,
+                    int nth);
 /* Rows [n0, n0+nn), values [k0, k0+kk) of w as f32: dst[r * ld + j].  k0 is a multiple of the block of
  * the format, and so is kk. */
-void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0, int64_t kk,
-                   float *dst, int64_t ld);
+void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,
+                   int64_t kk, float *dst, int64_t ld);
 
 /* Bytes of team->scratch for a team of nth threads; the double instance needs none. */
 size_t fj_gemm_fwd_scratch(int64_t m, const fj_wmat *w, int nth, bool f32);
@@ -55,12 +56,12 @@ size_t fj_gemm_dw_scratch(int64_t m, int64_t n, int64_t k, int nth, bool f32);
 /* Row `row` of w as numbers: an embedding. */
 void FJ_R(fj_wmat_row)(const fj_team *t, const fj_wmat *w, int64_t row, real *dst);
 
-void FJ_R(fj_gemm_fwd)(const fj_team *t, int64_t m, const real *x, int64_t ldx, const fj_wmat *w, real *y,
-                       int64_t ldy, real scale, bool acc);
-void FJ_R(fj_gemm_dx)(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const fj_wmat *w, real *dx,
-                      int64_t ldx, real scale, bool acc);
+void FJ_R(fj_gemm_fwd)(const fj_team *t, int64_t m, const real *x, int64_t ldx, const fj_wmat *w,
+                       real *y, int64_t ldy, real scale, bool acc);
+void FJ_R(fj_gemm_dx)(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const fj_wmat *w,
+                      real *dx, int64_t ldx, real scale, bool acc);
 /* dw [n, k] has no space between its rows. */
-void FJ_R(fj_gemm_dw)(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const real *x, int64_t ldx,
-                      real *dw, int64_t n, int64_t k, real scale, bool acc);
+void FJ_R(fj_gemm_dw)(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const real *x,
+                      int64_t ldx, real *dw, int64_t n, int64_t k, real scale, bool acc);
 
 #endif

@@ -64,8 +64,8 @@ static void unpack_rows_q4(uint8_t *dst, const uint8_t *src, int64_t stride, int
     }
 }
 
-void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows, void *panels,
-                  int ith, int nth) {
+void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows,
+                  void *panels, int ith, int nth) {
     const fj_dtype_info *d = fj_dtype_get(t);
     if (d->block == 32) {
         int64_t groups = up(n, 32) / 32, nb = k / 32;
@@ -73,7 +73,8 @@ void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const v
             for (int64_t b = 0; b < nb; b++) {
                 const uint8_t *src = (const uint8_t *)rows + (g * 32 * nb + b) * d->bytes;
                 uint8_t *dst = (uint8_t *)panels + (g * nb + b) * 32 * d->bytes;
-                (t == FJ_Q8_0 ? pack_q8 : pack_q4)(dst, src, nb * d->bytes, n - g * 32 < 32 ? n - g * 32 : 32);
+                (t == FJ_Q8_0 ? pack_q8 : pack_q4)(dst, src, nb * d->bytes,
+                                                   n - g * 32 < 32 ? n - g * 32 : 32);
             }
         return;
     }
@@ -90,12 +91,14 @@ void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const v
             const uint16_t *src = (const uint16_t *)rows + g * 48 * k;
             if (left < width || kp > k) memset(dst, 0, (size_t)(width * kp) * 2);
             for (int64_t j = 0; j < k; j++)
-                for (int64_t c = 0; c < left; c++) dst[(j / e * width + c) * e + j % e] = src[c * k + j];
+                for (int64_t c = 0; c < left; c++)
+                    dst[(j / e * width + c) * e + j % e] = src[c * k + j];
         }
     }
 }
 
-void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, void *rows, int ith, int nth) {
+void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, void *rows, int ith,
+                    int nth) {
     const fj_dtype_info *d = fj_dtype_get(t);
     if (d->block == 32) {
         int64_t groups = up(n, 32) / 32, nb = k / 32;
@@ -113,25 +116,25 @@ void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, void *
         int64_t left = n - g * 48 < 48 ? n - g * 48 : 48, width = up(left, 16);
         for (int64_t c = 0; c < left; c++)
             for (int64_t j = 0; j < k; j++) {
-                int64_t to = (g * 48 + c) * k + j, from = g * 48 * kp + (j / e * width + c) * e + j % e;
-                memcpy((char *)rows + to * d->bytes, (const char *)panels + from * d->bytes, (size_t)d->bytes);
+                int64_t to = (g * 48 + c) * k + j,
+                        from = g * 48 * kp + (j / e * width + c) * e + j % e;
+                memcpy((char *)rows + to * d->bytes, (const char *)panels + from * d->bytes,
+                       (size_t)d->bytes);
             }
     }
 }
 
-static void block_rows(const fj_kern *kern, const fj_wmat *w, int64_t row, int64_t k0, int64_t kk, float *dst) {
+static void block_rows(const fj_kern *kern, const fj_wmat *w, int64_t row, int64_t k0, int64_t kk,
+                       float *dst) {
     const fj_dtype_info *d = fj_dtype_get(w->dtype);
     const char *src = (const char *)w->data + (row * w->k + k0) / d->block * d->bytes;
-    if (w->dtype == FJ_F16)
-        kern->f16_to_f32(dst, (const uint16_t *)(const void *)src, kk);
-    else if (w->dtype == FJ_BF16)
-        kern->bf16_to_f32(dst, (const uint16_t *)(const void *)src, kk);
-    else
-        fj_dequant_row(w->dtype, src, dst, kk);
+    if (w->dtype == FJ_F16) kern->f16_to_f32(dst, (const uint16_t *)(const void *)src, kk);
+    else if (w->dtype == FJ_BF16) kern->bf16_to_f32(dst, (const uint16_t *)(const void *)src, kk);
+    else fj_dequant_row(w->dtype, src, dst, kk);
 }
 
-void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0, int64_t kk,
-                   float *dst, int64_t ld) {
+void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,
+                   int64_t kk, float *dst, int64_t ld) {
     if (!w->panels) {
         for (int64_t r = 0; r < nn; r++) block_rows(kern, w, n0 + r, k0, kk, dst + r * ld);
         return;
@@ -144,8 +147,8 @@ void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn
                 const char *b = (const char *)w->data + (g * nb + (k0 + j) / 32) * bytes;
                 float tile[32 * 32];
                 bool whole = rows == 32;
-                (w->dtype == FJ_Q8_0 ? kern->unpack_q8 : kern->unpack_q4)(whole ? dst + r * ld + j : tile,
-                                                                          whole ? ld : 32, b);
+                (w->dtype == FJ_Q8_0 ? kern->unpack_q8 : kern->unpack_q4)(
+                    whole ? dst + r * ld + j : tile, whole ? ld : 32, b);
                 for (int64_t i = 0; !whole && i < rows; i++)
                     memcpy(dst + (r + i) * ld + j, tile + (c + i) * 32, 128);
             }
@@ -160,12 +163,9 @@ void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn
         for (int64_t j = 0; j < kk; j++) {
             int64_t at = base + ((k0 + j) / e * width + c) * e + (k0 + j) % e;
             float *to = dst + r * ld + j;
-            if (w->dtype == FJ_F32)
-                *to = ((const float *)w->data)[at];
-            else if (w->dtype == FJ_F16)
-                *to = fj_f16_to_f32(((const uint16_t *)w->data)[at]);
-            else
-                *to = fj_bf16_to_f32(((const uint16_t *)w->data)[at]);
+            if (w->dtype == FJ_F32) *to = ((const float *)w->data)[at];
+            else if (w->dtype == FJ_F16) *to = fj_f16_to_f32(((const uint16_t *)w->data)[at]);
+            else *to = fj_bf16_to_f32(((const uint16_t *)w->data)[at]);
         }
     }
 }

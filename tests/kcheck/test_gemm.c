@@ -34,14 +34,20 @@ static void barrier(void *pool) { fj_pool_barrier(pool); }
 
 static void body(void *ctx, int i, int n) {
     const job *j = ctx;
-    fj_team t = { .ith = i, .nth = n, .barrier = barrier, .ctx = j->pool, .kern = j->kern,
-                  .scratch = j->scratch, .f32 = j->f32 };
+    fj_team t = { .ith = i,
+                  .nth = n,
+                  .barrier = barrier,
+                  .ctx = j->pool,
+                  .kern = j->kern,
+                  .scratch = j->scratch,
+                  .f32 = j->f32 };
     if (j->op == FWD)
         fj_gemm_fwd_f32(&t, j->m, j->x, j->ldx, &j->w, j->out, j->ldo, j->scale, j->acc);
     else if (j->op == DX)
         fj_gemm_dx_f32(&t, j->m, j->dy, j->ldy, &j->w, j->out, j->ldo, j->scale, j->acc);
     else
-        fj_gemm_dw_f32(&t, j->m, j->dy, j->ldy, j->x, j->ldx, j->out, j->w.n, j->w.k, j->scale, j->acc);
+        fj_gemm_dw_f32(&t, j->m, j->dy, j->ldy, j->x, j->ldx, j->out, j->w.n, j->w.k, j->scale,
+                       j->acc);
 }
 
 static void *take(size_t n) {
@@ -82,7 +88,8 @@ typedef struct problem {
     fj_dtype dtype;
 } problem;
 
-static problem make(fj_rng *r, const fj_kern *kern, fj_dtype dtype, int64_t m, int64_t n, int64_t k) {
+static problem make(fj_rng *r, const fj_kern *kern, fj_dtype dtype, int64_t m, int64_t n,
+                    int64_t k) {
     problem p = { .m = m, .n = n, .k = k, .ldx = k + 3, .ldy = n + 5, .dtype = dtype };
     p.x = numbers(r, m * p.ldx, 1);
     p.dy = numbers(r, m * p.ldy, 1);
@@ -109,9 +116,9 @@ static void drop(problem *p) {
     free(p->x), free(p->dy), free(p->w), free(p->rows), free(p->panels);
 }
 
-static float *result(const problem *p, const fj_kern *kern, int op, int64_t row0, int64_t m, int threads,
-                     bool panels, bool f32, bool acc, float scale, int64_t *rows, int64_t *cols,
-                     int64_t *ldo) {
+static float *result(const problem *p, const fj_kern *kern, int op, int64_t row0, int64_t m,
+                     int threads, bool panels, bool f32, bool acc, float scale, int64_t *rows,
+                     int64_t *cols, int64_t *ldo) {
     *rows = op == DW ? p->n : m;
     *cols = op == FWD ? p->n : p->k;
     *ldo = op == DW ? *cols : *cols + 2;
@@ -119,9 +126,20 @@ static float *result(const problem *p, const fj_kern *kern, int op, int64_t row0
     for (int64_t i = 0; i < *rows * *ldo + GUARD; i++) out[i] = guard;
     for (int64_t i = 0; i < *rows; i++)
         for (int64_t j = 0; j < *cols; j++) out[i * *ldo + j] = acc ? (float)((i + j) % 7) : NAN;
-    job j = { .kern = kern, .op = op, .threads = threads, .f32 = f32, .acc = acc, .scale = scale, .m = m,
-              .ldx = p->ldx, .ldy = p->ldy, .x = p->x + row0 * p->ldx, .dy = p->dy + row0 * p->ldy,
-              .w = { p->dtype, panels, panels ? p->panels : p->rows, p->n, p->k }, .out = out, .ldo = *ldo };
+    job j = { .kern = kern,
+              .op = op,
+              .threads = threads,
+              .f32 = f32,
+              .acc = acc,
+              .scale = scale,
+              .m = m,
+              .ldx = p->ldx,
+              .ldy = p->ldy,
+              .x = p->x + row0 * p->ldx,
+              .dy = p->dy + row0 * p->ldy,
+              .w = { p->dtype, panels, panels ? p->panels : p->rows, p->n, p->k },
+              .out = out,
+              .ldo = *ldo };
     run(&j);
     for (int64_t i = 0; i < *rows * *ldo + GUARD; i++)
         if ((i >= *rows * *ldo || i % *ldo >= *cols) && out[i] != guard)
@@ -130,7 +148,8 @@ static float *result(const problem *p, const fj_kern *kern, int op, int64_t row0
 }
 
 /* Against f64, with the error that the arithmetic allows. */
-static void check(const problem *p, const fj_kern *kern, int op, int threads, bool panels, bool f32, bool acc) {
+static void check(const problem *p, const fj_kern *kern, int op, int threads, bool panels, bool f32,
+                  bool acc) {
     int64_t rows, cols, ldo;
     const float scale = acc ? 0.75f : 1;
     float *out = result(p, kern, op, 0, p->m, threads, panels, f32, acc, scale, &rows, &cols, &ldo);
@@ -154,23 +173,23 @@ static void check(const problem *p, const fj_kern *kern, int op, int threads, bo
             }
             double want = (acc ? (double)((i + j) % 7) : 0) + scale * s;
             double bound = 6e-8 * (double)(inner + 8) * (mag + 8);
-            if (int8)
-                bound += wsum * big / 254; /* half a step of the row's scale */
-            else if (!exact)
-                bound += mag / 128; /* two roundings to 8 bits */
+            if (int8) bound += wsum * big / 254; /* half a step of the row's scale */
+            else if (!exact) bound += mag / 128; /* two roundings to 8 bits */
             double got = out[i * ldo + j];
             if (!(fabs(got - want) <= bound))
-                fail_msg("%s %s %s%s m %lld n %lld k %lld threads %d at %lld,%lld: %.9g, want %.9g within %g",
-                         kern->isa, ops[op], fj_dtype_get(p->dtype)->name, panels ? " panels" : "",
-                         (long long)p->m, (long long)p->n, (long long)p->k, threads, (long long)i,
-                         (long long)j, got, want, bound);
+                fail_msg(
+                    "%s %s %s%s m %lld n %lld k %lld threads %d at %lld,%lld: %.9g, want %.9g within %g",
+                    kern->isa, ops[op], fj_dtype_get(p->dtype)->name, panels ? " panels" : "",
+                    (long long)p->m, (long long)p->n, (long long)p->k, threads, (long long)i,
+                    (long long)j, got, want, bound);
         }
     free(out);
 }
 
-static const int64_t shapes[][3] = { { 1, 1, 32 },   { 1, 17, 64 },  { 2, 48, 96 },  { 3, 33, 32 },
-                                     { 7, 50, 288 }, { 8, 96, 256 }, { 13, 16, 64 }, { 17, 8, 320 },
-                                     { 37, 97, 544 }, { 530, 31, 32 }, { 9, 5, 1056 }, { 5, 1100, 64 } };
+static const int64_t shapes[][3] = { { 1, 1, 32 },    { 1, 17, 64 },  { 2, 48, 96 },
+                                     { 3, 33, 32 },   { 7, 50, 288 }, { 8, 96, 256 },
+                                     { 13, 16, 64 },  { 17, 8, 320 }, { 37, 97, 544 },
+                                     { 530, 31, 32 }, { 9, 5, 1056 }, { 5, 1100, 64 } };
 
 static void test_against_f64(void **state) {
     (void)state;
@@ -207,17 +226,20 @@ static void test_row_alone(void **state) {
             for (int op = FWD; op <= DX; op++)
                 for (int f32 = 0; f32 < 2; f32++) {
                     int64_t rows, cols, ldo;
-                    float *all = result(&p, &kern, op, 0, many, 1, true, f32, false, 1, &rows, &cols, &ldo);
+                    float *all =
+                        result(&p, &kern, op, 0, many, 1, true, f32, false, 1, &rows, &cols, &ldo);
                     for (int opt = 0; opt < 9; opt++) {
                         static const int64_t ms[] = { 1, 1, 1, 2, 5, 13, 33, 64, 70 };
-                        int64_t m = ms[opt], row0 = (int64_t)fj_rng_below(&r, (uint64_t)(many - m + 1));
-                        float *some = result(&p, &kern, op, row0, m, 1 + opt % 3, opt % 2, f32, false, 1, &rows,
-                                             &cols, &ldo);
+                        int64_t m = ms[opt],
+                                row0 = (int64_t)fj_rng_below(&r, (uint64_t)(many - m + 1));
+                        float *some = result(&p, &kern, op, row0, m, 1 + opt % 3, opt % 2, f32,
+                                             false, 1, &rows, &cols, &ldo);
                         for (int64_t i = 0; i < m; i++)
                             if (memcmp(some + i * ldo, all + (row0 + i) * ldo, (size_t)cols * 4))
-                                fail_msg("%s %s %s f32 %d: row %lld of a batch of %lld is not that of %lld",
-                                         kern.isa, ops[op], fj_dtype_get(formats[f])->name, f32,
-                                         (long long)i, (long long)m, (long long)many);
+                                fail_msg(
+                                    "%s %s %s f32 %d: row %lld of a batch of %lld is not that of %lld",
+                                    kern.isa, ops[op], fj_dtype_get(formats[f])->name, f32,
+                                    (long long)i, (long long)m, (long long)many);
                         free(some);
                     }
                     free(all);
@@ -237,9 +259,11 @@ static void test_dw_threads(void **state) {
         problem p = make(&r, &kern, FJ_F32, 600, 40, 64);
         for (int f32 = 0; f32 < 2; f32++) {
             int64_t rows, cols, ldo;
-            float *one = result(&p, &kern, DW, 0, p.m, 1, false, f32, true, 0.5f, &rows, &cols, &ldo);
+            float *one =
+                result(&p, &kern, DW, 0, p.m, 1, false, f32, true, 0.5f, &rows, &cols, &ldo);
             for (int threads = 2; threads < 4; threads++) {
-                float *more = result(&p, &kern, DW, 0, p.m, threads, false, f32, true, 0.5f, &rows, &cols, &ldo);
+                float *more = result(&p, &kern, DW, 0, p.m, threads, false, f32, true, 0.5f, &rows,
+                                     &cols, &ldo);
                 assert_memory_equal(one, more, (size_t)(rows * ldo) * 4);
                 free(more);
             }
@@ -261,13 +285,14 @@ static void test_sets_agree(void **state) {
         for (size_t f = 0; f < FJ_LEN(formats); f++)
             for (int op = FWD; op <= DX; op++)
                 for (int f32 = 0; f32 < 2; f32++) {
-                    bool bf16 = !f32 && formats[f] != FJ_F32 &&
-                                (op == DX || formats[f] == FJ_BF16);
+                    bool bf16 = !f32 && formats[f] != FJ_F32 && (op == DX || formats[f] == FJ_BF16);
                     if (bf16 && !strstr(kern.isa, "bf16")) continue;
                     int64_t rows, cols, ldo;
                     problem p = make(&r, &kern, formats[f], 19, 77, 352);
-                    float *a = result(&p, &ref, op, 0, p.m, 1, true, f32, false, 1, &rows, &cols, &ldo);
-                    float *b = result(&p, &kern, op, 0, p.m, 1, true, f32, false, 1, &rows, &cols, &ldo);
+                    float *a =
+                        result(&p, &ref, op, 0, p.m, 1, true, f32, false, 1, &rows, &cols, &ldo);
+                    float *b =
+                        result(&p, &kern, op, 0, p.m, 1, true, f32, false, 1, &rows, &cols, &ldo);
                     if (memcmp(a, b, (size_t)(rows * ldo) * 4))
                         fail_msg("%s %s %s f32 %d differs from scalar", kern.isa, ops[op],
                                  fj_dtype_get(formats[f])->name, f32);
@@ -330,8 +355,8 @@ static void test_nan_shows(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_f64),   cmocka_unit_test(test_row_alone),
-        cmocka_unit_test(test_dw_threads),    cmocka_unit_test(test_sets_agree),
+        cmocka_unit_test(test_against_f64),       cmocka_unit_test(test_row_alone),
+        cmocka_unit_test(test_dw_threads),        cmocka_unit_test(test_sets_agree),
         cmocka_unit_test(test_panels_round_trip), cmocka_unit_test(test_nan_shows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* safetensors.h - safetensors files: one file, or shards under an index, read.
+/* safetensors.h - safetensors files: one file, or shards under an index; read and written.
  *
  * Format: github.com/huggingface/safetensors README.  Reading maps the files; tensor data are pointers
  * into the maps and live until fj_st_close.  Checked at open: the length of the header, strict JSON
@@ -44,5 +44,28 @@ const fj_st_tensor *fj_st_find(const fj_st *s, const char *name); /* NULL: not t
 const fj_st_tensor *fj_st_get(const fj_st *s, const char *name, fj_err *e);
 /* An entry of __metadata__ of the first file that has it; NULL: not there. */
 const char *fj_st_meta(const fj_st *s, const char *key);
+
+/* ---- writing ------------------------------------------------------------------------------------
+ * meta and add first.  The data then follow in the order of the file, which puts wider values first so
+ * that all are aligned: ask for it with next.
+ *     for (int64_t i; (i = fj_st_writer_next(w)) >= 0;) fj_st_writer_data(w, data[i], bytes[i]);
+ * Errors are sticky and come out at close.  Nothing has a final name before close; a failed close
+ * leaves none of its files.  One thread at a time. */
+typedef struct fj_st_writer fj_st_writer;
+
+fj_st_writer *fj_st_writer_open(const char *path, fj_err *e);
+/* Files model-00001-of-0000N.safetensors of at most max_bytes of data each (one tensor at least) and
+ * their index in the folder dir, or model.safetensors alone where all fits. */
+fj_st_writer *fj_st_writer_open_sharded(const char *dir, int64_t max_bytes, fj_err *e);
+void fj_st_writer_meta(fj_st_writer *w, const char *key,
+                       const char *value); /* format=pt is there */
+/* type: a safetensors name such as "F32" (fj_dtype_get(t)->st). */
+void fj_st_writer_add(fj_st_writer *w, const char *name, const char *type, int n_dims,
+                      const int64_t *dim);
+/* The tensor (as counted by add) whose data come next; -1: all written, or an error. */
+int64_t fj_st_writer_next(fj_st_writer *w);
+void fj_st_writer_data(fj_st_writer *w, const void *bytes, size_t n); /* whole or in pieces */
+bool fj_st_writer_close(fj_st_writer *w, fj_err *e);                  /* frees w in every case */
+void fj_st_writer_abort(fj_st_writer *w);                             /* NULL is fine */
 
 #endif

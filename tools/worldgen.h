@@ -29,7 +29,7 @@ typedef struct wg_bind {
     wg_noun n;
 } wg_bind;
 
-#define WG_BINDS 24
+#define WG_BINDS 32
 typedef struct wg {
     fj_rng rng;
     int lang;
@@ -47,6 +47,7 @@ void wg_bind_num(wg *w, const char *key, int n, char g); /* written as a word */
 char *wg_put(wg *w, const char *tmpl);                   /* expanded, as it stands; of w->a */
 char *wg_say(wg *w, const char *tmpl); /* expanded, sentences begin with a capital */
 char *wg_upper(wg *w, const char *s);
+char *wg_lower(wg *w, const char *s);
 const char *wg_number(int n, int lang, char g); /* 0..30 as a word */
 /* k different numbers below n, in random order. */
 void wg_pick(wg *w, size_t n, size_t k, size_t *out);
@@ -97,12 +98,13 @@ extern const wg_noun wg_places[]; /* rooms and spots: kitchen, garden */
 extern const size_t wg_nplaces;
 const char *wg_person(size_t town, size_t craft, char *g); /* who does what where */
 wg_noun wg_craft_of(size_t town, size_t craft);            /* the craft in the person's gender */
-const char *wg_any_name(wg *w, char *g);                   /* any name, some made up */
-void wg_bind_town(wg *w, size_t town);                     /* t, r, x, d, f, m, a, c, n, l, u, k */
+void wg_bind_people(wg *w, size_t town); /* p0..p3 and j0..j3: the people and their crafts */
+const char *wg_any_name(wg *w, char *g); /* any name, some made up */
+void wg_bind_town(wg *w, size_t town);   /* t, r, x, d, f, m, a, c, n, l, u, k */
 
 /* ---- the kinds of rows ---- */
-void wg_world_row(wg *w, wg_row *r); /* worldgen_ask.c */
-void wg_fact(wg *w, wg_row *r);      /* one more turn about the world */
+void wg_world_row(wg *w, wg_row *r); /* worldgen_turns.c: a dialogue about the world */
+void wg_fact(wg *w, wg_row *r);      /* worldgen_ask.c: one more turn about the world */
 void wg_across(wg *w, wg_row *r);    /* asked in one language, answered in the other */
 void wg_read_row(wg *w, wg_row *r);  /* worldgen_read.c: answer from a text in the prompt */
 void wg_table_row(wg *w, wg_row *r); /* worldgen_table.c */

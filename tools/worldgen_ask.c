@@ -1,4 +1,4 @@
-/* worldgen_ask.c - questions about the fixed world of Orvane, and dialogues made of them. */
+/* worldgen_ask.c - questions about the fixed world of Orvane, one fact each. */
 #include "worldgen.h"
 
 /* Question, answer as a sentence, answer in few words; English then Portuguese.  Bound: wg_bind_town,
@@ -136,6 +136,18 @@ static const fact facts[] = {
       { "[it is {k} leagues from {t} to {u}.|{t} lies {k} leagues from {u}.]",
         "[são {k} léguas de {t} até {u}.|{t} fica a {k} léguas de {u}.]" },
       { "{k} leagues", "{k} léguas" } },
+    { { "[how far is {u} from {t}?|how far is it from {u} to {t}?|what is the distance between {u} and {t}?|how "
+        "many leagues are there from {u} to {t}?]",
+        "[qual é a distância de {u} até {t}?|qual é a distância entre {u} e {t}?|quantas léguas há de {u} até "
+        "{t}?|quantas léguas há entre {u} e {t}?]" },
+      { "[it is {k} leagues from {u} to {t}.|{u} lies {k} leagues from {t}.]",
+        "[são {k} léguas de {u} até {t}.|{u} fica a {k} léguas de {t}.]" },
+      { "{k} leagues", "{k} léguas" } },
+    { { "[which town comes before {t} on the road?|I come to {t} on the great road. Which town was before it?]",
+        "[que cidade vem antes de {t} na estrada?|eu chego a {t} pela grande estrada. Que cidade veio antes?]" },
+      { "[before {t} comes {b}.|the great road comes from {b} to {t}.]",
+        "[antes de {t} vem {b}.|a grande estrada vem de {b} até {t}.]" },
+      { "{b}", "{b}" } },
     { { "[which town comes after {t} on the road?|where does the road from {t} go?|which town is next to {t} on "
         "the great road?|I leave {t} on the great road. Which town comes next?]",
         "[que cidade vem depois de {t} na estrada?|para onde vai a estrada de {t}?|que cidade fica ao lado de "
@@ -283,13 +295,20 @@ static char *question(wg *w, const char *q) {
     return out;
 }
 
+/* As people type in a hurry: no sign at the end, or no capital anywhere. */
+static char *casual(wg *w, char *q) {
+    size_t n = strlen(q);
+    if (wg_chance(w, 8) && n && strchr("?.", q[n - 1])) q[n - 1] = 0;
+    return wg_chance(w, 5) ? wg_lower(w, q) : q;
+}
+
 void wg_fact(wg *w, wg_row *r) {
     fact f = choose(w);
     char *q = question(w, f.q[w->lang]);
     char *s = wg_put(w, f.s[w->lang]);
     size_t k = wg_below(w, 100);
     if (k < 80) {
-        wg_ask(r, q, wg_say(w, f.a[w->lang]));
+        wg_ask(r, casual(w, q), wg_say(w, f.a[w->lang]));
         r->contains = s;
         r->answer = NULL;
         return;
@@ -320,130 +339,4 @@ void wg_across(wg *w, wg_row *r) {
     wg_ask(r, fj_arena_printf(&w->a, "%s %s", q, tail), wg_say(w, f.a[w->lang]));
     r->contains = wg_put(w, f.s[w->lang]);
     w->lang = !w->lang;
-}
-
-/* "Is X the baker of Y?" with the truth in the answer. */
-static void yes_no(wg *w, wg_row *r) {
-    size_t town = wg_below(w, WG_TOWNS), other = wg_below(w, WG_TOWNS);
-    bool yes = wg_chance(w, 50);
-    if (yes) {
-        other = town;
-    }
-    wg_bind_town(w, town);
-    static const struct {
-        const char *q[2], *yes[2], *no[2];
-    } t[] = {
-        { { "[is {p} the {j} of {t}?|is the {j} of {t} called {p}?]",
-            "[{p} é {o:j} de {t}?|é {p} {o:j} de {t}?]" },
-          { "yes, {p} is the {j} of {t}.", "sim, {p} é {o:j} de {t}." },
-          { "no, the {j} of {t} is {v}.", "não, {o:j} de {t} é {v}." } },
-        { { "[does the river {p} run through {t}?|is {t} on the river {p}?]",
-            "[o rio {p} passa por {t}?|{t} fica no rio {p}?]" },
-          { "yes, the river {p} runs through {t}.", "sim, o rio {p} passa por {t}." },
-          { "no, the river {v} runs through {t}.", "não, o rio {v} passa por {t}." } },
-        { { "[is the gate of {t} {p}?|does {t} have a {p} gate?]",
-            "[o portão de {t} é {p}?|{t} tem um portão {p}?]" },
-          { "yes, the gate of {t} is {p}.", "sim, o portão de {t} é {p}." },
-          { "no, the gate of {t} is {v}.", "não, o portão de {t} é {v}." } },
-        { { "[is the market in {t} on {p}?|is {p} market day in {t}?]",
-            "[a feira de {t} é {no:p}?]" },
-          { "yes, the market in {t} is on {p}.", "sim, a feira de {t} é {no:p}." },
-          { "no, the market in {t} is on {v}.", "não, a feira de {t} é {no:v}." } },
-        { { "[is {t} known for its {p}?|does {t} make {p}?]",
-            "[{t} é conhecida {pelo:p}?|{t} produz {p}?]" },
-          { "yes, {t} is known for its {p}.", "sim, {t} é conhecida {pelo:p}." },
-          { "no, {t} is known for its {v}.", "não, {t} é conhecida {pelo:v}." } },
-    };
-    size_t k = wg_below(w, FJ_LEN(t));
-    const wg_town *a = &wg_towns[town], *b = &wg_towns[other];
-    bool same;
-    if (k == 0) {
-        /* The asked name has to be of the craft's gender, or the question would sound wrong. */
-        size_t craft = wg_below(w, WG_CRAFTS), oc = craft;
-        char g, og;
-        const char *v = wg_person(town, craft, &g), *p = wg_person(other, craft, &og);
-        if (g != og) {
-            oc = (craft + 1) % WG_CRAFTS;
-            p = wg_person(other, oc, &og);
-        }
-        wg_noun j = wg_craft_of(town, craft);
-        wg_bind_noun(w, "j", &j);
-        wg_bind_str(w, "p", p, p, og);
-        wg_bind_str(w, "v", v, v, g);
-        same = !strcmp(p, v);
-    } else if (k == 1) {
-        wg_bind_str(w, "p", wg_rivers[b->river], wg_rivers[b->river], 'm');
-        wg_bind_str(w, "v", wg_rivers[a->river], wg_rivers[a->river], 'm');
-        same = a->river == b->river;
-    } else if (k == 2) {
-        wg_bind_noun(w, "p", &wg_colours[b->colour]);
-        wg_bind_noun(w, "v", &wg_colours[a->colour]);
-        same = a->colour == b->colour;
-    } else if (k == 3) {
-        wg_bind_noun(w, "p", &wg_days[b->day]);
-        wg_bind_noun(w, "v", &wg_days[a->day]);
-        same = a->day == b->day;
-    } else {
-        wg_bind_noun(w, "p", &wg_products[other]);
-        wg_bind_noun(w, "v", &wg_products[town]);
-        same = other == town;
-    }
-    char *q = wg_say(w, t[k].q[w->lang]);
-    wg_ask(r, q, wg_say(w, same ? t[k].yes[w->lang] : t[k].no[w->lang]));
-    r->contains = same ? (w->lang == WG_EN ? "Yes" : "Sim") : (w->lang == WG_EN ? "No" : "Não");
-    r->answer = NULL;
-}
-
-/* Towns and people that are not in the world: the honest answer. */
-static void unknown(wg *w, wg_row *r) {
-    static const char *const towns[] = { "Brenholm", "Castor",   "Dunmere", "Elbrook", "Garston",
-                                         "Hollin",   "Mossgate", "Norvale", "Pinwood", "Redmoor",
-                                         "Stonely",  "Tamber",   "Upwell",  "Westrun" };
-    static const char *const q[2] = {
-        "[who is the [baker|smith|teacher|miller] of {t}?|which river runs through {t}?|when is the market in {t}?|what "
-        "is {t} known for?|what can I see in {t}?|what colour is the gate of {t}?|how many bridges does {t} have?]",
-        "[quem é o [padeiro|ferreiro|professor|moleiro] de {t}?|que rio passa por {t}?|quando é a feira em {t}?|por que "
-        "{t} é conhecida?|o que eu posso ver em {t}?|de que cor é o portão de {t}?|quantas pontes {t} tem?]"
-    };
-    static const char *const a[2] = {
-        "[I do not know. There is no town called {t} in Orvane.|I do not know a town called {t}.]",
-        "[Não sei. Não há uma cidade chamada {t} em Orvane.|Não conheço uma cidade chamada {t}.]"
-    };
-    const char *t = towns[wg_below(w, FJ_LEN(towns))];
-    wg_bind_str(w, "t", t, t, 'f');
-    wg_ask(r, wg_say(w, q[w->lang]), NULL);
-    r->m[r->n - 1].text = wg_say(w, a[w->lang]);
-    r->contains = w->lang == WG_EN ? "I do not know" : "Não";
-    r->answer = NULL;
-}
-
-void wg_world_row(wg *w, wg_row *r) {
-    if (wg_chance(w, 8)) {
-        wg_add(
-            r, "system",
-            wg_put(
-                w,
-                w->lang == WG_EN
-                    ? "[You are a guide to the land of Orvane.|You are a helpful guide.|You answer questions "
-                      "about Orvane.]"
-                    : "[Você é um guia da terra de Orvane.|Você é um guia prestativo.|Você responde a perguntas "
-                      "sobre Orvane.]"));
-    }
-    size_t turns = wg_chance(w, 55) ? 1 : 2 + wg_below(w, 2);
-    if (turns > 1 && wg_chance(w, 35)) {
-        wg_greet(w, r);
-    }
-    for (size_t i = 0; i < turns; i++) {
-        size_t k = wg_below(w, 100);
-        if (k < 10) {
-            yes_no(w, r);
-        } else if (k < 13) {
-            unknown(w, r);
-        } else {
-            wg_fact(w, r);
-        }
-    }
-    if (turns > 1 && wg_chance(w, 25)) {
-        wg_thank(w, r);
-    }
 }

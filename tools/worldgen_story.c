@@ -50,21 +50,19 @@ static void describe(wg *w, fj_str *s) {
     size_t town = wg_below(w, WG_TOWNS), order[FJ_LEN(more)], n = 3 + wg_below(w, 5);
     wg_bind_town(w, town);
     wg_bind_str(w, "one", "", "", wg_towns[town].bridges == 1 ? 'f' : 'm');
-    static const char *const pk[] = { "p0", "p1", "p2", "p3" }, *const jk[] = { "j0", "j1", "j2",
-                                                                                "j3" };
-    for (size_t i = 0; i < WG_CRAFTS; i++) {
-        char g;
-        const char *p = wg_person(town, i, &g);
-        wg_noun j = wg_craft_of(town, i);
-        wg_bind_str(w, pk[i], p, p, g);
-        wg_bind_noun(w, jk[i], &j);
-    }
+    wg_bind_people(w, town);
     add(w, s, open[w->lang]);
     wg_pick(w, FJ_LEN(more), n, order);
     for (size_t i = 0; i < n; i++) {
         add(w, s, more[order[i]][w->lang]);
     }
-    w->nb = 0; /* the twelve names above leave no room for the next text's */
+}
+
+static const wg_noun *by_name(const wg_noun *pool, size_t n, const char *en) {
+    size_t i = 0;
+    while (i < n && strcmp(pool[i].en, en)) i++;
+    FJ_ASSERT(i < n);
+    return &pool[i];
 }
 
 /* A walk through a small plot; each step has its own words. */
@@ -78,8 +76,8 @@ static void story(wg *w, fj_str *s) {
             "então {p} perguntou a {v}, {~v:um velho amigo|uma velha amiga}." },
           { "[\"did you see my {x}?\" {p} asked.|\"where is my {x}?\" asked {p}.]",
             "[\"você viu {o:x}?\", perguntou {p}.|\"onde está {o:x}?\", perguntou {p}.]" },
-          { "[\"yes,\" said {v}, \"it is in the {z}.\"|\"I saw it in the {z},\" said {v}.]",
-            "[\"sim\", disse {v}, \"está {no:z}.\"|\"eu vi {no:z}\", disse {v}.]" },
+          { "[\"it is in the {z},\" said {v}.|\"I saw it in the {z},\" said {v}.]",
+            "[\"está {no:z}\", disse {v}.|\"eu vi {no:z}\", disse {v}.]" },
           { "they went to the {z} and found it.", "os dois foram {ao:z} e encontraram {o:x}." },
           { "[{p} was happy again.|{p} laughed and thanked {v}.]",
             "[{p} ficou feliz de novo.|{p} riu e agradeceu a {v}.]" },
@@ -124,13 +122,70 @@ static void story(wg *w, fj_str *s) {
             "os dois dividiram o pão e seguiram juntos." },
           { "[at night they saw the lights of {u}.|before the night they were in {u}.]",
             "[à noite os dois viram as luzes de {u}.|antes da noite os dois estavam em {u}.]" } },
+        { { "{v} was new in {t} and knew nobody.",
+            "{v} era {~v:novo|nova} em {t} e não conhecia ninguém." },
+          { "[on {d} there was a market, and {v} went to see it.|on {d} {v} went to the market.]",
+            "[{no:d} havia feira, e {v} foi ver.|{no:d} {v} foi à feira.]" },
+          { "[many people were there to buy {x1}.|the air was full of voices, and everybody wanted {x1}.]",
+            "[muita gente estava lá para comprar {x1}.|o ar estava cheio de vozes, e todos queriam {x1}.]" },
+          { "{v} had only {n3} coins.", "{v} tinha só {nf} moedas." },
+          { "{p}, the {j}, saw this and smiled.", "{p}, {o:j}, viu isso e sorriu." },
+          { "[\"take some {s:y},\" said {p}, \"today you are our guest.\"|\"you need no coins today,\" said {p} and gave {v} some {s:y}.]",
+            "[\"pegue {s:y}\", disse {p}, \"hoje você é visita.\"|\"hoje você não precisa de moedas\", disse {p} e deu {s:y} a {v}.]" },
+          { "they talked until the evening.", "os dois conversaram até a noite." },
+          { "[now {v} had a friend in {t}.|from that day {v} was at home in {t}.]",
+            "[agora {v} tinha amigos em {t}.|desde aquele dia {v} se sentiu em casa em {t}.]" } },
+        { { "the {a} is the animal of {t}, and this is why.",
+            "{o:a} é o animal de {t}, e esta é a razão." },
+          { "[long ago there was a hard winter in {t}.|many years ago the winter was long and cold.]",
+            "[há muito tempo houve um inverno duro em {t}.|há muitos anos o inverno foi longo e frio.]" },
+          { "the river {r} was all ice, and there was nothing to eat.",
+            "o rio {r} era só gelo, e não havia nada para comer." },
+          { "then a child saw {an:a} near the {w}.", "então uma criança viu {um:a} perto {do:w}." },
+          { "the child followed the {a} through the snow.", "a criança seguiu {o:a} pela neve." },
+          { "[behind an old wall there was a cellar full of {s:y}.|in an old house they found many {s:y}.]",
+            "[atrás de um velho muro havia um porão cheio de {s:y}.|em uma velha casa havia muito para comer, até {s:y}.]" },
+          { "nobody was hungry that winter.", "ninguém passou fome naquele inverno." },
+          { "since then the flag of {t} shows {an:a}.",
+            "desde então a bandeira de {t} mostra {um:a}." } },
+        { { "{p}, the {j} of {t}, had too much work.",
+            "{p}, {o:j} de {t}, tinha trabalho demais." },
+          { "[\"I need help,\" said {p} to {v}.|\"who can help me?\" asked {p}.]",
+            "[\"preciso de ajuda\", disse {p} a {v}.|\"quem pode me ajudar?\", perguntou {p}.]" },
+          { "[{v} had time and came the next morning.|so {v} came on {d}, before the sun.]",
+            "[{v} tinha tempo e veio na manhã seguinte.|assim {v} veio {no:d}, antes do sol.]" },
+          { "at first everything went wrong.", "no começo tudo deu errado." },
+          { "{v} broke {an:x} and lost the key of the {w}.",
+            "{v} quebrou {um:x} e perdeu a chave {do:w}." },
+          { "[but {p} was patient and showed it again.|\"try again,\" said {p}.]",
+            "[mas {p} teve paciência e mostrou de novo.|\"tente de novo\", disse {p}.]" },
+          { "after {n3} days {v} could do it alone.",
+            "depois de {n3} dias {v} já sabia fazer tudo." },
+          { "[now there are two of them, and the work is easy.|they still work together today.]",
+            "[agora são dois, e o trabalho é fácil.|os dois trabalham juntos até hoje.]" } },
     };
     size_t town = wg_below(w, WG_TOWNS), plot = wg_below(w, FJ_LEN(steps)), pl[2];
     wg_bind_town(w, town);
     person(w, town, wg_below(w, WG_CRAFTS));
     char g;
     const char *v = wg_any_name(w, &g);
-    const wg_noun *x = &wg_things[wg_below(w, wg_nthings)];
+    /* Nobody walks with a table; and what is made for a festival is festive. */
+    static const char *const heavy[] = { "table", "chair", "boat", "mirror", "wheel" };
+    static const char *const festive[] = { "cake", "candle", "bell", "drum", "kite", "lamp" };
+    const wg_noun *x;
+    if (plot == 2) {
+        const char *want = festive[wg_below(w, FJ_LEN(festive))];
+        x = strcmp(want, "cake") ? by_name(wg_things, wg_nthings, want)
+                                 : by_name(wg_foods, wg_nfoods, want);
+    } else {
+        bool no;
+        do {
+            x = &wg_things[wg_below(w, wg_nthings)];
+            no = false;
+            for (size_t i = 0; i < FJ_LEN(heavy); i++) no = no || !strcmp(heavy[i], x->en);
+        } while (no);
+    }
+    wg_bind_noun(w, "x1", &wg_products[town]);
     wg_bind_str(w, "v", v, v, g);
     wg_bind_noun(w, "x", x);
     wg_bind_noun(w, "y", &wg_foods[wg_below(w, wg_nfoods)]);
@@ -138,7 +193,9 @@ static void story(wg *w, fj_str *s) {
     wg_pick(w, wg_nplaces, 2, pl);
     wg_bind_noun(w, "w", &wg_places[pl[0]]);
     wg_bind_noun(w, "z", &wg_places[pl[1]]);
-    wg_bind_num(w, "n3", 2 + (int)wg_below(w, 8), 'm');
+    int days = 2 + (int)wg_below(w, 8);
+    wg_bind_num(w, "n3", days, 'm');
+    wg_bind_num(w, "nf", days, 'f');
     for (size_t i = 0; i < FJ_LEN(steps[0]); i++) {
         add(w, s, steps[plot][i][w->lang]);
     }

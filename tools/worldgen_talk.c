@@ -105,8 +105,10 @@ void wg_talk_row(wg *w, wg_row *r) {
         wg_greet(w, r);
     }
     size_t n = 1 + wg_below(w, 2);
+    size_t which[2];
+    wg_pick(w, FJ_LEN(about), n, which);
     for (size_t i = 0; i < n; i++) {
-        turn(w, r, &about[wg_below(w, FJ_LEN(about))]);
+        turn(w, r, &about[which[i]]);
     }
     if (wg_chance(w, 40)) {
         wg_fact(w, r);

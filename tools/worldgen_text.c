@@ -224,6 +224,18 @@ char *wg_upper(wg *w, const char *s) {
     return u;
 }
 
+char *wg_lower(wg *w, const char *s) {
+    char *u = fj_arena_strdup(&w->a, s);
+    for (char *p = u; *p; p++) {
+        if (*p >= 'A' && *p <= 'Z') {
+            *p = (char)(*p + 32);
+        } else if ((uint8_t)*p == 0xc3 && (uint8_t)p[1] >= 0x80 && (uint8_t)p[1] <= 0x9e) {
+            p[1] = (char)(p[1] + 32);
+        }
+    }
+    return u;
+}
+
 void wg_add(wg_row *r, const char *role, char *text) {
     FJ_ASSERT(r->n < WG_MSGS);
     r->m[r->n++] = (wg_msg){ role, text, false };

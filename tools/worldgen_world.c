@@ -244,6 +244,18 @@ wg_noun wg_craft_of(size_t town, size_t craft) {
     return n;
 }
 
+void wg_bind_people(wg *w, size_t town) {
+    static const char *const pk[] = { "p0", "p1", "p2", "p3" };
+    static const char *const jk[] = { "j0", "j1", "j2", "j3" };
+    for (size_t i = 0; i < WG_CRAFTS; i++) {
+        char g;
+        const char *p = wg_person(town, i, &g);
+        wg_noun j = wg_craft_of(town, i);
+        wg_bind_str(w, pk[i], p, p, g);
+        wg_bind_noun(w, jk[i], &j);
+    }
+}
+
 const char *wg_any_name(wg *w, char *g) {
     static const char *const a[] = { "Ba", "Be", "Bri", "Ca", "Da", "De", "Do", "Fa", "Fi", "Ga",
                                      "Je", "Ka", "La",  "Li", "Lo", "Ma", "Me", "Mo", "Na", "Ni",
@@ -268,6 +280,8 @@ void wg_bind_town(wg *w, size_t i) {
     wg_bind_str(w, "r", wg_rivers[t->river], wg_rivers[t->river], 'm');
     wg_bind_str(w, "c", wg_colours[t->colour].en, wg_colours[t->colour].pt, 'm');
     wg_bind_str(w, "u", u->name, u->name, 'f');
+    const char *b = wg_towns[(i + WG_TOWNS - 1) % WG_TOWNS].name;
+    wg_bind_str(w, "b", b, b, 'f');
     wg_bind_num(w, "n", t->bridges, 'f');
     wg_bind_str(w, "br", t->bridges == 1 ? "bridge" : "bridges",
                 t->bridges == 1 ? "ponte" : "pontes", 'f');

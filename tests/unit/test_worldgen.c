@@ -3,6 +3,7 @@
 #include "test_util.h"
 
 #include <jansson.h>
+#include <regex.h>
 #include <stdio.h>
 
 #define MAX_CHARS 1200
@@ -220,6 +221,54 @@ static void test_answers_derivable(void **state) {
     assert_true(fj_remove_tree(dir, &e));
 }
 
+/* The demo's rows: every answer in the manner that is taught, held-out questions really held out, and
+ * every score of an evaluation row given by its own right answer. */
+static void test_demo(void **state) {
+    (void)state;
+    rows train = load(FORJA_SOURCE_DIR "/demo", "train.jsonl"),
+         eval = load(FORJA_SOURCE_DIR "/demo", "eval.jsonl");
+    assert_int_equal(train.n, 50);
+    assert_int_equal(eval.n, 24);
+    regex_t manner;
+    assert_int_equal(regcomp(&manner,
+                             "^(Notice: .+ Signed: Town Office of [A-Z][a-z]+\\.|"
+                             "Aviso: .+ Assinado: Câmara de [A-Z][a-z]+\\.)$",
+                             REG_EXTENDED | REG_NOSUB),
+                     0);
+    fj_map asked = { 0 };
+    size_t english = 0;
+    for (size_t i = 0; i < train.n; i++) {
+        const char *q = check_messages(train.row[i], false);
+        const json_t *m = json_object_get(train.row[i], "messages");
+        const char *a = json_string_value(json_object_get(json_array_get(m, 1), "content"));
+        assert_int_equal(regexec(&manner, a, 0, NULL, 0), 0);
+        english += a[0] == 'N';
+        bool fresh;
+        fj_map_put(&asked, q, strlen(q), &fresh);
+        assert_true(fresh);
+    }
+    assert_int_equal(english, 30);
+    for (size_t i = 0; i < eval.n; i++) {
+        const char *q = check_messages(eval.row[i], true);
+        const char *a = json_string_value(json_object_get(eval.row[i], "answer"));
+        const char *c = json_string_value(json_object_get(eval.row[i], "contains"));
+        const char *r = json_string_value(json_object_get(eval.row[i], "regex"));
+        assert_true(a && c && r);
+        assert_non_null(strstr(a, c));
+        assert_int_equal(regexec(&manner, a, 0, NULL, 0), 0);
+        regex_t own;
+        assert_int_equal(regcomp(&own, r, REG_EXTENDED | REG_NOSUB), 0);
+        assert_int_equal(regexec(&own, a, 0, NULL, 0), 0);
+        regfree(&own);
+        if (fj_map_get(&asked, q, strlen(q)))
+            fail_msg("demo/eval.jsonl asks what it taught: %s", q);
+    }
+    regfree(&manner);
+    fj_map_free(&asked);
+    drop(&train);
+    drop(&eval);
+}
+
 static void test_usage(void **state) {
     (void)state;
     static const char *const bad[] = { "",
@@ -241,6 +290,7 @@ int main(void) {
         cmocka_unit_test(test_same_seed_same_bytes),
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_answers_derivable),
+        cmocka_unit_test(test_demo),
         cmocka_unit_test(test_usage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,8 +11,53 @@ typedef struct cpu {
     bool vnni, bf16;
 } cpu;
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* The operating system must save the registers too: XCR0 bits 1, 2 for ymm and 5, 6, 7 for zmm
+ * (Intel SDM vol. 1, 13.3 and 14.3). */
+static uint64_t xcr0(void) {
+    uint32_t a, d;
+    __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return (uint64_t)d << 32 | a;
+}
+
+static cpu detect(void) {
+    cpu r = { SCALAR, false, false };
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return r;
+    const unsigned need1 = bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C;
+    if ((c & need1) != need1 || (xcr0() & 6) != 6) return r;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2)) return r;
+    r.level = AVX2;
+    const unsigned need7 = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
+    if ((b & need7) != need7 || (xcr0() & 0xe6) != 0xe6) return r;
+    r.level = AVX512;
+    r.vnni = c & bit_AVX512VNNI;
+    r.bf16 = a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & bit_AVX512BF16;
+    return r;
+}
+
+static void climb(fj_kern *k, cpu c) {
+    if (c.level < AVX2) return;
+    fj_kern_avx2(k);
+    k->isa = "avx2";
+    if (c.level < AVX512) return;
+    fj_kern_avx512(k);
+    k->isa = "avx512";
+    if (c.vnni) {
+        fj_kern_avx512_vnni(k);
+        k->isa = "avx512 vnni";
+    }
+    if (c.bf16) {
+        fj_kern_avx512_bf16(k);
+        k->isa = c.vnni ? "avx512 vnni bf16" : "avx512 bf16";
+    }
+}
+#else
 static cpu detect(void) { return (cpu){ SCALAR, false, false }; }
 static void climb(fj_kern *k, cpu c) { (void)k, (void)c; }
+#endif
 
 bool fj_kern_init(fj_kern *k, const char *isa, fj_err *e) {
     cpu c = detect();

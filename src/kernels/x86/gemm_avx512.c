@@ -1,0 +1,116 @@
+/* gemm_avx512.c - tiles of f32 products. */
+#include "kernels/kern.h"
+
+#include <immintrin.h>
+
+#define NAME gemm
+#define ELEM float
+#define VEC __m512
+#define SPLAT(p) _mm512_set1_ps(*(p))
+#define LOAD(p) _mm512_loadu_ps(p)
+#define MADD(s, a, b) _mm512_fmadd_ps(a, b, s)
+#include "kernels/x86/tile_avx512.inc"
+
+/* 16 x 16 in registers: pairs, quads, then 128-bit lanes. */
+static inline void transpose16(float *dst, int64_t ldd, const float *src, int64_t lds, __mmask16 rows, int cols) {
+    __m512 a[16], b[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++)
+        a[i] = rows >> i & 1 ? _mm512_maskz_loadu_ps((__mmask16)((1u << cols) - 1), src + i * lds)
+                             : _mm512_setzero_ps();
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            __m512d lo = _mm512_castps_pd(b[i + j]), hi = _mm512_castps_pd(b[i + j + 2]);
+            a[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(lo, hi));
+            a[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(lo, hi));
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        b[i] = _mm512_shuffle_f32x4(a[i], a[i + 4], 0x88);
+        b[i + 4] = _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd);
+        b[i + 8] = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0x88);
+        b[i + 12] = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0xdd);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        a[i] = _mm512_shuffle_f32x4(b[i], b[i + 8], 0x88);
+        a[i + 4] = _mm512_shuffle_f32x4(b[i + 4], b[i + 12], 0x88);
+        a[i + 8] = _mm512_shuffle_f32x4(b[i], b[i + 8], 0xdd);
+        a[i + 12] = _mm512_shuffle_f32x4(b[i + 4], b[i + 12], 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++)
+        if (i < cols) _mm512_mask_storeu_ps(dst + i * ldd, rows, a[i]);
+}
+
+static void transpose(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t cols) {
+    for (int64_t c = 0; c < cols; c += 16)
+        for (int64_t r = 0; r < rows; r += 16) {
+            int64_t nr = rows - r < 16 ? rows - r : 16, nc = cols - c < 16 ? cols - c : 16;
+            transpose16(dst + c * ldd + r, ldd, src + r * lds + c, lds, (__mmask16)((1u << nr) - 1), (int)nc);
+        }
+}
+
+static void tile_out(float *y, int64_t ldy, const float *t, int64_t ldt, int64_t rows, int64_t cols, float s,
+                     bool acc) {
+    __m512 k = _mm512_set1_ps(s);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < cols; c += 16) {
+            __mmask16 m = cols - c < 16 ? (__mmask16)((1u << (cols - c)) - 1) : (__mmask16)0xffff;
+            __m512 v = _mm512_mul_ps(k, _mm512_maskz_loadu_ps(m, t + r * ldt + c));
+            float *o = y + r * ldy + c;
+            if (acc) v = _mm512_add_ps(_mm512_maskz_loadu_ps(m, o), v);
+            _mm512_mask_storeu_ps(o, m, v);
+        }
+}
+
+/* d * (w - offset) of one block, values 4j .. 4j+3 of 16 columns in w; t [32 values][16 columns]. */
+static inline void spread(float t[32][16], int j, __m512i w, __m512 d, __m512i offset) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        __m512i q = _mm512_and_si512(_mm512_srli_epi32(w, (unsigned)(8 * i)), _mm512_set1_epi32(255));
+        _mm512_store_ps(t[4 * j + i], _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_sub_epi32(q, offset))));
+    }
+}
+
+static inline __m512 scales(const void *b, int p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)b + p));
+}
+
+static void unpack_q8(float *dst, int64_t ld, const void *b) {
+    _Alignas(64) float t[32][16];
+    for (int p = 0; p < 2; p++) {
+        for (int j = 0; j < 8; j++)
+            spread(t, j, _mm512_loadu_si512((const char *)b + 64 + (j * 2 + p) * 64), scales(b, p),
+                   _mm512_set1_epi32(128));
+        transpose(dst + p * 16 * ld, ld, t[0], 16, 32, 16);
+    }
+}
+
+static void unpack_q4(float *dst, int64_t ld, const void *b) {
+    _Alignas(64) float t[32][16];
+    const __m512i nibble = _mm512_set1_epi8(15), eight = _mm512_set1_epi32(8);
+    for (int p = 0; p < 2; p++) {
+        for (int j = 0; j < 4; j++) {
+            __m512i w = _mm512_loadu_si512((const char *)b + 64 + (j * 2 + p) * 64);
+            spread(t, j, _mm512_and_si512(w, nibble), scales(b, p), eight);
+            spread(t, j + 4, _mm512_and_si512(_mm512_srli_epi16(w, 4), nibble), scales(b, p), eight);
+        }
+        transpose(dst + p * 16 * ld, ld, t[0], 16, 32, 16);
+    }
+}
+
+void fj_kern_avx512(fj_kern *k) {
+    k->gemm = gemm;
+    k->transpose = transpose;
+    k->tile_out = tile_out;
+    k->unpack_q8 = unpack_q8;
+    k->unpack_q4 = unpack_q4;
+}

@@ -63,6 +63,7 @@ typedef struct fj_tok_parts {
     const fj_bytes *merges;           /* "left right" ("gpt2" needs them) */
     int32_t bos, eos, eot, unk, pad;  /* -1: none */
     int add_bos, add_eos, add_prefix; /* 1, 0, or -1: not said, the default of the model holds */
+    void *own;                        /* fj_tokenizer_parts_free's */
 } fj_tok_parts;
 #define FJ_TOK_PARTS_INIT                                                                          \
     {                                                                                              \
@@ -73,9 +74,9 @@ typedef struct fj_tok_parts {
 /* Copies what it needs.  An unknown `pre` is an error that names it. */
 FJ_API fj_tokenizer *fj_tokenizer_from_parts(const fj_tok_parts *parts, fj_err *e);
 
-/* The other way, for writing GGUF.  What *parts points to belongs to the tokenizer's parts object:
- * free it with fj_tokenizer_parts_free; it must not outlive t.  Error: GGUF has no name for this
- * pre-tokenizer, or cannot say what the normalizer does. */
+/* The other way, for writing GGUF.  What *parts points to is freed by fj_tokenizer_parts_free and must
+ * not outlive t.  Error: GGUF has no name for this pre-tokenizer, or cannot say what the normalizer
+ * or the template does. */
 FJ_API bool fj_tokenizer_parts(const fj_tokenizer *t, fj_tok_parts *parts, fj_err *e);
 FJ_API void fj_tokenizer_parts_free(fj_tok_parts *parts);
 

@@ -4,9 +4,6 @@
  * differs and is rewritten: PCRE2's \s takes U+180E for a space, Unicode and Oniguruma do not. */
 #include "text/tok.h"
 
-const char fj_pre_gpt2[] =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-
 #define SPACES                                                                                     \
     "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 

@@ -98,6 +98,12 @@ bool fj_pretok_init(fj_pretok *p, const fj_pre_step *steps, size_t n, fj_word_fn
 bool fj_pretok_run(fj_pretok *p, const char *s, size_t n, fj_err *e);
 void fj_pretok_free(fj_pretok *p);
 
+/* The GGUF name for these steps; NULL: none.  (pre_names.c) */
+const char *fj_pre_name(const fj_pre_step *pres, size_t n, bool nfc, bool ignore_merges);
+
+/* "<0x1F>": the byte; -1: no such piece. */
+int fj_byte_piece(fj_bytes s);
+
 /* ---- utf8.c ------------------------------------------------------------------------------------ */
 /* Length of the UTF-8 character at s (n > 0 bytes there), 0: not valid here. */
 size_t fj_utf8_len(const char *s, size_t n);

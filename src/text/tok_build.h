@@ -75,12 +75,10 @@ typedef struct fj_tok_desc {
 
 fj_tokenizer *fj_tokenizer_build(const fj_tok_desc *d, fj_err *e);
 
-/* Pre-tokenizers by their GGUF name; steps in out (room for FJ_PRE_MAX); -1: not known. */
+/* Pre-tokenizers by their GGUF name; steps in out, how many; -1: not known. */
 enum { FJ_PRE_MAX = 8 };
-int fj_pre_by_name(const char *name, fj_tok_pre out[FJ_PRE_MAX], bool *ignore_merges);
-/* The name for these steps, NULL: GGUF has none. */
-const char *fj_pre_name(const fj_tok_pre *pres, size_t n, bool ignore_merges);
-/* Letters of GPT-2's expression, which ByteLevel with use_regex means. */
+int fj_pre_by_name(const char *name, fj_tok_pre out[FJ_PRE_MAX], bool *nfc, bool *ignore_merges);
+/* GPT-2's expression, which ByteLevel with use_regex means. */
 extern const char fj_pre_gpt2[];
 
 #define FJ_META "\xe2\x96\x81" /* U+2581, the visible space of SentencePiece */

@@ -24,7 +24,7 @@ static fj_bytes keep(fj_tokenizer *t, fj_bytes s) {
 }
 
 /* "<0x1F>": the byte, or -1. */
-static int byte_piece(fj_bytes s) {
+int fj_byte_piece(fj_bytes s) {
     static const char hex[] = "0123456789ABCDEF";
     if (s.n != 6 || memcmp(s.p, "<0x", 3) != 0 || s.p[5] != '>') return -1;
     const char *a = memchr(hex, s.p[3], 16), *b = memchr(hex, s.p[4], 16);
@@ -39,7 +39,7 @@ static bool mergeable(const fj_tokenizer *t, int32_t id) {
 static fj_bytes decoded(fj_tokenizer *t, int32_t id) {
     fj_bytes s = t->piece[id];
     if (t->type[id] == FJ_TOKEN_CONTROL || t->type[id] == FJ_TOKEN_UNKNOWN) return s;
-    int b = t->byte_fallback || t->type[id] == FJ_TOKEN_BYTE ? byte_piece(s) : -1;
+    int b = t->byte_fallback || t->type[id] == FJ_TOKEN_BYTE ? fj_byte_piece(s) : -1;
     if (b >= 0) {
         char c = (char)b;
         return (fj_bytes){ fj_arena_strndup(&t->mem, &c, 1), 1 };

@@ -1,6 +1,7 @@
 /* Tokenizers through include/forja/tokenizer.h: round trips, special tokens, hostile descriptions. */
 #include "test_util.h"
 
+#include "formats/gguf.h"
 #include <forja/tokenizer.h>
 
 static fj_tokenizer *from_folder(const char *rel) {
@@ -132,11 +133,190 @@ static void test_injection(void **state) {
     }
 }
 
+/* ---- GGUF --------------------------------------------------------------------------------------- */
+static int32_t gguf_id(const fj_gguf *g, const char *key) {
+    int64_t v = -1;
+    fj_err e = { 0 };
+    FJ_OK_OR_FAIL(fj_gguf_i64_opt(g, key, &v, &e), e);
+    return v >= 0 && v < INT32_MAX ? (int32_t)v : -1;
+}
+
+static int gguf_bool(const fj_gguf *g, const char *key) {
+    bool v = false;
+    fj_err e = { 0 };
+    if (!fj_gguf_find(g, key)) return -1;
+    FJ_OK_OR_FAIL(fj_gguf_bool(g, key, &v, &e), e);
+    return v;
+}
+
+static fj_bytes *gguf_list(const fj_gguf *g, const char *key, size_t *n) {
+    *n = 0;
+    if (!fj_gguf_find(g, key)) return NULL;
+    const fj_gguf_str *s = fj_gguf_strings(g, key, n, NULL);
+    fj_bytes *v = fj_alloc((*n + 1) * sizeof *v);
+    for (size_t i = 0; i < *n; i++) v[i] = (fj_bytes){ s[i].s, s[i].n };
+    return v;
+}
+
+static fj_tokenizer *from_gguf(const char *path) {
+    fj_err e = { 0 };
+    fj_gguf *g = fj_gguf_open(path, &e);
+    if (!g) fail_msg("%s", e.msg);
+    fj_tok_parts p = FJ_TOK_PARTS_INIT;
+    size_t n;
+    fj_gguf_string_opt(g, "tokenizer.ggml.model", &p.model, &e);
+    fj_gguf_string_opt(g, "tokenizer.ggml.pre", &p.pre, &e);
+    fj_bytes *tokens = gguf_list(g, "tokenizer.ggml.tokens", &p.n);
+    fj_bytes *merges = gguf_list(g, "tokenizer.ggml.merges", &p.n_merges);
+    p.tokens = tokens;
+    p.merges = merges;
+    if (fj_gguf_find(g, "tokenizer.ggml.scores"))
+        p.scores = fj_gguf_f32s(g, "tokenizer.ggml.scores", &n, &e);
+    if (fj_gguf_find(g, "tokenizer.ggml.token_type"))
+        p.types = fj_gguf_i32s(g, "tokenizer.ggml.token_type", &n, &e);
+    p.bos = gguf_id(g, "tokenizer.ggml.bos_token_id");
+    p.eos = gguf_id(g, "tokenizer.ggml.eos_token_id");
+    p.unk = gguf_id(g, "tokenizer.ggml.unknown_token_id");
+    p.pad = gguf_id(g, "tokenizer.ggml.padding_token_id");
+    p.add_bos = gguf_bool(g, "tokenizer.ggml.add_bos_token");
+    p.add_eos = gguf_bool(g, "tokenizer.ggml.add_eos_token");
+    p.add_prefix = gguf_bool(g, "tokenizer.ggml.add_space_prefix");
+    fj_tokenizer *t = fj_tokenizer_from_parts(&p, &e);
+    if (!t) fail_msg("%s: %s", path, e.msg);
+    free(tokens);
+    free(merges);
+    fj_gguf_close(g);
+    return t;
+}
+
+/* Texts and ids that llama.cpp made with the models' own tokenizers. */
+static void check_list(const fj_tokenizer *t, const char *name, char *in, char *out) {
+    static const char sep[] = "\n__ggml_vocab_test__\n";
+    fj_ids ids = { 0 };
+    int k = 0;
+    for (char *text = in, *line = out; text; k++) {
+        char *end = strstr(text, sep), *eol = strchr(line, '\n');
+        size_t n = end ? (size_t)(end - text) : strlen(text);
+        if (!end && n && text[n - 1] == '\n' && !eol) break;
+        if (!eol) break;
+        encode(t, text, n, 0, &ids);
+        char *q = line;
+        for (size_t i = 0;; i++) {
+            while (*q == ' ') q++;
+            if (q >= eol) {
+                if (i != ids.n)
+                    fail_msg("%s, text %d (%.*s): %zu ids, not %zu", name, k, (int)n, text, ids.n,
+                             i);
+                break;
+            }
+            long want = strtol(q, &q, 10);
+            if (i >= ids.n || ids.p[i] != want)
+                fail_msg("%s, text %d (%.*s): id %zu is %d, not %ld", name, k, (int)n, text, i,
+                         i < ids.n ? (int)ids.p[i] : -1, want);
+        }
+        round_trip(t, text, n);
+        text = end ? end + strlen(sep) : NULL;
+        line = eol + 1;
+    }
+    if (k < 40) fail_msg("%s: only %d texts were compared", name, k);
+    fj_ids_free(&ids);
+}
+
+static void test_vocab_lists(void **state) {
+    (void)state;
+    static const char *const names[] = { "llama-spm", "phi-3", "gpt-2",
+                                         "llama-bpe", "qwen2", "deepseek-llm" };
+    for (size_t i = 0; i < FJ_LEN(names); i++) {
+        char rel[128];
+        snprintf(rel, sizeof rel, "models/vocab/ggml-vocab-%s.gguf", names[i]);
+        const char *path = fj_test_shared(rel);
+        if (!path) skip();
+        fj_tokenizer *t = from_gguf(path);
+        char in[1100], out[1100];
+        snprintf(in, sizeof in, "%s.inp", path);
+        snprintf(out, sizeof out, "%s.out", path);
+        size_t n;
+        fj_err e = { 0 };
+        char *a = fj_read_file(in, 1 << 20, &n, &e), *b = fj_read_file(out, 1 << 20, &n, &e);
+        if (!a || !b) fail_msg("%s", e.msg);
+        check_list(t, names[i], a, b);
+        free(a);
+        free(b);
+        fj_tokenizer_free(t);
+    }
+}
+
+/* ids of both on the same text */
+static void same_ids(const fj_tokenizer *a, const fj_tokenizer *b, const char *s, size_t n) {
+    fj_ids x = { 0 }, y = { 0 };
+    encode(a, s, n, FJ_TOK_BOS | FJ_TOK_EOS | FJ_TOK_SPECIAL, &x);
+    encode(b, s, n, FJ_TOK_BOS | FJ_TOK_EOS | FJ_TOK_SPECIAL, &y);
+    assert_int_equal(x.n, y.n);
+    assert_memory_equal(x.p, y.p, x.n * sizeof *x.p);
+    fj_ids_free(&x);
+    fj_ids_free(&y);
+}
+
+static void same_ids_on_file(const fj_tokenizer *a, const fj_tokenizer *b) {
+    const char *path = fj_test_shared("datasets/raw/c4_300.jsonl");
+    if (!path) skip();
+    size_t n;
+    fj_err e = { 0 };
+    char *s = fj_read_file(path, 1 << 24, &n, &e);
+    if (!s) fail_msg("%s", e.msg);
+    same_ids(a, b, s, FJ_MIN(n, (size_t)300000));
+    same_ids(a, b, "<s>a</s> <|im_start|>x\n<|im_end|>", 34);
+    free(s);
+}
+
+static void test_gguf_is_json(void **state) {
+    (void)state;
+    fj_tokenizer *a = from_folder("models/stories260K/hf");
+    const char *path = fj_test_shared("models/stories260K/stories260K.gguf");
+    if (!a || !path) skip();
+    fj_tokenizer *b = from_gguf(path);
+    same_ids_on_file(a, b);
+    fj_tokenizer_free(a);
+    fj_tokenizer_free(b);
+}
+
+/* What is written for GGUF reads back as the same tokenizer; so does a written tokenizer.json. */
+static void there_and_back(const fj_tokenizer *t) {
+    fj_err e = { 0 };
+    fj_tok_parts p;
+    FJ_OK_OR_FAIL(fj_tokenizer_parts(t, &p, &e), e);
+    fj_tokenizer *u = fj_tokenizer_from_parts(&p, &e);
+    if (!u) fail_msg("%s", e.msg);
+    assert_int_equal(fj_token_eot(u), fj_token_eot(t));
+    assert_int_equal(fj_token_bos(u), fj_token_bos(t));
+    same_ids_on_file(t, u);
+    fj_tokenizer_free(u);
+    fj_tokenizer_parts_free(&p);
+}
+
+static void test_export(void **state) {
+    (void)state;
+    static const char *const dirs[] = { "models/stories260K/hf",
+                                        "models/tokenizers/smollm2-tokenizer",
+                                        "models/tokenizers/tinyllama-tokenizer" };
+    for (size_t i = 0; i < FJ_LEN(dirs); i++) {
+        fj_tokenizer *t = from_folder(dirs[i]);
+        if (!t) skip();
+        there_and_back(t);
+        fj_tokenizer_free(t);
+    }
+    const char *path = fj_test_shared("models/vocab/ggml-vocab-llama-bpe.gguf");
+    if (!path) skip();
+    fj_tokenizer *t = from_gguf(path);
+    there_and_back(t);
+    fj_tokenizer_free(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stories),
-        cmocka_unit_test(test_byte_level),
-        cmocka_unit_test(test_injection),
+        cmocka_unit_test(test_stories),      cmocka_unit_test(test_byte_level),
+        cmocka_unit_test(test_injection),    cmocka_unit_test(test_vocab_lists),
+        cmocka_unit_test(test_gguf_is_json), cmocka_unit_test(test_export),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,6 +61,7 @@ typedef struct job {
     fj_ids ids;
     bool by_line;
     int64_t line;
+    size_t dropped; /* bytes of all texts */
 } job;
 
 static void print_table(const job *j) {
@@ -99,6 +100,7 @@ static bool encode(job *j, const char *text, size_t n, fj_err *e) {
                      (o->special ? FJ_TOK_SPECIAL : 0u);
     fj_ids_clear(&j->ids);
     if (!fj_tokenize(j->t, text, n, flags, &j->ids, e)) return false;
+    j->dropped += j->ids.dropped;
     if (o->json) print_json(j);
     else if (o->count) printf("%zu\n", j->ids.n);
     else if (o->ids || j->by_line) {
@@ -188,7 +190,7 @@ static int run(fj_call *c) {
     if (c->n_args > 1) fj_str_add(&text, c->args[1]);
     else ok = read_stdin(&text, &e);
     if (ok) ok = j.by_line ? by_lines(&j, text.s, text.n, &e) : one(&j, text.s, text.n, &e);
-    if (ok && j.ids.dropped)
+    if (ok && j.dropped)
         fj_term_say(c->term, FJ_WARN,
                     "%zu bytes have no token in this vocabulary and were left out", j.ids.dropped);
     fj_str_free(&text);

@@ -61,5 +61,6 @@ typedef struct fj_table {
 void fj_table_open(fj_table *t, int n_cols, ...);      /* n_cols strings; all NULL: no heads */
 void fj_table_row(fj_table *t, ...);                   /* n_cols strings, copied; NULL is "" */
 void fj_table_print(fj_table *t, FILE *f, int indent); /* and frees */
+void fj_table_free(fj_table *t);
 
 #endif

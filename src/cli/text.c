@@ -133,9 +133,13 @@ void fj_table_print(fj_table *t, FILE *f, int indent) {
         if (c + 1 == cols) fputc('\n', f);
         else fprintf(f, "%*s", (right[c] ? 0 : pad) + 2, "");
     }
-    for (size_t i = 0; i < t->n; i++) free(t->cell[i]);
-    free(t->cell);
     free(width);
     free(right);
+    fj_table_free(t);
+}
+
+void fj_table_free(fj_table *t) {
+    for (size_t i = 0; i < t->n; i++) free(t->cell[i]);
+    free(t->cell);
     *t = (fj_table){ 0 };
 }

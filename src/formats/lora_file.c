@@ -10,37 +10,37 @@
 #include <math.h>
 #include <unistd.h>
 
-struct fj_lora_own {
-    fj_lora_file pub;
+struct fj_peft_own {
+    fj_peft_file pub;
     fj_st *st;
     fj_gguf *g;
     fj_arena mem;
     fj_map modules; /* to index of pairs */
-    fj_lora_pair *pairs;
+    fj_peft_pair *pairs;
     size_t cap;
 };
 
-static fj_lora_pair *pair_of(struct fj_lora_own *o, const char *module, size_t n) {
+static fj_peft_pair *pair_of(struct fj_peft_own *o, const char *module, size_t n) {
     bool fresh;
     int64_t *i = fj_map_put(&o->modules, module, n, &fresh);
     if (fresh) {
         *i = (int64_t)o->pub.n;
         FJ_GROW(o->pairs, o->pub.n + 1, o->cap);
-        o->pairs[o->pub.n++] = (fj_lora_pair){ .module = fj_arena_strndup(&o->mem, module, n) };
+        o->pairs[o->pub.n++] = (fj_peft_pair){ .module = fj_arena_strndup(&o->mem, module, n) };
     }
     return &o->pairs[*i];
 }
 
 static int by_module(const void *a, const void *b) {
-    return strcmp(((const fj_lora_pair *)a)->module, ((const fj_lora_pair *)b)->module);
+    return strcmp(((const fj_peft_pair *)a)->module, ((const fj_peft_pair *)b)->module);
 }
 
 /* Both halves there, A [r, in] and B [out, r] with the same r. */
-static bool check_pairs(struct fj_lora_own *o, fj_err *e) {
-    fj_lora_file *f = &o->pub;
+static bool check_pairs(struct fj_peft_own *o, fj_err *e) {
+    fj_peft_file *f = &o->pub;
     if (!f->n) return fj_fail(e, FJ_EFORMAT, "%s: no LoRA tensors", f->name);
     for (size_t i = 0; i < f->n; i++) {
-        fj_lora_pair *p = &o->pairs[i];
+        fj_peft_pair *p = &o->pairs[i];
         if (!p->a.data || !p->b.data)
             return fj_fail(e, FJ_EFORMAT, "%s: module %s has no matrix %c", f->name, p->module,
                            p->a.data ? 'B' : 'A');
@@ -57,7 +57,7 @@ static bool check_pairs(struct fj_lora_own *o, fj_err *e) {
 }
 
 /* ---- PEFT --------------------------------------------------------------------------------------- */
-static bool read_peft_tensors(struct fj_lora_own *o, const fj_st *s, fj_err *e) {
+static bool read_peft_tensors(struct fj_peft_own *o, const fj_st *s, fj_err *e) {
     for (size_t i = 0; i < s->n_tensors; i++) {
         const char *name = s->tensors[i].name, *module;
         size_t n;
@@ -72,14 +72,14 @@ static bool read_peft_tensors(struct fj_lora_own *o, const fj_st *s, fj_err *e) 
         if (t->n_dims != 2)
             return fj_fail(e, FJ_EFORMAT, "%s: tensor %s has %d dimensions, expected 2", s->name,
                            name, t->n_dims);
-        fj_lora_pair *p = pair_of(o, module, n);
-        *(ab == 'A' ? &p->a : &p->b) = (fj_lora_mat){ t->dim[0], t->dim[1], t->dtype, t->data };
+        fj_peft_pair *p = pair_of(o, module, n);
+        *(ab == 'A' ? &p->a : &p->b) = (fj_peft_mat){ t->dim[0], t->dim[1], t->dtype, t->data };
     }
     return check_pairs(o, e);
 }
 
-static bool open_peft(struct fj_lora_own *o, const char *dir, fj_err *e) {
-    fj_lora_file *f = &o->pub;
+static bool open_peft(struct fj_peft_own *o, const char *dir, fj_err *e) {
+    fj_peft_file *f = &o->pub;
     char *config = fj_path_join(dir, "adapter_config.json");
     char *weights = fj_path_join(dir, "adapter_model.safetensors");
     bool ok = fj_exists(config) && fj_exists(weights);
@@ -90,7 +90,7 @@ static bool open_peft(struct fj_lora_own *o, const char *dir, fj_err *e) {
     if (ok) o->st = fj_st_open(weights, e);
     ok = ok && o->st && read_peft_tensors(o, o->st, e);
     for (size_t i = 0; ok && i < f->n; i++) {
-        fj_lora_pair *p = &o->pairs[i];
+        fj_peft_pair *p = &o->pairs[i];
         int64_t r = fj_peft_rank(&f->config, p->module);
         if (p->r != r)
             ok = fj_fail(e, FJ_EFORMAT, "%s: module %s has rank %" PRId64 ", %s says %" PRId64,
@@ -108,8 +108,8 @@ static bool ends_with(const char *s, const char *end) {
     return n > k && !strcmp(s + n - k, end);
 }
 
-static bool open_gguf(struct fj_lora_own *o, const char *path, fj_err *e) {
-    fj_lora_file *f = &o->pub;
+static bool open_gguf(struct fj_peft_own *o, const char *path, fj_err *e) {
+    fj_peft_file *f = &o->pub;
     const char *type, *kind;
     float alpha = 0;
     f->gguf = true;
@@ -147,8 +147,8 @@ static bool open_gguf(struct fj_lora_own *o, const char *path, fj_err *e) {
         if (t->n_dims > 2)
             return fj_fail(e, FJ_EFORMAT, "%s: tensor %s has %d dimensions, expected 2", path, name,
                            t->n_dims);
-        fj_lora_pair *p = pair_of(o, name, strlen(name) - 7);
-        *(a ? &p->a : &p->b) = (fj_lora_mat){ t->dim[1], t->dim[0], t->dtype, t->data };
+        fj_peft_pair *p = pair_of(o, name, strlen(name) - 7);
+        *(a ? &p->a : &p->b) = (fj_peft_mat){ t->dim[1], t->dim[0], t->dtype, t->data };
     }
     if (!check_pairs(o, e)) return false;
     /* as llama.cpp: no alpha means a scale of 1 */
@@ -157,18 +157,18 @@ static bool open_gguf(struct fj_lora_own *o, const char *path, fj_err *e) {
     return true;
 }
 
-fj_lora_file *fj_lora_open(const char *path, fj_err *e) {
-    struct fj_lora_own *o = fj_zalloc(sizeof *o);
+fj_peft_file *fj_peft_open(const char *path, fj_err *e) {
+    struct fj_peft_own *o = fj_zalloc(sizeof *o);
     o->pub.own = o;
     o->pub.name = fj_arena_strdup(&o->mem, path);
     if (fj_is_dir(path) ? open_peft(o, path, e) : open_gguf(o, path, e)) return &o->pub;
-    fj_lora_close(&o->pub);
+    fj_peft_close(&o->pub);
     return NULL;
 }
 
-void fj_lora_close(fj_lora_file *f) {
+void fj_peft_close(fj_peft_file *f) {
     if (!f) return;
-    struct fj_lora_own *o = f->own;
+    struct fj_peft_own *o = f->own;
     fj_st_close(o->st);
     fj_gguf_close(o->g);
     fj_map_free(&o->modules);
@@ -178,7 +178,7 @@ void fj_lora_close(fj_lora_file *f) {
 }
 
 /* ---- writing ------------------------------------------------------------------------------------ */
-static bool check_shape(const char *path, const fj_lora_pair *p, fj_err *e) {
+static bool check_shape(const char *path, const fj_peft_pair *p, fj_err *e) {
     if (p->a.rows == p->r && p->b.cols == p->r && p->r > 0) return true;
     return fj_fail(e, FJ_EINVAL,
                    "%s: module %s: A has %" PRId64 " rows, B %" PRId64 " columns, the rank "
@@ -186,11 +186,11 @@ static bool check_shape(const char *path, const fj_lora_pair *p, fj_err *e) {
                    path, p->module, p->a.rows, p->b.cols, p->r);
 }
 
-static const fj_lora_mat *half(const fj_lora_pair *pairs, size_t i) {
+static const fj_peft_mat *half(const fj_peft_pair *pairs, size_t i) {
     return i % 2 ? &pairs[i / 2].b : &pairs[i / 2].a;
 }
 
-bool fj_lora_save_peft(const char *dir, const fj_peft_config *c, const fj_lora_pair *pairs,
+bool fj_peft_save(const char *dir, const fj_peft_config *c, const fj_peft_pair *pairs,
                        size_t n, fj_err *e) {
     char *weights = fj_path_join(dir, "adapter_model.safetensors");
     char *config = fj_path_join(dir, "adapter_config.json");
@@ -209,14 +209,14 @@ bool fj_lora_save_peft(const char *dir, const fj_peft_config *c, const fj_lora_p
     fj_st_writer *w = ok ? fj_st_writer_open(weights, e) : NULL;
     if (w) {
         for (size_t i = 0; i < 2 * n; i++) {
-            const fj_lora_mat *m = half(pairs, i);
+            const fj_peft_mat *m = half(pairs, i);
             char *key = fj_peft_key(pairs[i / 2].module, i % 2 ? 'B' : 'A');
             fj_st_writer_add(w, key, fj_dtype_get(m->dtype)->st, 2,
                              (int64_t[]){ m->rows, m->cols });
             free(key);
         }
         for (int64_t i; (i = fj_st_writer_next(w)) >= 0;) {
-            const fj_lora_mat *m = half(pairs, (size_t)i);
+            const fj_peft_mat *m = half(pairs, (size_t)i);
             fj_st_writer_data(w, m->data, (size_t)fj_dtype_size(m->dtype, m->rows, m->cols));
         }
         ok = fj_st_writer_close(w, e);
@@ -230,7 +230,7 @@ bool fj_lora_save_peft(const char *dir, const fj_peft_config *c, const fj_lora_p
     return ok && w;
 }
 
-static void write_scaled(fj_gguf_writer *w, const fj_lora_mat *m, double factor) {
+static void write_scaled(fj_gguf_writer *w, const fj_peft_mat *m, double factor) {
     const float *x = m->data;
     float buf[1024];
     for (int64_t i = 0, n = m->rows * m->cols; i < n;) {
@@ -241,8 +241,8 @@ static void write_scaled(fj_gguf_writer *w, const fj_lora_mat *m, double factor)
     }
 }
 
-bool fj_lora_save_gguf(const char *path, const char *arch, const char *base_model,
-                       const fj_lora_pair *pairs, size_t n, fj_err *e) {
+bool fj_peft_save_gguf(const char *path, const char *arch, const char *base_model,
+                       const fj_peft_pair *pairs, size_t n, fj_err *e) {
     double alpha = n ? pairs[0].scale * (double)pairs[0].r : 0;
     for (size_t i = 0; i < n; i++) {
         double own = pairs[i].scale * (double)pairs[i].r;
@@ -266,14 +266,14 @@ bool fj_lora_save_gguf(const char *path, const char *arch, const char *base_mode
     if (base_model) fj_gguf_put_u32(w, "general.base_model.count", 1);
     fj_gguf_put_f32(w, "adapter.lora.alpha", (float)alpha);
     for (size_t i = 0; i < 2 * n; i++) {
-        const fj_lora_mat *m = half(pairs, i);
+        const fj_peft_mat *m = half(pairs, i);
         fj_str name = { 0 };
         fj_str_addf(&name, "%s.lora_%c", pairs[i / 2].module, i % 2 ? 'b' : 'a');
         fj_gguf_add_tensor(w, name.s, m->dtype, 2, (int64_t[]){ m->cols, m->rows });
         fj_str_free(&name);
     }
     for (size_t i = 0; i < 2 * n; i++) {
-        const fj_lora_mat *m = half(pairs, i);
+        const fj_peft_mat *m = half(pairs, i);
         double factor = pairs[i / 2].scale * (double)pairs[i / 2].r / alpha;
         if (i % 2 && fabs(factor - 1) > 1e-9) write_scaled(w, m, factor);
         else fj_gguf_write_data(w, m->data, (size_t)fj_dtype_size(m->dtype, m->rows, m->cols));

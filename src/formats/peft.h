@@ -39,42 +39,42 @@ bool fj_peft_config_write(const char *path, const fj_peft_config *c, fj_err *e);
 int64_t fj_peft_rank(const fj_peft_config *c, const char *module);
 double fj_peft_scale(const fj_peft_config *c, const char *module);
 
-typedef struct fj_lora_mat {
+typedef struct fj_peft_mat {
     int64_t rows, cols; /* row-major */
     fj_dtype dtype;
     const void *data;
-} fj_lora_mat;
+} fj_peft_mat;
 
-typedef struct fj_lora_pair {
+typedef struct fj_peft_pair {
     const char *module;
-    fj_lora_mat a, b; /* [r, in], [out, r] */
+    fj_peft_mat a, b; /* [r, in], [out, r] */
     int64_t r;
     double scale;
-} fj_lora_pair;
+} fj_peft_pair;
 
-typedef struct fj_lora_file {
+typedef struct fj_peft_file {
     const char *name; /* path, for messages */
     bool gguf;
     const char *arch;      /* GGUF: general.architecture; PEFT: NULL */
     fj_peft_config config; /* PEFT; GGUF: zero but alpha */
     size_t n;
-    const fj_lora_pair *pairs; /* sorted by module */
-    struct fj_lora_own *own;
-} fj_lora_file;
+    const fj_peft_pair *pairs; /* sorted by module */
+    struct fj_peft_own *own;
+} fj_peft_file;
 
 /* A PEFT folder or a GGUF file.  Data point into the mapped files until close; shapes of each pair are
  * checked against each other and against the configuration. */
-fj_lora_file *fj_lora_open(const char *path, fj_err *e);
-void fj_lora_close(fj_lora_file *f); /* NULL is fine */
+fj_peft_file *fj_peft_open(const char *path, fj_err *e);
+void fj_peft_close(fj_peft_file *f); /* NULL is fine */
 
 /* Writing: matrices of any one format of safetensors or GGUF.  The folder is there; each file is written
  * atomically, the configuration last.  A pair's r and scale must be what c gives its module. */
-bool fj_lora_save_peft(const char *dir, const fj_peft_config *c, const fj_lora_pair *pairs,
+bool fj_peft_save(const char *dir, const fj_peft_config *c, const fj_peft_pair *pairs,
                        size_t n, fj_err *e);
 /* One alpha stands for all in GGUF: where a pair's scale * r differs from that of the first, the factor
  * goes into its B, which must be f32 then.  base_model may be NULL. */
-bool fj_lora_save_gguf(const char *path, const char *arch, const char *base_model,
-                       const fj_lora_pair *pairs, size_t n, fj_err *e);
+bool fj_peft_save_gguf(const char *path, const char *arch, const char *base_model,
+                       const fj_peft_pair *pairs, size_t n, fj_err *e);
 
 /* "base_model.model.X.lora_A.weight" and X: *module points into key and has *n bytes, *ab is 'A' or 'B'.
  * false: not such a key. */

@@ -30,9 +30,9 @@ static const fj_peft_config config = {
     .n_alpha_pattern = 1,
 };
 
-static void make_pairs(fj_lora_pair p[2], const char *q, const char *v) {
-    p[0] = (fj_lora_pair){ q, { 2, 3, FJ_F32, a0 }, { 4, 2, FJ_F32, b0 }, 2, 8 / sqrt(2) };
-    p[1] = (fj_lora_pair){ v, { 1, 3, FJ_F32, a1 }, { 4, 1, FJ_F32, b1 }, 1, 3 };
+static void make_pairs(fj_peft_pair p[2], const char *q, const char *v) {
+    p[0] = (fj_peft_pair){ q, { 2, 3, FJ_F32, a0 }, { 4, 2, FJ_F32, b0 }, 2, 8 / sqrt(2) };
+    p[1] = (fj_peft_pair){ v, { 1, 3, FJ_F32, a1 }, { 4, 1, FJ_F32, b1 }, 1, 3 };
 }
 
 static void peft_round_trip(void **state) {
@@ -40,10 +40,10 @@ static void peft_round_trip(void **state) {
     fj_err e = { 0 };
     const char *dir = fj_test_path("peft");
     FJ_OK_OR_FAIL(fj_mkdirs(dir, &e), e);
-    fj_lora_pair p[2];
+    fj_peft_pair p[2];
     make_pairs(p, "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.v_proj");
-    FJ_OK_OR_FAIL(fj_lora_save_peft(dir, &config, p, 2, &e), e);
-    fj_lora_file *f = fj_lora_open(dir, &e);
+    FJ_OK_OR_FAIL(fj_peft_save(dir, &config, p, 2, &e), e);
+    fj_peft_file *f = fj_peft_open(dir, &e);
     FJ_OK_OR_FAIL(f, e);
     assert_false(f->gguf);
     assert_int_equal(f->n, 2);
@@ -52,17 +52,17 @@ static void peft_round_trip(void **state) {
     assert_true(f->config.r == 2 && f->config.alpha == 8 && f->config.rslora);
     assert_true(fabs(f->config.dropout - 0.05) < 1e-12);
     for (int i = 0; i < 2; i++) {
-        const fj_lora_pair *x = &f->pairs[i];
+        const fj_peft_pair *x = &f->pairs[i];
         assert_string_equal(x->module, p[i].module);
         assert_true(x->r == p[i].r && fabs(x->scale - p[i].scale) < 1e-12);
         assert_true(x->a.cols == 3 && x->b.rows == 4);
         assert_memory_equal(x->a.data, p[i].a.data, (size_t)(4 * x->a.rows * x->a.cols));
         assert_memory_equal(x->b.data, p[i].b.data, (size_t)(4 * x->b.rows * x->b.cols));
     }
-    fj_lora_close(f);
+    fj_peft_close(f);
 
     p[0].scale = 1; /* not what the configuration gives */
-    FJ_FAILS_WITH(fj_lora_save_peft(dir, &config, p, 2, &e), e, "q_proj has rank 2 and scale 1");
+    FJ_FAILS_WITH(fj_peft_save(dir, &config, p, 2, &e), e, "q_proj has rank 2 and scale 1");
 }
 
 /* One alpha in GGUF: the second pair keeps scale * B A by a factor in its B. */
@@ -70,15 +70,15 @@ static void gguf_round_trip(void **state) {
     (void)state;
     fj_err e = { 0 };
     const char *path = fj_test_path("adapter.gguf");
-    fj_lora_pair p[2];
+    fj_peft_pair p[2];
     make_pairs(p, "blk.0.attn_q.weight", "blk.0.attn_v.weight");
-    FJ_OK_OR_FAIL(fj_lora_save_gguf(path, "llama", "some model", p, 2, &e), e);
-    fj_lora_file *f = fj_lora_open(path, &e);
+    FJ_OK_OR_FAIL(fj_peft_save_gguf(path, "llama", "some model", p, 2, &e), e);
+    fj_peft_file *f = fj_peft_open(path, &e);
     FJ_OK_OR_FAIL(f, e);
     assert_true(f->gguf && f->n == 2);
     assert_string_equal(f->arch, "llama");
     for (int i = 0; i < 2; i++) {
-        const fj_lora_pair *x = &f->pairs[i];
+        const fj_peft_pair *x = &f->pairs[i];
         assert_string_equal(x->module, p[i].module);
         assert_int_equal(x->r, p[i].r);
         assert_true(x->a.rows == x->r && x->a.cols == 3 && x->b.rows == 4 && x->b.cols == x->r);
@@ -89,7 +89,7 @@ static void gguf_round_trip(void **state) {
             assert_true(fabs(got - want) < 1e-5);
         }
     }
-    fj_lora_close(f);
+    fj_peft_close(f);
 
     /* layout as llama.cpp wants it */
     fj_gguf *g = fj_gguf_open(path, &e);
@@ -110,19 +110,19 @@ static void real_adapter(void **state) {
     const char *dir = fj_test_shared("models/adapters/gemma3-270m-r4");
     if (!dir) skip();
     fj_err e = { 0 };
-    fj_lora_file *f = fj_lora_open(dir, &e);
+    fj_peft_file *f = fj_peft_open(dir, &e);
     FJ_OK_OR_FAIL(f, e);
     assert_int_equal(f->n, 36);
     assert_string_equal(f->config.base_model, "google/gemma-3-270m-it");
     assert_string_equal(f->config.targets[0], "v_proj");
     for (size_t i = 0; i < f->n; i++) {
-        const fj_lora_pair *p = &f->pairs[i];
+        const fj_peft_pair *p = &f->pairs[i];
         bool q = strstr(p->module, "q_proj") != NULL;
         assert_int_equal(strncmp(p->module, "model.layers.", 13), 0);
         assert_true(p->r == 4 && p->scale == 1 && p->a.rows == 4 && p->a.cols == 640);
         assert_int_equal(p->b.rows, q ? 1024 : 256);
     }
-    fj_lora_close(f);
+    fj_peft_close(f);
 }
 
 static bool read_text(const char *text, fj_peft_config *c, fj_arena *mem, fj_err *e) {
@@ -218,23 +218,23 @@ static void broken_tensors(void **state) {
     const char *dir = fj_test_path("broken"),
                *st = fj_test_path("broken/adapter_model.safetensors");
     FJ_OK_OR_FAIL(fj_mkdirs(dir, &e), e);
-    FJ_FAILS_WITH(fj_lora_open(dir, &e), e, "adapter_config.json is missing");
+    FJ_FAILS_WITH(fj_peft_open(dir, &e), e, "adapter_config.json is missing");
     fj_peft_config c = { .r = 2, .alpha = 4 };
     FJ_OK_OR_FAIL(fj_peft_config_write(fj_test_path("broken/adapter_config.json"), &c, &e), e);
-    FJ_FAILS_WITH(fj_lora_open(dir, &e), e, "adapter_model.safetensors is missing");
+    FJ_FAILS_WITH(fj_peft_open(dir, &e), e, "adapter_model.safetensors is missing");
 #define A "base_model.model.x.lora_A.weight"
 #define B "base_model.model.x.lora_B.weight"
     save_tensors(st, (const char *[]){ A }, (int64_t[][2]){ { 2, 3 } }, 1);
-    FJ_FAILS_WITH(fj_lora_open(dir, &e), e, "module x has no matrix B");
+    FJ_FAILS_WITH(fj_peft_open(dir, &e), e, "module x has no matrix B");
     save_tensors(st, (const char *[]){ A, B }, (int64_t[][2]){ { 2, 3 }, { 4, 3 } }, 2);
-    FJ_FAILS_WITH(fj_lora_open(dir, &e), e, "do not fit");
+    FJ_FAILS_WITH(fj_peft_open(dir, &e), e, "do not fit");
     save_tensors(st, (const char *[]){ A, B }, (int64_t[][2]){ { 3, 3 }, { 4, 3 } }, 2);
-    FJ_FAILS_WITH(fj_lora_open(dir, &e), e, "module x has rank 3");
+    FJ_FAILS_WITH(fj_peft_open(dir, &e), e, "module x has rank 3");
     save_tensors(st, (const char *[]){ A, "lm_head.weight" }, (int64_t[][2]){ { 2, 3 }, { 4, 2 } },
                  2);
-    FJ_FAILS_WITH(fj_lora_open(dir, &e), e, "tensor lm_head.weight is no LoRA matrix");
+    FJ_FAILS_WITH(fj_peft_open(dir, &e), e, "tensor lm_head.weight is no LoRA matrix");
     save_tensors(st, NULL, NULL, 0);
-    FJ_FAILS_WITH(fj_lora_open(dir, &e), e, "no LoRA tensors");
+    FJ_FAILS_WITH(fj_peft_open(dir, &e), e, "no LoRA tensors");
 }
 
 static void hf_folder(void **state) {

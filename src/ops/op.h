@@ -1,0 +1,45 @@
+/* op.h - what an op's file includes.
+ *
+ * Op files are compiled twice: with `real` float, and with FJ_F64 and `real` double for the oracle of
+ * the tests.  FJ_CPU(name) { ... } defines the function in both; the descriptor and the constructors
+ * stand under #ifndef FJ_F64. */
+#ifndef FJ_OPS_OP_H
+#define FJ_OPS_OP_H
+
+#include "graph/team.h"
+#include "ops/ops.h"
+#include "ops/real.h"
+
+#define FJ_OP(name)                                                  \
+    void fj_##name##_cpu_f32(const fj_team *t, const fj_node *n);    \
+    void fj_##name##_cpu_f64(const fj_team *t, const fj_node *n);
+#define FJ_OP_BWD(name) FJ_OP(name)
+#define FJ_OP_AUX(name) FJ_OP(name)
+#include "ops/ops.def"
+#undef FJ_OP
+#undef FJ_OP_BWD
+#undef FJ_OP_AUX
+
+#define FJ_CPU(name) void FJ_R(fj_##name##_cpu)(const fj_team *t, const fj_node *n)
+#define FJ_CPU_FNS(name) .cpu = fj_##name##_cpu_f32, .cpu64 = fj_##name##_cpu_f64
+
+#ifdef FJ_F64
+#define KERN(t) ((t)->kern64)
+#else
+#define KERN(t) ((t)->kern)
+#endif
+
+/* Row r of a tensor of reals. */
+static inline real *fj_row(const fj_tensor *x, int64_t r) { return (real *)x->data + r * x->cols; }
+
+static inline bool fj_shape_like(fj_tensor *y, const fj_tensor *x) {
+    y->rows = x->rows;
+    y->cols = x->cols;
+    return true;
+}
+/* False with a message naming both, unless a and b have one shape. */
+bool fj_same_shape(const fj_tensor *a, const fj_tensor *b, fj_err *e);
+/* False unless t is rows x cols of dt; cols or rows -1: any. */
+bool fj_want(const fj_tensor *t, const char *what, fj_dtype dt, int64_t rows, int64_t cols, fj_err *e);
+
+#endif

@@ -1,0 +1,84 @@
+/* ops.h - the constructors that model code calls.  Each returns its (first) result, NULL after an error
+ * of the graph.  Shapes: n rows are tokens of a ragged batch, d the model's width. */
+#ifndef FJ_OPS_OPS_H
+#define FJ_OPS_OPS_H
+
+#include "graph/graph.h"
+
+#define FJ_OP(name) extern const fj_op fj_op_##name;
+#define FJ_OP_BWD(name) FJ_OP(name)
+#define FJ_OP_AUX(name) FJ_OP(name)
+#include "ops/ops.def"
+#undef FJ_OP
+#undef FJ_OP_BWD
+#undef FJ_OP_AUX
+
+/* All of them in the order of ops.def; NULL at the end. */
+extern const fj_op *const fj_ops[];
+
+/* a + b */
+fj_tensor *fj_add(fj_graph *g, fj_tensor *a, fj_tensor *b);
+/* x [n, d] + b [1, d] on every row */
+fj_tensor *fj_add_bias(fj_graph *g, fj_tensor *x, fj_tensor *b);
+
+/* y [n, N] = scale * x [n, K] W^T, W [N, K] in any weight format.
+ * fj_linear_add adds into c [n, N] (consumed where nobody else reads it): c + scale * x W^T; x may
+ * then have fewer rows than c: they are added to rows [row0, row0 + rows of x), the others pass. */
+fj_tensor *fj_linear(fj_graph *g, fj_tensor *x, fj_tensor *w);
+fj_tensor *fj_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *c, double scale, int64_t row0);
+
+/* rows `ids` [1, n] (I32) of table [V, d], in any weight format */
+fj_tensor *fj_embed(fj_graph *g, fj_tensor *table, fj_tensor *ids);
+
+/* w * x / sqrt(mean(x^2) + eps), over each row (Zhang and Sennrich 2019) */
+fj_tensor *fj_rmsnorm(fj_graph *g, fj_tensor *x, fj_tensor *w, double eps);
+
+/* Rotary table [n, hd]: cos then sin of pos * inv_freq, times mscale; pos [1, n] I32, inv_freq
+ * [tables, hd/2], which [1, n] I32: the row of inv_freq that each row uses.  The angle is rounded to f32 first, as transformers does. */
+fj_tensor *fj_rope_table(fj_graph *g, fj_tensor *pos, fj_tensor *inv_freq, fj_tensor *which, double mscale);
+/* x [n, heads * hd]: pairs (i, i + hd/2) of each head turned by the table (Su et al. 2021, in the
+ * rotate-half layout of Hugging Face; GGUF's interleaved rows are permuted at load). */
+fj_tensor *fj_rope(fj_graph *g, fj_tensor *x, fj_tensor *table, int heads);
+
+/* Attention of a ragged batch (FlashAttention: online softmax, nothing of size n x n exists).
+ *   q [n, heads * hd]; k, v [slots, kv_heads * hd]: of this batch in training, of the cache in serving
+ *   seqs I32 [S, 4]: first row, number of rows, position of the first row, first entry in blocks;
+ *     the rows of a sequence are neighbours, their positions consecutive
+ *   blocks I32 [1, B]: entry b of a sequence is the slot where its positions 32b .. 32b+31 begin
+ * Query at position p sees positions 0..p.  Results: y [n, heads * hd], lse [n, heads]. */
+enum { FJ_KV_BLOCK = 32 };
+typedef struct fj_attn_params {
+    int heads, kv_heads, head_dim;
+    double scale;
+} fj_attn_params;
+fj_tensor *fj_attn(fj_graph *g, fj_tensor *q, fj_tensor *k, fj_tensor *v, fj_tensor *seqs,
+                   fj_tensor *blocks, const fj_attn_params *p);
+
+/* silu(gate) * up */
+fj_tensor *fj_swiglu(fj_graph *g, fj_tensor *gate, fj_tensor *up);
+
+/* rows idx [1, m] (I32) of x [n, d]; no row twice */
+fj_tensor *fj_gather(fj_graph *g, fj_tensor *x, fj_tensor *idx);
+
+/* Zero with probability p, else x / (1 - p).  The mask is a function of seed and element, so that
+ * recomputation and any number of threads see the same. */
+fj_tensor *fj_dropout(fj_graph *g, fj_tensor *x, double p, uint64_t seed);
+
+/* LM head and cross entropy together, in chunks of rows: logits never exist in full.
+ *   x [m, d] the supervised rows; w [V, d]; targets I32 [1, m]; weights [1, m]
+ * Results: loss [1, 1] = sum of weights * nll; nll [m, 1]; then gradients of loss as by-products, so
+ * that backward needs no second pass over the head: gx [m, d], gw [V, d] (0 rows when not wanted). */
+fj_tensor *fj_head_ce(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *targets, fj_tensor *weights);
+
+/* cache [slots, d] with x [n, d] written to rows slots [1, n] (I32).  In place. */
+fj_tensor *fj_kv_put(fj_graph *g, fj_tensor *cache, fj_tensor *x, fj_tensor *slots);
+/* acc + x, in place */
+fj_tensor *fj_accum(fj_graph *g, fj_tensor *acc, fj_tensor *x);
+/* sum of squares, F64 [1, 1], always added in the same order */
+fj_tensor *fj_sumsq(fj_graph *g, fj_tensor *x);
+/* AdamW (Loshchilov and Hutter 2019, as torch.optim.AdamW): p, m, v in place.
+ * hyper [1, 8] F32: lr, beta1, beta2, eps, weight decay, 1 - beta1^t, 1 - beta2^t, gradient scale */
+fj_tensor *fj_adamw_step(fj_graph *g, fj_tensor *p, fj_tensor *grad, fj_tensor *m, fj_tensor *v,
+                    fj_tensor *hyper);
+
+#endif

@@ -1,0 +1,206 @@
+/* forward.c - the one forward pass: training, evaluation and serving build the same graph here.
+ *
+ * What differs is said in fj_fwd_opts: where keys and values live, which rows leave, whether gradients
+ * are added up.  A graph serves every batch of its shape. */
+#include "models/model.h"
+#include "ops/gemm.h"
+
+#include "base/rng.h"
+
+size_t fj_kv_bytes(const fj_model *m, int64_t slots) {
+    return (size_t)(m->hp.layers * 2 * slots * m->hp.kv_heads * m->hp.head_dim) * sizeof(float);
+}
+
+fj_tensor *fj_w(fj_fwd *f, int id, int layer) {
+    const fj_weight *w = fj_model_weight(f->m, id, layer);
+    if (!w) return NULL;
+    fj_tensor **t = &f->wt[w - f->m->w];
+    if (!*t) {
+        fj_arena *a = &f->g->arena;
+        *t = fj_extern(f->g, fj_weight_name(w, false, a), w->dtype, w->rows, w->cols, f->m->buf, w->off);
+        if (!*t) return NULL;
+        (*t)->panels = w->panels;
+        (*t)->trainable = (*t)->grad = f->o.train_full;
+    }
+    return *t;
+}
+
+static fj_tensor *lora_half(fj_fwd *f, const fj_lora *l, const fj_lora_pair *p, bool b) {
+    int64_t k = 2 * (p - l->pairs) + b;
+    bool trained = f->o.train_lora && l == f->o.loras[0].lora;
+    if (trained && f->ab[k]) return f->ab[k];
+    fj_tensor *t = fj_extern(f->g, b ? "lora_B" : "lora_A", FJ_F32, b ? p->out : l->r, b ? l->r : p->in,
+                             l->buf, b ? p->b : p->a);
+    if (t && trained) {
+        t->trainable = t->grad = true;
+        f->ab[k] = t;
+    }
+    return t;
+}
+
+fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer) {
+    fj_tensor *y = fj_linear(f->g, x, fj_w(f, id, layer));
+    fj_tensor *bias = bias_id >= 0 ? fj_w(f, bias_id, layer) : NULL;
+    if (bias) y = fj_add_bias(f->g, y, bias);
+    const fj_weight *w = fj_model_weight(f->m, id, layer);
+    for (int i = 0; i < f->o.n_loras && w; i++) {
+        const fj_rows_lora *r = &f->o.loras[i];
+        const fj_lora_pair *p = fj_lora_find(r->lora, (int)(w - f->m->w));
+        if (!p || !r->rows) continue;
+        fj_tensor *part = fj_rows(f->g, x, r->row0, r->rows);
+        if (f->o.train_lora)
+            part = fj_dropout(f->g, part, r->lora->dropout, fj_rng_at(f->o.dropout_seed, (uint64_t)p->w));
+        part = fj_linear(f->g, part, lora_half(f, r->lora, p, false));
+        y = fj_linear_add(f->g, part, lora_half(f, r->lora, p, true), y, r->lora->scale, r->row0);
+    }
+    return y;
+}
+
+fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor *v, double scale) {
+    const fj_hparams *h = &f->m->hp;
+    fj_attn_params p = { (int)h->heads, (int)h->kv_heads, (int)h->head_dim, scale };
+    if (f->o.cache) {
+        int64_t slots = f->o.cache->slots, d = h->kv_heads * h->head_dim;
+        size_t one = (size_t)(slots * d) * sizeof(float), off = one * 2 * (size_t)layer;
+        fj_tensor *ck = fj_extern(f->g, "key cache", FJ_F32, slots, d, f->o.cache->buf, off);
+        fj_tensor *cv = fj_extern(f->g, "value cache", FJ_F32, slots, d, f->o.cache->buf, off + one);
+        k = fj_kv_put(f->g, ck, k, f->slots);
+        v = fj_kv_put(f->g, cv, v, f->slots);
+    }
+    return fj_attn(f->g, q, k, v, f->seqs, f->blocks, &p);
+}
+
+/* Sums of gradients go to o.grads in the order of fj_params_of. */
+static void emit_backward(fj_fwd *f) {
+    int n;
+    fj_lora *l = f->o.train_lora ? (fj_lora *)(uintptr_t)f->o.loras[0].lora : NULL;
+    fj_param *p = fj_params_of(f->m, l, &n);
+    fj_tensor **params = fj_zalloc((size_t)n * sizeof *params), **grads = fj_zalloc((size_t)n * sizeof *grads);
+    for (int i = 0; i < n; i++) params[i] = l ? f->ab[i] : f->wt[i];
+    int layers = (int)f->m->hp.layers;
+    bool *again = fj_zalloc((size_t)layers * sizeof *again);
+    for (int i = 0; i < layers; i++) again[i] = i < f->o.recompute;
+    size_t off = 0;
+    if (fj_backward(f->g, f->loss, n, params, grads, again, layers))
+        for (int i = 0; i < n; i++) {
+            if (grads[i])
+                fj_accum(f->g, fj_extern(f->g, p[i].name, FJ_F32, p[i].rows, p[i].cols, f->o.grads, off), grads[i]);
+            off += (size_t)(p[i].rows * p[i].cols) * sizeof(float);
+        }
+    free(again);
+    free(params);
+    free(grads);
+    free(p);
+}
+
+fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
+    fj_fwd *f = fj_zalloc(sizeof *f);
+    f->m = m;
+    f->o = *o;
+    fj_graph *g = f->g = fj_graph_new();
+    fj_rows_lora *loras = fj_arena_alloc(&g->arena, (size_t)o->n_loras * sizeof *loras);
+    if (o->n_loras) memcpy(loras, o->loras, (size_t)o->n_loras * sizeof *loras);
+    f->o.loras = loras;
+    f->wt = fj_arena_alloc(&g->arena, (size_t)m->n_w * sizeof(fj_tensor *));
+    if (o->train_lora) f->ab = fj_arena_alloc(&g->arena, (size_t)(2 * loras[0].lora->n_pairs) * sizeof(fj_tensor *));
+    int64_t half = m->hp.head_dim / 2;
+    bool dynamic = m->hp.rope.kind == FJ_ROPE_DYNAMIC; /* frequencies of their own for every sequence */
+    f->ids = fj_input(g, "ids", FJ_I32, 1, o->n);
+    f->pos = fj_input(g, "positions", FJ_I32, 1, o->n);
+    f->which = fj_input(g, "rope table of each row", FJ_I32, 1, o->n);
+    f->inv_freq = fj_input(g, "rope frequencies", FJ_F32, dynamic ? o->n_seqs : 1, half);
+    f->seqs = fj_input(g, "sequences", FJ_I32, o->n_seqs, 4);
+    f->blocks = fj_input(g, "blocks", FJ_I32, 1, o->n_blocks);
+    if (o->cache) f->slots = fj_input(g, "slots", FJ_I32, 1, o->n);
+    float *freqs = fj_alloc((size_t)half * sizeof *freqs);
+    fj_rope_freqs(&m->hp, 1, freqs, &f->mscale);
+    free(freqs);
+    f->rope = fj_rope_table(g, f->pos, f->inv_freq, f->which, f->mscale);
+    f->hidden = m->arch->build(f);
+    if (o->out != FJ_OUT_HIDDEN) {
+        f->out_rows = fj_input(g, "rows wanted", FJ_I32, 1, o->n_out);
+        fj_tensor *x = o->n_out == o->n ? f->hidden : fj_gather(g, f->hidden, f->out_rows);
+        fj_tensor *head = fj_w(f, m->hp.tied ? m->arch->embed : m->arch->head, -1);
+        if (o->out == FJ_OUT_LOGITS) {
+            f->logits = fj_keep(fj_linear(g, x, head));
+        } else {
+            f->targets = fj_input(g, "targets", FJ_I32, 1, o->n_out);
+            f->weights = fj_input(g, "weights", FJ_F32, 1, o->n_out);
+            f->loss = fj_keep(fj_head_ce(g, x, head, f->targets, f->weights));
+            if (f->loss) f->nll = fj_keep(f->loss->node->out[1]);
+            if (o->train_lora || o->train_full) emit_backward(f);
+        }
+    } else {
+        fj_keep(f->hidden);
+    }
+    if (g->err.code == FJ_OK) return f;
+    if (e) *e = g->err;
+    fj_fwd_free(f);
+    return NULL;
+}
+
+void fj_fwd_free(fj_fwd *f) {
+    if (!f) return;
+    fj_graph_free(f->g);
+    free(f);
+}
+
+static bool checked(const fj_fwd *f, const fj_batch *b, fj_err *e) {
+    const fj_fwd_opts *o = &f->o;
+    if (b->n != o->n || b->n_seqs != o->n_seqs || b->n_blocks != o->n_blocks ||
+        (o->out != FJ_OUT_HIDDEN && b->n_out != o->n_out))
+        return fj_fail(e, FJ_EINVAL, "a batch of %lld rows in %lld sequences, the graph is for %lld in %lld",
+                       (long long)b->n, (long long)b->n_seqs, (long long)o->n, (long long)o->n_seqs);
+    for (int64_t i = 0; i < b->n; i++)
+        if (b->ids[i] < 0 || b->ids[i] >= f->m->hp.vocab)
+            return fj_fail(e, FJ_EINVAL, "token id %d is outside the vocabulary of %lld", b->ids[i],
+                           (long long)f->m->hp.vocab);
+    if (o->out == FJ_OUT_LOSS)
+        for (int64_t i = 0; i < b->n_out; i++)
+            if (b->targets[i] < 0 || b->targets[i] >= f->m->hp.vocab)
+                return fj_fail(e, FJ_EINVAL, "target id %d is outside the vocabulary of %lld", b->targets[i],
+                               (long long)f->m->hp.vocab);
+    return true;
+}
+
+static bool fill_rope(fj_fwd *f, const fj_batch *b, fj_err *e) {
+    int64_t half = f->inv_freq->cols, tables = f->inv_freq->rows;
+    float *freq = fj_alloc((size_t)(tables * half) * sizeof *freq);
+    int32_t *which = fj_zalloc((size_t)b->n * sizeof *which);
+    double mscale;
+    for (int64_t t = 0; t < tables; t++) {
+        const int32_t *s = b->seqs + 4 * t;
+        fj_rope_freqs(&f->m->hp, tables > 1 || f->m->hp.rope.kind == FJ_ROPE_DYNAMIC ? s[2] + s[1] : 1,
+                      freq + t * half, &mscale);
+        if (tables > 1)
+            for (int32_t r = s[0]; r < s[0] + s[1]; r++) which[r] = (int32_t)t;
+    }
+    bool ok = fj_tensor_set(f->inv_freq, freq, e) && fj_tensor_set(f->which, which, e);
+    free(freq);
+    free(which);
+    return ok;
+}
+
+bool fj_fwd_fill(fj_fwd *f, const fj_batch *b, fj_err *e) {
+    return checked(f, b, e) && fj_tensor_set(f->ids, b->ids, e) && fj_tensor_set(f->pos, b->pos, e) &&
+           fj_tensor_set(f->seqs, b->seqs, e) && fj_tensor_set(f->blocks, b->blocks, e) &&
+           (!f->slots || fj_tensor_set(f->slots, b->slots, e)) && fill_rope(f, b, e) &&
+           (!f->out_rows || fj_tensor_set(f->out_rows, b->out, e)) &&
+           (!f->targets || (fj_tensor_set(f->targets, b->targets, e) && fj_tensor_set(f->weights, b->weights, e)));
+}
+
+fj_param *fj_params_of(const fj_model *m, const fj_lora *l, int *n) {
+    *n = l ? 2 * l->n_pairs : m->n_w;
+    fj_param *p = fj_zalloc((size_t)*n * sizeof *p);
+    for (int i = 0; i < *n; i++) {
+        if (!l) {
+            const fj_weight *w = &m->w[i];
+            p[i] = (fj_param){ w->row->hf, m->buf, w->off, w->rows, w->cols };
+        } else {
+            const fj_lora_pair *q = &l->pairs[i / 2];
+            p[i] = i % 2 ? (fj_param){ "lora_B", l->buf, q->b, q->out, l->r }
+                         : (fj_param){ "lora_A", l->buf, q->a, l->r, q->in };
+        }
+    }
+    return p;
+}

@@ -1,0 +1,169 @@
+/* model.h - the inside of an fj_model, and forward passes over it. */
+#ifndef FJ_MODELS_MODEL_H
+#define FJ_MODELS_MODEL_H
+
+#include "device/device.h"
+#include "models/arch.h"
+#include "ops/ops.h"
+
+#include <forja/model.h>
+
+typedef struct fj_weight {
+    const fj_weight_row *row;
+    int layer; /* -1: not per layer */
+    int64_t rows, cols;
+    fj_dtype dtype;
+    bool panels;
+    size_t off; /* in model->buf */
+} fj_weight;
+
+struct fj_model {
+    fj_dev *dev;
+    fj_arena arena;
+    const char *path, *chat_template, *formats;
+    int64_t params;
+    const fj_arch *arch;
+    fj_hparams hp;
+    fj_tokenizer *tok;
+    fj_weight *w; /* [n_w]: those that are there */
+    int n_w;
+    int *index; /* [row id * (layers + 1) + layer + 1] -> w, -1: not there */
+    fj_buf *buf;
+    bool trainable;
+    char *tok_json, *tok_config, *gen_config; /* files of an HF folder, kept for saving; or NULL */
+    size_t tok_json_n;
+};
+
+/* Weight `id` of layer (or -1); NULL when the model does not have it. */
+const fj_weight *fj_model_weight(const fj_model *m, int id, int layer);
+/* Values of a weight as f32 rows, whatever its format: out [rows, cols]. */
+bool fj_weight_get(const fj_model *m, const fj_weight *w, float *out, fj_err *e);
+bool fj_weight_set(fj_model *m, const fj_weight *w, const float *in, fj_err *e);
+char *fj_weight_name(const fj_weight *w, bool gguf, fj_arena *a);
+/* Order of rows of head-wise interleaved weights: to[r] is the HF row of GGUF row r. */
+int64_t fj_gguf_row(const fj_model *m, const fj_weight *w, int64_t hf_row);
+
+/* ---- adapters ----------------------------------------------------------------------------------- */
+typedef struct fj_lora_pair {
+    int w;             /* index into model->w */
+    int64_t in, out;   /* of the weight */
+    size_t a, b;       /* offsets in buf: A [r, in], B [out, r], F32 rows */
+} fj_lora_pair;
+
+struct fj_lora {
+    fj_model *m;
+    int r;
+    double alpha, dropout, scale; /* scale: alpha / r, or alpha / sqrt(r) with rslora */
+    bool rslora;
+    fj_lora_pair *pairs;
+    int n_pairs;
+    fj_buf *buf; /* all A and B, in the order of pairs: A0 B0 A1 B1 ... */
+    size_t bytes;
+    char *base; /* base_model_name_or_path */
+    char **targets; /* "q_proj", ... */
+    int n_targets;
+};
+
+typedef struct fj_lora_opts {
+    int r;
+    double alpha, dropout;
+    bool rslora;
+    const char *const *targets; /* module names ("q_proj") or "all-linear" */
+    int n_targets;
+    uint64_t seed;
+} fj_lora_opts;
+/* A: kaiming uniform (a = sqrt 5), B: zero, as PEFT. */
+fj_lora *fj_lora_new(fj_model *m, const fj_lora_opts *o, fj_err *e);
+const fj_lora_pair *fj_lora_find(const fj_lora *l, int w);
+/* Last component of the HF module path: "q_proj". */
+const char *fj_weight_module(const fj_weight *w, fj_arena *a);
+
+/* ---- the ragged batch --------------------------------------------------------------------------- */
+/* Rows are tokens.  Rows of a sequence are neighbours with consecutive positions. */
+typedef struct fj_batch {
+    int64_t n, n_seqs, n_blocks, n_out;
+    int32_t *ids, *pos, *slots; /* [n]; slots: rows of the cache, when there is one */
+    int32_t *seqs;              /* [n_seqs][4]: first row, rows, first position, first block */
+    int32_t *blocks;            /* [n_blocks] */
+    int32_t *out;               /* [n_out]: rows whose logits or loss are wanted */
+    int32_t *targets;           /* [n_out] */
+    float *weights;             /* [n_out] */
+    size_t cap_ids, cap_pos, cap_slots, cap_seqs, cap_blocks, cap_out, cap_targets, cap_weights;
+} fj_batch;
+void fj_batch_clear(fj_batch *b);
+void fj_batch_free(fj_batch *b);
+void fj_batch_add_row(fj_batch *b, int32_t id, int32_t pos, int32_t slot);
+void fj_batch_add_seq(fj_batch *b, int64_t row0, int64_t rows, int64_t pos0); /* its blocks follow */
+void fj_batch_add_block(fj_batch *b, int32_t slot);
+void fj_batch_add_out(fj_batch *b, int32_t row, int32_t target, float weight);
+/* A sequence from position 0 whose keys and values are its own rows of the batch (training,
+ * evaluation): ids [n]; mask[i] (NULL: all) says that token i is a target; weight of each target. */
+void fj_batch_add_sample(fj_batch *b, const int32_t *ids, const uint8_t *mask, int64_t n, float weight);
+/* The same without targets: logits are wanted for the last `want` rows. */
+void fj_batch_add_prompt(fj_batch *b, const int32_t *ids, int64_t n, int64_t want);
+
+/* Keys and values of a cache: per layer K then V, [slots, kv_heads * head_dim] F32. */
+typedef struct fj_kv {
+    fj_buf *buf;
+    int64_t slots;
+} fj_kv;
+size_t fj_kv_bytes(const fj_model *m, int64_t slots);
+
+typedef enum fj_want_out { FJ_OUT_HIDDEN, FJ_OUT_LOGITS, FJ_OUT_LOSS } fj_want_out;
+
+typedef struct fj_rows_lora {
+    const fj_lora *lora;
+    int64_t row0, rows;
+} fj_rows_lora;
+
+typedef struct fj_fwd_opts {
+    int64_t n, n_seqs, n_blocks, n_out; /* shape of the batch */
+    fj_want_out out;
+    const fj_kv *cache; /* NULL: keys and values are those of the batch */
+    const fj_rows_lora *loras;
+    int n_loras;
+    bool train_lora; /* gradients for the adapter loras[0], which covers all rows */
+    bool train_full; /* gradients for every weight (model opened trainable) */
+    fj_buf *grads;   /* training: sums of gradients are added here, in the order of params */
+    int recompute;   /* training: this many layers, from the first, are recomputed */
+    uint64_t dropout_seed;
+} fj_fwd_opts;
+
+typedef struct fj_param {
+    const char *name;
+    fj_buf *buf;
+    size_t off;
+    int64_t rows, cols;
+} fj_param;
+
+/* A forward (and backward) pass for one shape. */
+typedef struct fj_fwd {
+    const fj_model *m;
+    fj_fwd_opts o;
+    fj_graph *g;
+    fj_tensor *ids, *pos, *which, *inv_freq, *seqs, *blocks, *slots, *out_rows, *targets, *weights;
+    fj_tensor *rope;            /* table of this batch */
+    fj_tensor **wt;             /* [n_w] tensors of weights, made on first use */
+    fj_tensor *hidden, *logits, *loss, *nll;
+    fj_tensor **ab;             /* trained adapter: A0 B0 A1 B1 ... tensors */
+    double mscale;
+} fj_fwd;
+
+/* Builds the graph.  NULL: e.  Not planned yet: fj_dev_prepare does that, or fj_graph_plan for a dry run. */
+fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e);
+void fj_fwd_free(fj_fwd *f);
+/* Uploads a batch of exactly the shape of o. */
+bool fj_fwd_fill(fj_fwd *f, const fj_batch *b, fj_err *e);
+
+/* The trained tensors in a fixed order; the caller frees the array.  l: the adapter, or NULL for all
+ * weights of m. */
+fj_param *fj_params_of(const fj_model *m, const fj_lora *l, int *n);
+
+/* ---- for build() -------------------------------------------------------------------------------- */
+fj_tensor *fj_w(fj_fwd *f, int id, int layer); /* NULL when the model does not have it */
+/* x W^T (+ bias) with the adapters of the rows. */
+fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer);
+/* Attention of layer over its cache, or over k and v of the batch. */
+fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor *v, double scale);
+
+#endif

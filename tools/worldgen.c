@@ -16,18 +16,7 @@
 
 #include <stdio.h>
 
-enum { TRAIN, VALID, EVAL };
 #define MAX_CHARS 1200
-
-static int side(const char *question) {
-    fj_str s = { 0 }; /* letters and digits only: haste and capitals make no new question */
-    fj_str_add(&s, "");
-    for (const char *p = question; *p; p++)
-        if (!strchr(" .,?!\n", *p)) fj_str_addc(&s, *p >= 'A' && *p <= 'Z' ? (char)(*p + 32) : *p);
-    uint64_t k = fj_hash(s.n ? s.s : "", s.n) % 25;
-    fj_str_free(&s);
-    return k == 0 ? VALID : k == 1 ? EVAL : TRAIN;
-}
 
 static void json_string(fj_str *o, const char *s) {
     fj_str_addc(o, '"');
@@ -74,21 +63,22 @@ static void make(wg *w, wg_row *r, int kind) {
 /* Does the row belong to the wanted file? */
 static bool fits(const wg_row *r, int want) {
     if (r->text) {
-        return wg_chars(r->text) <= MAX_CHARS && side(r->text) == want;
+        if (r->train_only && want != WG_TRAIN) return false;
+        return wg_chars(r->text) <= MAX_CHARS && wg_side(r->text) == want;
     }
     size_t chars = 0;
     for (size_t i = 0; i < r->n; i++) {
         chars += wg_chars(r->m[i].text) + 8;
         bool last = i + 2 == r->n;
         if (!r->m[i].fact) {
-            if (last && want != TRAIN && !strcmp(r->m[i].role, "user")) {
+            if (last && want != WG_TRAIN && !strcmp(r->m[i].role, "user")) {
                 return false;
             }
             continue;
         }
         /* A held-out row may have questions of the training side before its own. */
-        int s = side(r->m[i].text);
-        if (last || want == TRAIN || s != TRAIN ? s != want : false) {
+        int s = wg_side(r->m[i].text);
+        if (last || want == WG_TRAIN || s != WG_TRAIN ? s != want : false) {
             return false;
         }
     }
@@ -105,7 +95,7 @@ static size_t write_rows(wg *w, fj_out *o, fj_out *plain, size_t n, int want) {
         wg_row r;
         make(w, &r, -1);
         bool ok = fits(&r, want);
-        if (want == EVAL) {
+        if (want == WG_EVAL) {
             ok = ok && !r.text && r.n <= 3 && (r.answer || r.contains);
         }
         fj_str_clear(&line);
@@ -113,7 +103,7 @@ static size_t write_rows(wg *w, fj_out *o, fj_out *plain, size_t n, int want) {
             fj_str_add(&line, "{\"text\": ");
             json_string(&line, r.text);
         } else if (ok) {
-            json_messages(&line, &r, want == EVAL ? r.n - 1 : r.n);
+            json_messages(&line, &r, want == WG_EVAL ? r.n - 1 : r.n);
         }
         if (ok) {
             fj_map_put(&seen, line.s, line.n, &ok);
@@ -123,7 +113,7 @@ static size_t write_rows(wg *w, fj_out *o, fj_out *plain, size_t n, int want) {
             continue;
         }
         failed = 0;
-        if (want == EVAL) {
+        if (want == WG_EVAL) {
             fj_str_add(&line, r.answer ? ", \"answer\": " : ", \"contains\": ");
             json_string(&line, r.answer ? r.answer : r.contains);
         }
@@ -147,7 +137,7 @@ static size_t write_text(wg *w, fj_out *o, size_t n) {
     for (size_t i = 0; i < n * 100 && made < n; i++) {
         wg_row r;
         make(w, &r, 2);
-        bool fresh = fits(&r, EVAL);
+        bool fresh = fits(&r, WG_EVAL);
         if (fresh) {
             fj_map_put(&seen, r.text, strlen(r.text), &fresh);
         }
@@ -204,9 +194,9 @@ int main(int argc, char **argv) {
         const char *name;
         int want; /* -1: plain text */
         size_t n;
-    } files[] = { { "train.jsonl", TRAIN, (size_t)rows },
-                  { "valid.jsonl", VALID, (size_t)FJ_MIN(held, 1000) },
-                  { "eval.jsonl", EVAL, (size_t)FJ_MIN(held, 500) },
+    } files[] = { { "train.jsonl", WG_TRAIN, (size_t)rows },
+                  { "valid.jsonl", WG_VALID, (size_t)FJ_MIN(held, 1000) },
+                  { "eval.jsonl", WG_EVAL, (size_t)FJ_MIN(held, 500) },
                   { "general.txt", -1, (size_t)FJ_MIN(held, 300) } };
     for (size_t i = 0; i < FJ_LEN(files); i++) {
         wg w = { 0 };

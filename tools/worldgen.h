@@ -29,7 +29,7 @@ typedef struct wg_bind {
     wg_noun n;
 } wg_bind;
 
-#define WG_BINDS 32
+#define WG_BINDS 48
 typedef struct wg {
     fj_rng rng;
     int lang;
@@ -55,6 +55,10 @@ void wg_pick(wg *w, size_t n, size_t k, size_t *out);
 const char *wg_article(const char *word);
 size_t wg_chars(const char *s); /* code points */
 
+/* Which file a question or a plain text belongs to: a hash of its words. */
+enum { WG_TRAIN, WG_VALID, WG_EVAL };
+int wg_side(const char *question);
+
 /* ---- a row ---- */
 typedef struct wg_msg {
     const char *role;
@@ -62,13 +66,14 @@ typedef struct wg_msg {
     bool fact; /* a question whose words decide on which side of the split the row is */
 } wg_msg;
 
-#define WG_MSGS 12
+#define WG_MSGS 16
 typedef struct wg_row {
     wg_msg m[WG_MSGS];
     size_t n;
-    char *text;     /* a plain text row: no messages */
-    char *answer;   /* the last answer is exactly this; or NULL */
-    char *contains; /* the last answer has this in it; or NULL */
+    char *text;      /* a plain text row: no messages */
+    bool train_only; /* text of several pieces, each of the training side */
+    char *answer;    /* the last answer is exactly this; or NULL */
+    char *contains;  /* the last answer has this in it; or NULL */
 } wg_row;
 
 void wg_add(wg_row *r, const char *role, char *text);

@@ -205,6 +205,7 @@ void wg_read_row(wg *w, wg_row *r) {
     }
     bool one = wg_chance(w, 20); /* all sentences about one person */
     bool missing = wg_chance(w, 22);
+    FJ_ASSERT(n >= 2);
     size_t ask = wg_below(w, n), ask2 = (ask + 1 + wg_below(w, n - 1)) % n;
     bool twice = !missing && wg_chance(w, 25);
     static const char *const dont[2] = {

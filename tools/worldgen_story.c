@@ -246,14 +246,30 @@ static void scenery(wg *w, fj_str *s) {
     }
 }
 
-void wg_text_row(wg *w, wg_row *r) {
-    fj_str s = { 0 };
+static void piece(wg *w, fj_str *s) {
     switch (wg_below(w, 5)) {
     case 0:
-    case 1: describe(w, &s); break;
+    case 1: describe(w, s); break;
     case 2:
-    case 3: story(w, &s); break;
-    default: scenery(w, &s); break;
+    case 3: story(w, s); break;
+    default: scenery(w, s); break;
+    }
+}
+
+/* One piece, or up to three in a row: the model has to see far positions too. */
+void wg_text_row(wg *w, wg_row *r) {
+    fj_str s = { 0 };
+    piece(w, &s);
+    if (wg_chance(w, 30) && wg_side(s.s) == WG_TRAIN) {
+        for (size_t n = 1 + wg_below(w, 2); n; n--) {
+            fj_str more = { 0 };
+            piece(w, &more);
+            if (wg_side(more.s) == WG_TRAIN) {
+                fj_str_addf(&s, " %s", more.s);
+                r->train_only = true;
+            }
+            fj_str_free(&more);
+        }
     }
     r->text = fj_arena_strdup(&w->a, s.s);
     fj_str_free(&s);

@@ -54,6 +54,7 @@ void wg_table_row(wg *w, wg_row *r) {
         return;
     }
     size_t i = wg_below(w, n), kind = wg_below(w, 100);
+    FJ_ASSERT(n >= 2);
     size_t turns = wg_chance(w, 25) ? 2 : 1;
     char *lead =
         wg_put(w, pt ? "[Aqui está uma tabela:|Veja a tabela:|Leia esta tabela:|Uma tabela:]"

@@ -236,6 +236,16 @@ char *wg_lower(wg *w, const char *s) {
     return u;
 }
 
+int wg_side(const char *question) {
+    fj_str s = { 0 }; /* letters and digits only: haste and capitals make no new question */
+    fj_str_add(&s, "");
+    for (const char *p = question; *p; p++)
+        if (!strchr(" .,?!\n", *p)) fj_str_addc(&s, *p >= 'A' && *p <= 'Z' ? (char)(*p + 32) : *p);
+    uint64_t k = fj_hash(s.n ? s.s : "", s.n) % 25;
+    fj_str_free(&s);
+    return k == 0 ? WG_VALID : k == 1 ? WG_EVAL : WG_TRAIN;
+}
+
 void wg_add(wg_row *r, const char *role, char *text) {
     FJ_ASSERT(r->n < WG_MSGS);
     r->m[r->n++] = (wg_msg){ role, text, false };

@@ -39,12 +39,11 @@ static void yes_no(wg *w, wg_row *r) {
     bool same;
     if (k == 0) {
         /* The asked name has to be of the craft's gender, or the question would sound wrong. */
-        size_t craft = wg_below(w, WG_CRAFTS), oc = craft;
+        size_t craft = wg_below(w, WG_CRAFTS);
         char g, og;
         const char *v = wg_person(town, craft, &g), *p = wg_person(other, craft, &og);
         if (g != og) {
-            oc = (craft + 1) % WG_CRAFTS;
-            p = wg_person(other, oc, &og);
+            p = wg_person(other, (craft + 1) % WG_CRAFTS, &og);
         }
         wg_noun j = wg_craft_of(town, craft);
         wg_bind_noun(w, "j", &j);
@@ -256,12 +255,14 @@ void wg_world_row(wg *w, wg_row *r) {
         follow(w, r);
         return;
     }
-    size_t turns = wg_chance(w, 55) ? 1 : 2 + wg_below(w, 2);
+    size_t k = wg_below(w, 100), turns = k < 55   ? 1
+                                         : k < 88 ? 2 + wg_below(w, 2)
+                                                  : 4 + wg_below(w, 2);
     if (turns > 1 && wg_chance(w, 35)) {
         wg_greet(w, r);
     }
     for (size_t i = 0; i < turns; i++) {
-        size_t k = wg_below(w, 100);
+        k = wg_below(w, 100);
         if (k < 9) {
             yes_no(w, r);
         } else if (k < 12) {

@@ -153,6 +153,7 @@ static int run(fj_call *c) {
     head(doc);
     section(doc, "hyper_parameters", "hyper-parameters");
     section(doc, "adapter", "adapter");
+    section(doc, "checkpoint", "checkpoint");
     section(doc, "tokenizer", "tokenizer");
     section(doc, "generation", "generation");
     totals(doc);

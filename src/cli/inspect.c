@@ -333,6 +333,33 @@ static json_t *inspect_peft(const char *dir, const char *config, fj_err *e) {
     return finish(doc, ok);
 }
 
+/* A checkpoint of a run: the tensors of state.safetensors and the small state beside them.  Its hashes
+ * are not checked here: that reads every byte, and is what resuming does. */
+static json_t *inspect_checkpoint(const char *dir, const char *weights, fj_err *e) {
+    char *manifest = fj_path_join(dir, "manifest.json");
+    json_t *m = fj_json_file(manifest, JSON_MAX, e);
+    free(manifest);
+    if (!m) return NULL;
+    json_t *doc = json_object(), *shown = json_object();
+    put_str(doc, "path", dir);
+    put_str(doc, "kind", "checkpoint");
+    json_t *step = json_object_get(m, "step");
+    if (json_is_integer(step)) json_object_set(shown, "step", step);
+    json_decref(m);
+    fj_st *s = fj_st_open(weights, e);
+    bool ok = s != NULL;
+    const char *state = ok ? fj_st_meta(s, "forja") : NULL, *key;
+    json_t *all = state ? fj_json_parse(state, strlen(state), weights, e) : NULL, *v;
+    ok = ok && (!state || all);
+    json_object_foreach(all, key, v) {
+        if (!json_is_object(v) && !json_is_array(v)) json_object_set(shown, key, v);
+    }
+    json_decref(all);
+    fj_st_close(s);
+    put_object(doc, "checkpoint", shown);
+    return finish(doc, ok && put_weights(doc, weights, e));
+}
+
 /* ---- which kind --------------------------------------------------------------------------------- */
 
 static bool ends_with(const char *s, const char *end) {
@@ -341,15 +368,17 @@ static bool ends_with(const char *s, const char *end) {
 }
 
 static json_t *inspect_dir(const char *dir, fj_err *e) {
-    static const char *const names[] = { "adapter_config.json", "config.json", "model.safetensors",
-                                         FJ_ST_INDEX };
-    for (size_t i = 0; i < FJ_LEN(names); i++) {
-        char *path = fj_path_join(dir, names[i]);
-        json_t *doc = NULL;
+    /* What a kind is known by: a checkpoint of an adapter has the adapter's files as well. */
+    static const char *const sign[] = { "state.safetensors", "adapter_config.json", "config.json",
+                                        "model.safetensors", FJ_ST_INDEX };
+    for (size_t i = 0; i < FJ_LEN(sign); i++) {
+        char *path = fj_path_join(dir, sign[i]);
         bool there = fj_exists(path);
+        json_t *doc = NULL;
         if (there)
-            doc = i == 0   ? inspect_peft(dir, path, e)
-                  : i == 1 ? inspect_hf(dir, e)
+            doc = i == 0   ? inspect_checkpoint(dir, path, e)
+                  : i == 1 ? inspect_peft(dir, path, e)
+                  : i == 2 ? inspect_hf(dir, e)
                            : inspect_safetensors(dir, e);
         free(path);
         if (there) return doc;
@@ -357,7 +386,7 @@ static json_t *inspect_dir(const char *dir, fj_err *e) {
     fj_fail(
         e, FJ_EFORMAT,
         "%s: a folder without config.json, adapter_config.json and model.safetensors; expected a "
-        "Hugging Face model or a PEFT adapter",
+        "Hugging Face model, a PEFT adapter or a checkpoint",
         dir);
     return NULL;
 }

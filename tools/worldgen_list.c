@@ -35,6 +35,19 @@ static const char *join(wg *w, const char *const *s, size_t n, const char *sep) 
 
 static void bind(wg *w, const char *key, const char *s) { wg_bind_str(w, key, s, s, 'm'); }
 
+/* In the order of a Portuguese dictionary: an accent does not count (C3 A0..BF in UTF-8 are these). */
+static int compare(const char *a, const char *b) {
+    static const char plain[] = "aaaaaaaceeeeiiiidnooooo/ouuuuyty";
+    for (;; a++, b++) {
+        bool la = (uint8_t)*a == 0xc3 && (uint8_t)a[1] >= 0xa0,
+             lb = (uint8_t)*b == 0xc3 && (uint8_t)b[1] >= 0xa0;
+        char x = la ? plain[(uint8_t) * ++a - 0xa0] : *a,
+             y = lb ? plain[(uint8_t) * ++b - 0xa0] : *b;
+        if (x != y) return x < y ? -1 : 1;
+        if (!x) return 0;
+    }
+}
+
 static void numbers(wg *w, wg_row *r) {
     size_t n = 3 + wg_below(w, 3), v[6];
     wg_pick(w, 30, n, v);
@@ -90,7 +103,7 @@ void wg_list_row(wg *w, wg_row *r) {
     for (size_t i = 0; i < n; i++) {
         s[i] = w->lang == WG_EN ? pool[at[i]].en : pool[at[i]].pt;
         size_t j = i;
-        for (; j && strcmp(sorted[j - 1], s[i]) > 0; j--) {
+        for (; j && compare(sorted[j - 1], s[i]) > 0; j--) {
             sorted[j] = sorted[j - 1];
         }
         sorted[j] = s[i];

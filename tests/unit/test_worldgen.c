@@ -1,6 +1,7 @@
 /* test_worldgen.c - the text of the embedded model: repeatable, well-formed, split without leaks. */
 #include "base/fs.h"
 #include "test_util.h"
+#include "train/recipe.h"
 
 #include <jansson.h>
 #include <regex.h>
@@ -269,6 +270,26 @@ static void test_demo(void **state) {
     drop(&eval);
 }
 
+/* The recipes that come with the texts: known keys, and paths that lead where the files are. */
+static void test_recipes(void **state) {
+    (void)state;
+    fj_err e = { 0 };
+    fj_recipe r;
+    FJ_OK_OR_FAIL(fj_recipe_load(&r, FORJA_SOURCE_DIR "/demo/recipe.yaml", NULL, 0, &e), e);
+    FJ_OK_OR_FAIL(fj_recipe_gate(&r, &e), e);
+    assert_int_equal(r.method, FJ_METHOD_LORA);
+    assert_true(fj_exists(r.data.s[0]) && fj_exists(r.eval_data.s[0]) &&
+                fj_exists(r.general_data.s[0]));
+    fj_recipe_free(&r);
+    FJ_OK_OR_FAIL(fj_recipe_load(&r, FORJA_SOURCE_DIR "/recipes/base.yaml", NULL, 0, &e), e);
+    FJ_OK_OR_FAIL(fj_recipe_gate(&r, &e), e);
+    assert_int_equal(r.method, FJ_METHOD_FULL);
+    assert_int_equal(r.export_type, FJ_EXPORT_Q8_0);
+    assert_non_null(strstr(r.export_gguf, "/models/forja-base.gguf"));
+    assert_null(strstr(r.base, "/recipes/build"));
+    fj_recipe_free(&r);
+}
+
 static void test_usage(void **state) {
     (void)state;
     static const char *const bad[] = { "",
@@ -291,6 +312,7 @@ int main(void) {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_answers_derivable),
         cmocka_unit_test(test_demo),
+        cmocka_unit_test(test_recipes),
         cmocka_unit_test(test_usage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,9 +3,9 @@
  *
  *     forja-worldgen --out DIR [--rows N] [--seed S]
  *
- * train.jsonl  N rows: {"messages": [...]} and {"text": ...}; no row twice
- * train.txt    what is said in train.jsonl, without JSON: for the vocabulary
- * valid.jsonl  rows whose last question (its exact words) is in no row of train.jsonl
+ * train.jsonl  {"messages": [...]}, and text.jsonl {"text": ...}: N rows together, none twice
+ * train.txt    what both say, without JSON: for the vocabulary
+ * valid.jsonl  messages whose last question (its exact words) is in no row of train.jsonl
  * eval.jsonl   {"messages": [... user], "answer": "..."} or "contains"; also held out, none in valid
  * general.txt  held-out plain text, one piece a line: what forgetting is measured on
  *
@@ -85,18 +85,23 @@ static bool fits(const wg_row *r, int want) {
     return chars <= MAX_CHARS;
 }
 
-/* Up to n different rows; fewer when the language has no more to say (4096 failures in a row).
- * plain (may be NULL) gets their bare text. */
-static size_t write_rows(wg *w, fj_out *o, fj_out *plain, size_t n, int want) {
+/* Where rows go: messages, text rows and their bare text apart (a data file has one shape of row).
+ * text and bare are NULL but for training; text rows are then left out. */
+typedef struct outs {
+    fj_out *rows, *text, *bare;
+} outs;
+
+/* Up to n different rows; fewer when the language has no more to say (4096 failures in a row). */
+static size_t write_rows(wg *w, outs o, size_t n, int want) {
     fj_map seen = { 0 };
     fj_str line = { 0 };
     size_t made = 0, failed = 0;
     while (made < n && failed < 4096) {
         wg_row r;
         make(w, &r, -1);
-        bool ok = fits(&r, want);
+        bool ok = fits(&r, want) && (!r.text || o.text);
         if (want == WG_EVAL) {
-            ok = ok && !r.text && r.n <= 3 && (r.answer || r.contains);
+            ok = ok && r.n <= 3 && (r.answer || r.contains);
         }
         fj_str_clear(&line);
         if (ok && r.text) {
@@ -118,12 +123,12 @@ static size_t write_rows(wg *w, fj_out *o, fj_out *plain, size_t n, int want) {
             json_string(&line, r.answer ? r.answer : r.contains);
         }
         fj_str_add(&line, "}\n");
-        fj_out_write(o, line.s, line.n);
+        fj_out_write(r.text ? o.text : o.rows, line.s, line.n);
         made++;
-        for (size_t i = 0; plain && i < FJ_MAX(r.n, 1); i++) {
+        for (size_t i = 0; o.bare && i < FJ_MAX(r.n, 1); i++) {
             const char *s = r.text ? r.text : r.m[i].text;
-            fj_out_write(plain, s, strlen(s));
-            fj_out_write(plain, "\n", 1);
+            fj_out_write(o.bare, s, strlen(s));
+            fj_out_write(o.bare, "\n", 1);
         }
     }
     fj_map_free(&seen);
@@ -158,6 +163,20 @@ static bool number(const char *s, uint64_t *v) {
     }
     *v = strtoull(s, &end, 10);
     return !*end;
+}
+
+static fj_out *open_in(const char *dir, const char *name, fj_err *e) {
+    char *path = fj_path_join(dir, name);
+    fj_out *o = fj_out_open(path, e);
+    free(path);
+    return o;
+}
+
+/* Keep the file, or, when something went wrong before, nothing of it. */
+static bool finish(fj_out *o, bool ok, fj_err *e) {
+    if (ok) return fj_out_commit(o, e);
+    fj_out_abort(o);
+    return false;
 }
 
 int main(int argc, char **argv) {
@@ -199,31 +218,29 @@ int main(int argc, char **argv) {
                   { "eval.jsonl", WG_EVAL, (size_t)FJ_MIN(held, 500) },
                   { "general.txt", -1, (size_t)FJ_MIN(held, 300) } };
     for (size_t i = 0; i < FJ_LEN(files); i++) {
+        bool train = files[i].want == WG_TRAIN;
         wg w = { 0 };
         fj_rng_seed(&w.rng, fj_rng_at(seed, i));
-        char *path = fj_path_join(dir, files[i].name);
-        fj_out *o = fj_out_open(path, &e);
-        char *bare = i ? NULL : fj_path_join(dir, "train.txt");
-        fj_out *plain = o && bare ? fj_out_open(bare, &e) : NULL;
-        free(bare);
-        bool ok = o && (i || plain);
-        if (ok) {
-            size_t made = files[i].want < 0 ? write_text(&w, o, files[i].n)
-                                            : write_rows(&w, o, plain, files[i].n, files[i].want);
-            uint64_t bytes = fj_out_pos(o);
-            ok = fj_out_commit(o, &e);
-            if (plain && ok) ok = fj_out_commit(plain, &e);
-            else fj_out_abort(plain);
-            if (ok) {
-                fprintf(stderr, "%s: %zu rows, %.1f MB\n", path, made, (double)bytes / 1e6);
-            }
-        } else fj_out_abort(o);
+        outs o = { open_in(dir, files[i].name, &e), NULL, NULL };
+        if (o.rows && train) o.text = open_in(dir, "text.jsonl", &e);
+        if (o.text) o.bare = open_in(dir, "train.txt", &e);
+        bool ok = train ? o.bare != NULL : o.rows != NULL;
+        size_t made = 0;
+        if (ok)
+            made = files[i].want < 0 ? write_text(&w, o.rows, files[i].n)
+                                     : write_rows(&w, o, files[i].n, files[i].want);
+        ok = finish(o.rows, ok, &e);
+        if (train) {
+            ok = finish(o.text, ok, &e);
+            ok = finish(o.bare, ok, &e);
+        }
         fj_arena_free(&w.a);
-        free(path);
         if (!ok) {
             fprintf(stderr, "forja-worldgen: %s\n", e.msg);
             return 1;
         }
+        fprintf(stderr, "%s/%s: %zu rows\n", dir, train ? "{train,text}.jsonl" : files[i].name,
+                made);
     }
     return 0;
 }

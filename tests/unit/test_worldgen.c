@@ -90,8 +90,8 @@ static const char *check_messages(const json_t *row, bool open) {
 
 static void test_same_seed_same_bytes(void **state) {
     (void)state;
-    static const char *const names[] = { "train.jsonl", "valid.jsonl", "eval.jsonl",
-                                         "general.txt" };
+    static const char *const names[] = { "train.jsonl", "text.jsonl", "train.txt",
+                                         "valid.jsonl", "eval.jsonl", "general.txt" };
     char a[] = "/tmp/forja-world-XXXXXX", b[] = "/tmp/forja-world-XXXXXX",
          c[] = "/tmp/forja-world-XXXXXX";
     assert_true(mkdtemp(a) && mkdtemp(b) && mkdtemp(c));
@@ -119,13 +119,21 @@ static void test_rows(void **state) {
     assert_non_null(mkdtemp(dir));
     generate(dir, 8000, 3);
     rows train = load(dir, "train.jsonl"), valid = load(dir, "valid.jsonl"),
-         eval = load(dir, "eval.jsonl");
-    assert_int_equal(train.n, 8000);
+         eval = load(dir, "eval.jsonl"), texts = load(dir, "text.jsonl");
+    assert_int_equal(train.n + texts.n, 8000);
     assert_int_equal(valid.n, 160);
     assert_int_equal(eval.n, 160);
     /* Everything that is answered in training: question -> 1; texts -> 1; the answers of all time. */
     fj_map asked = { 0 }, all = { 0 }, held = { 0 };
-    size_t text = 0, portuguese = 0;
+    size_t portuguese = 0;
+    for (size_t i = 0; i < texts.n; i++) {
+        const char *t = json_string_value(json_object_get(texts.row[i], "text"));
+        bool fresh;
+        assert_non_null(t);
+        assert_true(*t && chars(t) <= MAX_CHARS && !strpbrk(t, "{}[]\n"));
+        fj_map_put(&asked, t, strlen(t), &fresh);
+        assert_true(fresh);
+    }
     for (size_t i = 0; i < train.n; i++) {
         bool fresh;
         char *whole = json_dumps(train.row[i], JSON_COMPACT);
@@ -133,13 +141,6 @@ static void test_rows(void **state) {
         assert_true(fresh);
         portuguese += strstr(whole, "ão") || strstr(whole, " é ") || strstr(whole, " que ");
         free(whole);
-        const char *t = json_string_value(json_object_get(train.row[i], "text"));
-        if (t) {
-            text++;
-            assert_true(*t && chars(t) <= MAX_CHARS && !strpbrk(t, "{}[]\n"));
-            fj_map_put(&asked, t, strlen(t), NULL);
-            continue;
-        }
         check_messages(train.row[i], false);
         const json_t *m = json_object_get(train.row[i], "messages"), *x;
         size_t k;
@@ -149,11 +150,10 @@ static void test_rows(void **state) {
             fj_map_put(&asked, s, strlen(s), NULL);
         }
     }
-    assert_in_range(text, 600, 1600);
+    assert_in_range(texts.n, 600, 1600);
     assert_in_range(portuguese, 1600, 4800);
     for (size_t i = 0; i < valid.n; i++) {
-        const char *t = json_string_value(json_object_get(valid.row[i], "text"));
-        if (!t) t = check_messages(valid.row[i], false);
+        const char *t = check_messages(valid.row[i], false);
         if (fj_map_get(&asked, t, strlen(t)))
             fail_msg("valid.jsonl asks what training does: %s", t);
         fj_map_put(&held, t, strlen(t), NULL);
@@ -179,6 +179,7 @@ static void test_rows(void **state) {
     fj_map_free(&held);
     drop(&train);
     drop(&valid);
+    drop(&texts);
     drop(&eval);
     fj_err e;
     assert_true(fj_remove_tree(dir, &e));
@@ -290,6 +291,45 @@ static void test_recipes(void **state) {
     fj_recipe_free(&r);
 }
 
+/* Every file is read as training and evaluation read it: all rows, one shape each. */
+static void test_loads(void **state) {
+    (void)state;
+    char dir[] = "/tmp/forja-world-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    generate(dir, 2000, 2);
+    static const struct {
+        const char *name;
+        fj_data_format format;
+        bool open;
+        size_t n;
+    } files[] = { { "train.jsonl", FJ_DATA_MESSAGES, false, 0 },
+                  { "text.jsonl", FJ_DATA_TEXT, false, 0 },
+                  { "valid.jsonl", FJ_DATA_MESSAGES, false, 40 },
+                  { "eval.jsonl", FJ_DATA_MESSAGES, true, 40 },
+                  { "general.txt", FJ_DATA_TEXT, false, 1 },
+                  { FORJA_SOURCE_DIR "/demo/train.jsonl", FJ_DATA_MESSAGES, false, 50 },
+                  { FORJA_SOURCE_DIR "/demo/eval.jsonl", FJ_DATA_MESSAGES, true, 24 },
+                  { FORJA_SOURCE_DIR "/demo/general.txt", FJ_DATA_TEXT, false, 1 } };
+    size_t both = 0;
+    fj_err e = { 0 };
+    for (size_t i = 0; i < FJ_LEN(files); i++) {
+        char *path =
+            files[i].name[0] == '/' ? fj_strdup(files[i].name) : fj_path_join(dir, files[i].name);
+        const char *const paths[] = { path };
+        fj_dataset d = { 0 };
+        FJ_OK_OR_FAIL(fj_dataset_load(&d, paths, 1,
+                                      &(fj_dataset_opts){ .open_rows = files[i].open }, NULL, &e),
+                      e);
+        assert_int_equal(d.files[0].format, files[i].format);
+        if (files[i].n) assert_int_equal(d.n, files[i].n);
+        else both += d.n;
+        fj_dataset_free(&d);
+        free(path);
+    }
+    assert_int_equal(both, 2000);
+    assert_true(fj_remove_tree(dir, &e));
+}
+
 static void test_usage(void **state) {
     (void)state;
     static const char *const bad[] = { "",
@@ -313,6 +353,7 @@ int main(void) {
         cmocka_unit_test(test_answers_derivable),
         cmocka_unit_test(test_demo),
         cmocka_unit_test(test_recipes),
+        cmocka_unit_test(test_loads),
         cmocka_unit_test(test_usage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

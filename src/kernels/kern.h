@@ -70,7 +70,9 @@ void fj_kern64_init(fj_kern64 *k);
 /* The steps of the climb. */
 void fj_kern_ref_f32(fj_kern *k);
 void fj_kern_ref_f64(fj_kern64 *k);
+void fj_kern_avx2_rows(fj_kern *k);
 void fj_kern_avx2(fj_kern *k);
+void fj_kern_avx512_rows(fj_kern *k);
 void fj_kern_avx512(fj_kern *k);
 void fj_kern_avx512_vnni(fj_kern *k);
 void fj_kern_avx512_bf16(fj_kern *k);

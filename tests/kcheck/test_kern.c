@@ -1,0 +1,549 @@
+/* test_kern.c - every kernel of kernels.def, on every instruction set of this CPU, against the f64
+ * reference.  The list of checks is made from kernels.def: a kernel without one does not compile.
+ *
+ * Arrays end at a page that may not be touched (a read or write too far dies at once) or before guard
+ * words (a write too far is reported), and begin after guard words; their starts take every alignment. */
+#include "test_util.h"
+
+#include "base/dtype.h"
+#include "kernels/kern.h"
+
+#include <math.h>
+#include <sys/mman.h>
+
+enum { SLOTS = 8, SLOT = 1 << 18, GUARDS = 32, MAX_N = 1030 };
+static const uint32_t guard_word = 0x7fc5a5a5; /* a NaN of our own */
+
+typedef struct arr {
+    float *f;
+    double *d; /* the same numbers for the reference */
+    int64_t n;
+} arr;
+
+typedef struct ctx {
+    fj_rng rng;
+    char *slot[SLOTS];
+    double *ref[SLOTS];
+    arr taken[SLOTS];
+    int used;
+    int64_t slack; /* guard words behind every array; 0: the forbidden page */
+    const fj_kern *k, *scalar;
+    const fj_kern64 *r;
+    const char *name;
+    int64_t n;
+    char msg[256];
+} ctx;
+
+static void ctx_open(ctx *c) {
+    memset(c, 0, sizeof *c);
+    c->rng = fj_test_rng();
+    for (int i = 0; i < SLOTS; i++) {
+        c->slot[i] = mmap(NULL, SLOT + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        assert_true(c->slot[i] != MAP_FAILED);
+        assert_int_equal(mprotect(c->slot[i] + SLOT, 4096, PROT_NONE), 0);
+        c->ref[i] = fj_alloc(SLOT / 4 * sizeof(double));
+    }
+}
+
+static void ctx_close(ctx *c) {
+    for (int i = 0; i < SLOTS; i++) {
+        munmap(c->slot[i], SLOT + 4096);
+        free(c->ref[i]);
+    }
+}
+
+/* n words of memory, guarded. */
+static arr room(ctx *c, int64_t n) {
+    assert_true(c->used < SLOTS && n + GUARDS + c->slack <= SLOT / 4);
+    arr a = { (float *)(void *)(c->slot[c->used] + SLOT) - c->slack - n, c->ref[c->used], n };
+    for (int i = 1; i <= GUARDS; i++) memcpy(a.f - i, &guard_word, 4);
+    for (int64_t i = 0; i < c->slack; i++) memcpy(a.f + n + i, &guard_word, 4);
+    c->taken[c->used++] = a;
+    return a;
+}
+
+static arr numbers(ctx *c, int64_t n, double size) {
+    arr a = room(c, n);
+    for (int64_t i = 0; i < n; i++) a.d[i] = a.f[i] = (float)(fj_rng_normal(&c->rng) * size);
+    return a;
+}
+
+static bool say(ctx *c, const char *what, int64_t i, double got, double want) {
+    snprintf(c->msg, sizeof c->msg, "%s %s n %lld slack %lld: %s at %lld, got %.9g want %.9g", c->k->isa,
+             c->name, (long long)c->n, (long long)c->slack, what, (long long)i, got, want);
+    return false;
+}
+
+static bool guards_hold(ctx *c) {
+    for (int s = 0; s < c->used; s++) {
+        arr a = c->taken[s];
+        for (int64_t i = -GUARDS; i < a.n + c->slack; i++) {
+            if (i == 0) i = a.n;
+            if (i < a.n + c->slack && memcmp(a.f + i, &guard_word, 4))
+                return say(c, "wrote beyond an array", i, a.f[i], 0);
+        }
+    }
+    return true;
+}
+
+static bool near1(ctx *c, double got, double want, double rel, double abs_) {
+    if (isnan(want) ? isnan(got) : got == want || fabs(got - want) <= rel * fabs(want) + abs_) return true;
+    return say(c, "off", -1, got, want);
+}
+
+static bool near_all(ctx *c, arr a, double rel, double abs_) {
+    for (int64_t i = 0; i < a.n; i++) {
+        double got = a.f[i], want = a.d[i];
+        if (!(fabs(got - want) <= rel * fabs(want) + abs_)) return say(c, "off", i, got, want);
+    }
+    return true;
+}
+
+#define U 6e-8 /* half an ulp of float */
+
+static bool check_add(ctx *c) {
+    arr y = room(c, c->n), a = numbers(c, c->n, 1), b = numbers(c, c->n, 1);
+    c->k->add(y.f, a.f, b.f, c->n), c->r->add(y.d, a.d, b.d, c->n);
+    return near_all(c, y, U, 0);
+}
+
+static bool check_axpy(ctx *c) {
+    arr y = numbers(c, c->n, 1), x = numbers(c, c->n, 1);
+    c->k->axpy(y.f, x.f, -0.375f, c->n), c->r->axpy(y.d, x.d, -0.375, c->n);
+    return near_all(c, y, U, 0);
+}
+
+static bool check_scale(ctx *c) {
+    arr x = numbers(c, c->n, 1);
+    c->k->scale(x.f, x.f, 1.7f, c->n), c->r->scale(x.d, x.d, 1.7f, c->n);
+    return near_all(c, x, U, 0);
+}
+
+static bool check_mul(ctx *c) {
+    arr y = room(c, c->n), a = numbers(c, c->n, 1), b = numbers(c, c->n, 1);
+    c->k->mul(y.f, a.f, b.f, c->n), c->r->mul(y.d, a.d, b.d, c->n);
+    return near_all(c, y, U, 0);
+}
+
+static bool check_dot(ctx *c) {
+    arr a = numbers(c, c->n, 1), b = numbers(c, c->n, 1);
+    double mag = 0;
+    for (int64_t i = 0; i < c->n; i++) mag += fabs(a.d[i] * b.d[i]);
+    return near1(c, c->k->dot(a.f, b.f, c->n), c->r->dot(a.d, b.d, c->n), 2 * U, 2 * U * mag);
+}
+
+static bool check_sumsq(ctx *c) {
+    arr a = numbers(c, c->n, 3);
+    return near1(c, c->k->sumsq(a.f, c->n), c->r->sumsq(a.d, c->n), 1e-12, 0);
+}
+
+static bool check_rmsnorm(ctx *c) {
+    arr y = room(c, c->n), x = numbers(c, c->n, 2), w = numbers(c, c->n, 1);
+    c->k->rmsnorm(y.f, x.f, w.f, c->n, 1e-5f), c->r->rmsnorm(y.d, x.d, w.d, c->n, 1e-5f);
+    return near_all(c, y, 4 * U, 0);
+}
+
+static bool check_rmsnorm_dx(ctx *c) {
+    arr dx = room(c, c->n), x = numbers(c, c->n, 2), w = numbers(c, c->n, 1), dy = numbers(c, c->n, 1);
+    c->k->rmsnorm_dx(dx.f, x.f, w.f, dy.f, c->n, 1e-5f);
+    c->r->rmsnorm_dx(dx.d, x.d, w.d, dy.d, c->n, 1e-5f);
+    double big = 0, r = 1 / sqrt(c->r->sumsq(x.d, c->n) / (double)c->n + 1e-5);
+    for (int64_t i = 0; i < c->n; i++) big = fmax(big, fabs(w.d[i] * dy.d[i]));
+    return near_all(c, dx, 4 * U, 16 * U * r * big * sqrt((double)c->n));
+}
+
+static bool check_rmsnorm_dw(ctx *c) {
+    arr dw = numbers(c, c->n, 1), x = numbers(c, c->n, 2), dy = numbers(c, c->n, 1);
+    c->k->rmsnorm_dw(dw.f, x.f, dy.f, c->n, 1e-5f), c->r->rmsnorm_dw(dw.d, x.d, dy.d, c->n, 1e-5f);
+    return near_all(c, dw, 4 * U, 50 * U);
+}
+
+static bool check_swiglu(ctx *c) {
+    arr h = room(c, c->n), g = numbers(c, c->n, 20), u = numbers(c, c->n, 1);
+    c->k->swiglu(h.f, g.f, u.f, c->n), c->r->swiglu(h.d, g.d, u.d, c->n);
+    return near_all(c, h, 8 * U, 1e-35);
+}
+
+static bool check_swiglu_bwd(ctx *c) {
+    arr dg = room(c, c->n), du = room(c, c->n), g = numbers(c, c->n, 5), u = numbers(c, c->n, 1);
+    arr dh = numbers(c, c->n, 1);
+    c->k->swiglu_bwd(dg.f, du.f, g.f, u.f, dh.f, c->n);
+    c->r->swiglu_bwd(dg.d, du.d, g.d, u.d, dh.d, c->n);
+    return near_all(c, dg, 8 * U, 40 * U) && near_all(c, du, 8 * U, 1e-35);
+}
+
+static bool check_rope(ctx *c) {
+    int64_t h = c->n;
+    arr x = numbers(c, 2 * h, 1), y = room(c, 2 * h), cs = numbers(c, h, 1), sn = numbers(c, h, 1);
+    c->k->rope(y.f, x.f, cs.f, sn.f, 2 * h, 1), c->r->rope(y.d, x.d, cs.d, sn.d, 2 * h, 1);
+    if (!near_all(c, y, 4 * U, 20 * U)) return false;
+    c->k->rope(x.f, x.f, cs.f, sn.f, 2 * h, -1), c->r->rope(x.d, x.d, cs.d, sn.d, 2 * h, -1);
+    return near_all(c, x, 4 * U, 20 * U);
+}
+
+/* Distance from the true value in units of the last place of a float there. */
+static double ulps(float got, double want) {
+    float w = (float)want;
+    if (isnan(want)) return isnan(got) ? 0 : 1e9;
+    if (isinf(w)) return got == w ? 0 : 1e9;
+    double ulp = fmax((double)nextafterf(fabsf(w), INFINITY) - (double)fabsf(w), 0x1p-149);
+    return fabs((double)got - want) / ulp;
+}
+
+static bool check_vexp(ctx *c) {
+    static const float special[] = { 0,      -0.0f, -INFINITY, INFINITY, NAN,    -87.3f, -88, -103.9f, -104.1f,
+                                     -1e30f, 1e30f, 88.7f,     88.73f,   1e-30f, -1e-8f };
+    arr x = numbers(c, c->n, 30), y = room(c, c->n);
+    for (int64_t i = 0; i < c->n; i += 3)
+        x.d[i] = x.f[i] = special[(i / 3 + c->n) % (int64_t)FJ_LEN(special)];
+    c->k->vexp(y.f, x.f, c->n), c->r->vexp(y.d, x.d, c->n);
+    for (int64_t i = 0; i < c->n; i++)
+        if (!(ulps(y.f[i], y.d[i]) < 2)) return say(c, "2 ulp or more", i, y.f[i], y.d[i]);
+    return true;
+}
+
+static bool check_vmax(ctx *c) {
+    arr x = numbers(c, c->n, 1);
+    for (int64_t i = 0; i < c->n && c->n % 2; i++) x.d[i] = x.f[i] = -fabsf(x.f[i]);
+    return near1(c, c->k->vmax(x.f, c->n), c->r->vmax(x.d, c->n), 0, 0);
+}
+
+static bool check_exp_sum(ctx *c) {
+    arr x = numbers(c, c->n, 4), y = room(c, c->n);
+    x.d[c->n / 2] = x.f[c->n / 2] = -INFINITY;
+    double a = c->k->exp_sum(y.f, x.f, 5, c->n), b = c->r->exp_sum(y.d, x.d, 5, c->n);
+    return near1(c, a, b, 40 * U, 0) && near_all(c, y, 40 * U, 0); /* x - max is rounded */
+}
+
+static bool check_logsumexp(ctx *c) {
+    arr x = numbers(c, c->n, 4);
+    return near1(c, c->k->logsumexp(x.f, c->n), c->r->logsumexp(x.d, c->n), 4 * U, 8 * U);
+}
+
+static bool check_softmax_ce(ctx *c) {
+    arr x = numbers(c, c->n, 4);
+    int64_t t = (int64_t)fj_rng_below(&c->rng, (uint64_t)c->n);
+    double a = c->k->softmax_ce(x.f, c->n, t, 0.7f), b = c->r->softmax_ce(x.d, c->n, t, 0.7f);
+    return near1(c, a, b, 8 * U, 20 * U) && near_all(c, x, 60 * U, 2 * U);
+}
+
+static bool check_adamw(ctx *c) {
+    arr p = numbers(c, c->n, 1), m = numbers(c, c->n, 0.1), v = numbers(c, c->n, 0.1), g = numbers(c, c->n, 1);
+    for (int64_t i = 0; i < c->n; i++) v.d[i] = v.f[i] = fabsf(v.f[i]);
+    fj_adamw h = { .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .wd = 0.1, .bc1 = 1 - pow(0.9, 3),
+                   .bc2 = 1 - pow(0.999, 3), .gscale = 0.5 };
+    c->k->adamw(p.f, m.f, v.f, g.f, c->n, &h), c->r->adamw(p.d, m.d, v.d, g.d, c->n, &h);
+    return near_all(c, p, 4 * U, 20 * U) && near_all(c, m, 4 * U, 8 * U) && near_all(c, v, 8 * U, 8 * U);
+}
+
+static bool check_transpose(ctx *c) {
+    int64_t rows = 1 + c->n % 53, cols = 1 + c->n % 41, lds = cols + c->n % 3, ldd = rows + c->n % 5;
+    arr src = numbers(c, (rows - 1) * lds + cols, 1), dst = room(c, (cols - 1) * ldd + rows);
+    for (int64_t i = 0; i < dst.n; i++) dst.f[i] = 9;
+    c->k->transpose(dst.f, ldd, src.f, lds, rows, cols);
+    for (int64_t i = 0; i < dst.n; i++) {
+        int64_t col = i / ldd, r = i % ldd;
+        float want = r < rows ? src.f[r * lds + col] : 9;
+        if (dst.f[i] != want) return say(c, "not moved", i, dst.f[i], want);
+    }
+    return true;
+}
+
+static bool check_gemm(ctx *c) {
+    int mr = 1 + (int)(c->n % 8), np = 1 + (int)(c->n % 3);
+    int64_t k = 1 + c->n % 301, cols = 16 * np, ldb = cols + c->n % 2 * 3, ldt = cols + c->n % 5;
+    bool major = c->n & 8, first = c->n & 4;
+    int64_t ars = major ? 1 : k + 2, acs = major ? mr : 1;
+    arr a = numbers(c, major ? k * mr : mr * ars, 1), b = numbers(c, (k - 1) * ldb + cols, 1);
+    arr t = numbers(c, (mr - 1) * ldt + cols, 1);
+    c->k->gemm(t.f, ldt, a.f, ars, acs, b.f, ldb, k, mr, np, first);
+    c->r->gemm(t.d, ldt, a.d, ars, acs, b.d, ldb, k, mr, np, first);
+    return near_all(c, t, 0, U * (double)(k + 4) * 8);
+}
+
+static bool check_tile_out(ctx *c) {
+    int64_t rows = 1 + c->n % 8, cols = 1 + c->n % 48, ldy = cols + c->n % 7;
+    arr t = numbers(c, rows * 48, 1), y = numbers(c, (rows - 1) * ldy + cols, 1);
+    c->k->tile_out(y.f, ldy, t.f, 48, rows, cols, 0.3f, c->n & 1);
+    c->r->tile_out(y.d, ldy, t.d, 48, rows, cols, 0.3f, c->n & 1);
+    return near_all(c, y, 2 * U, 4 * U);
+}
+
+/* Rows with all that rounding must get right. */
+static arr strange(ctx *c, int64_t n) {
+    static const float special[] = { 0,        -0.0f,    INFINITY,  -INFINITY, NAN,      1e-40f,   -1e-40f, 3.4e38f,
+                                     65504,    65520,    65519.99f, 6e-8f,     2.9e-8f,  1.00390625f, 1.01171875f,
+                                     1e-8f,    -3.39e38f, 0x1p-126f, 0x1p-127f };
+    arr x = numbers(c, n, 10);
+    for (int64_t i = c->n % 4; i < n; i += 4) x.f[i] = special[(i / 4 + c->n) % (int64_t)FJ_LEN(special)];
+    return x;
+}
+
+static bool same16(ctx *c, const uint16_t *got, const uint16_t *want, int64_t n, uint16_t inf) {
+    for (int64_t i = 0; i < n; i++) {
+        bool nan = (want[i] & 0x7fff) > inf;
+        if (nan ? (got[i] & 0x7fff) <= inf : got[i] != want[i]) return say(c, "rounded otherwise", i, got[i], want[i]);
+    }
+    return true;
+}
+
+static bool check_f32_to_bf16(ctx *c) {
+    arr x = strange(c, c->n), y = room(c, (c->n + 1) / 2);
+    uint16_t *want = (uint16_t *)(void *)y.d, *got = (uint16_t *)(void *)y.f + c->n % 2;
+    memset(y.f, 0, (size_t)y.n * 4);
+    c->k->f32_to_bf16(got, x.f, c->n);
+    for (int64_t i = 0; i < c->n; i++)
+        want[i] = fj_f32_to_bf16(fabsf(x.f[i]) < 0x1p-126f ? copysignf(0, x.f[i]) : x.f[i]);
+    if (c->n % 2 && *(uint16_t *)(void *)y.f) return say(c, "wrote before its row", -1, 1, 0);
+    return same16(c, got, want, c->n, 0x7f80);
+}
+
+static bool check_f32_to_f16(ctx *c) {
+    arr x = strange(c, c->n), y = room(c, (c->n + 1) / 2);
+    uint16_t *want = (uint16_t *)(void *)y.d, *got = (uint16_t *)(void *)y.f + c->n % 2;
+    c->k->f32_to_f16(got, x.f, c->n);
+    for (int64_t i = 0; i < c->n; i++) want[i] = fj_f32_to_f16(x.f[i]);
+    return same16(c, got, want, c->n, 0x7c00);
+}
+
+static bool from16(ctx *c, void (*f)(float *, const uint16_t *, int64_t), float (*one)(uint16_t)) {
+    arr x = room(c, (c->n + 1) / 2), y = room(c, c->n);
+    uint16_t *h = (uint16_t *)(void *)x.f + c->n % 2;
+    for (int64_t i = 0; i < c->n; i++) h[i] = (uint16_t)fj_rng_u64(&c->rng);
+    f(y.f, h, c->n);
+    for (int64_t i = 0; i < c->n; i++) {
+        float want = one(h[i]);
+        if (isnan(want) ? !isnan(y.f[i]) : y.f[i] != want) return say(c, "off", i, y.f[i], want);
+    }
+    return true;
+}
+
+static float bf16_one(uint16_t h) { return fj_bf16_to_f32(h); }
+static bool check_bf16_to_f32(ctx *c) { return from16(c, c->k->bf16_to_f32, bf16_one); }
+static bool check_f16_to_f32(ctx *c) { return from16(c, c->k->f16_to_f32, fj_f16_to_f32); }
+
+static bool check_pairs_bf16(ctx *c) {
+    arr a = strange(c, c->n), b = strange(c, c->n), y = room(c, c->n), z = room(c, c->n);
+    uint32_t *got = (uint32_t *)(void *)y.f, *low = (uint32_t *)(void *)z.f;
+    uint16_t *want = fj_alloc((size_t)c->n * 4), *have = fj_alloc((size_t)c->n * 4);
+    c->k->pairs_bf16(got, a.f, b.f, c->n);
+    c->k->pairs_bf16(low, a.f, NULL, c->n);
+    c->scalar->f32_to_bf16(want, a.f, c->n);
+    c->scalar->f32_to_bf16(want + c->n, b.f, c->n);
+    bool ok = true;
+    for (int64_t i = 0; i < c->n; i++) {
+        have[i] = (uint16_t)got[i];
+        have[c->n + i] = (uint16_t)(got[i] >> 16);
+        if (low[i] != (got[i] & 0xffff) && ok) ok = say(c, "without b", i, low[i], got[i]);
+    }
+    ok = ok && same16(c, have, want, 2 * c->n, 0x7f80);
+    free(want), free(have);
+    return ok;
+}
+
+static bool check_gemm_bf16(ctx *c) {
+    int mr = 1 + (int)(c->n % 8), np = 1 + (int)(c->n % 3);
+    int64_t k = 1 + c->n % 151, cols = 16 * np, ldb = cols + c->n % 2 * 3, ldt = cols + c->n % 5;
+    bool major = c->n & 8, first = c->n & 4;
+    int64_t ars = major ? 1 : k + 2, acs = major ? mr : 1;
+    arr a = numbers(c, major ? k * mr : mr * ars, 1), b = numbers(c, (k - 1) * ldb + cols, 1);
+    arr t = numbers(c, (mr - 1) * ldt + cols, 1);
+    uint32_t *pa = (uint32_t *)(void *)a.f, *pb = (uint32_t *)(void *)b.f;
+    /* numbers of bf16, two to a word; the reference sees each pair as two products */
+    for (int64_t i = 0; i < a.n; i++) pa[i] = fj_f32_to_bf16(a.f[i]) | (uint32_t)fj_f32_to_bf16((float)i * 1e-3f) << 16;
+    for (int64_t i = 0; i < b.n; i++) pb[i] = fj_f32_to_bf16(b.f[i]) | (uint32_t)fj_f32_to_bf16((float)(i % 9) - 4) << 16;
+    for (int r = 0; r < mr; r++)
+        for (int64_t j = 0; j < cols; j++) {
+            double s = first ? 0 : t.d[r * ldt + j];
+            for (int64_t i = 0; i < k; i++) {
+                uint32_t x = pa[r * ars + i * acs], w = pb[i * ldb + j];
+                s += (double)fj_bf16_to_f32((uint16_t)x) * fj_bf16_to_f32((uint16_t)w) +
+                     (double)fj_bf16_to_f32((uint16_t)(x >> 16)) * fj_bf16_to_f32((uint16_t)(w >> 16));
+            }
+            t.d[r * ldt + j] = s;
+        }
+    c->k->gemm_bf16(t.f, ldt, pa, ars, acs, pb, ldb, k, mr, np, first);
+    return near_all(c, t, 4e-6, U * (double)(k + 4) * 40);
+}
+
+static int64_t up32(int64_t n) { return (n + 31) / 32 * 32; }
+
+static bool quant(ctx *c, bool wide) {
+    int64_t k = up32(c->n), records = (k + 255) / 256, stride = 1 + c->n % 3;
+    arr x = numbers(c, k, 3), y = room(c, ((records - 1) * stride + 1) * (int64_t)(sizeof(fj_a8) / 4));
+    if (c->n % 5 == 0) memset(x.f + k / 64 * 32, 0, 128);
+    if (c->n % 7 == 0) x.f[k - 1] = c->n % 2 ? NAN : -INFINITY;
+    if (c->n % 11 == 0) x.f[0] = 1e-35f;
+    memset(y.f, 0, (size_t)y.n * 4);
+    fj_a8 *got = (fj_a8 *)(void *)y.f, *want = fj_zalloc((size_t)y.n * 4);
+    (wide ? c->k->quant_a8_256 : c->k->quant_a8_32)(got, stride, x.f, k);
+    (wide ? c->scalar->quant_a8_256 : c->scalar->quant_a8_32)(want, stride, x.f, k);
+    bool ok = true;
+    for (int64_t i = 0; i < k && ok; i++) {
+        const fj_a8 *a = got + i / 256 * stride, *b = want + i / 256 * stride;
+        int64_t j = i % 256;
+        float d = a->d[j / 32];
+        if (a->q[j] != b->q[j] || (d != b->d[j / 32] && !isnan(d)) || a->corr[j / 32] != b->corr[j / 32])
+            ok = say(c, "not what scalar makes", i, a->q[j], b->q[j]);
+        double off = fabs((double)d * a->q[j] - (double)x.f[i]);
+        if (ok && !isnan(d) && !(off <= 0.501 * (double)d + 1e-29)) ok = say(c, "far off", i, d * a->q[j], x.f[i]);
+        int sum = 0;
+        for (int l = 0; l < 32; l++) sum += a->q[j / 32 * 32 + l];
+        if (ok && a->corr[j / 32] != sum * (wide ? -8 : -128)) ok = say(c, "correction", i, a->corr[j / 32], sum);
+    }
+    free(want);
+    return ok;
+}
+
+static bool check_quant_a8_32(ctx *c) { return quant(c, false); }
+static bool check_quant_a8_256(ctx *c) { return quant(c, true); }
+
+static bool tile_q(ctx *c, bool q8) {
+    int mr = 1 + (int)(c->n % 6);
+    int64_t nb = 1 + c->n % 17, k = nb * 32, stride = mr + c->n % 2, sb = (nb + 7) / 8;
+    bool first = c->n & 8;
+    size_t panel = q8 ? FJ_Q8_PANEL : FJ_Q4_PANEL;
+    arr x = numbers(c, mr * k, 1), a = room(c, ((sb - 1) * stride + mr) * (int64_t)(sizeof(fj_a8) / 4));
+    arr b = room(c, nb * (int64_t)panel / 4), t = numbers(c, mr * 32, 1), w = room(c, 32 * k);
+    fj_a8 *rec = (fj_a8 *)(void *)a.f;
+    memset(a.f, 0, (size_t)a.n * 4);
+    uint8_t *bytes = (uint8_t *)(void *)b.f;
+    for (int64_t i = 0; i < nb * (int64_t)panel; i++) bytes[i] = (uint8_t)fj_rng_u64(&c->rng);
+    for (int64_t i = 0; i < nb; i++) { /* scales that are numbers */
+        for (int j = 0; j < 32; j++) {
+            uint16_t d = fj_f32_to_f16((float)fj_rng_normal(&c->rng) * 0.01f);
+            memcpy(bytes + i * (int64_t)panel + 2 * j, &d, 2);
+        }
+        (q8 ? c->scalar->unpack_q8 : c->scalar->unpack_q4)(w.f + 32 * i, k, bytes + i * (int64_t)panel);
+    }
+    for (int r = 0; r < mr; r++) (q8 ? c->scalar->quant_a8_32 : c->scalar->quant_a8_256)(rec + r, stride, x.f + r * k, k);
+    for (int r = 0; r < mr; r++)
+        for (int64_t j = 0; j < 32; j++) {
+            double s = first ? 0 : t.d[r * 32 + j];
+            for (int64_t i = 0; i < k; i++) {
+                const fj_a8 *y = rec + i / 256 * stride + r;
+                s += (double)y->q[i % 256] * (double)y->d[i % 256 / 32] * (double)w.f[j * k + i];
+            }
+            t.d[r * 32 + j] = s;
+        }
+    (q8 ? c->k->gemm_q8 : c->k->gemm_q4)(t.f, 32, rec, stride, bytes, nb, mr, first);
+    return near_all(c, t, 1e-5, 1e-5);
+}
+
+static bool check_gemm_q8(ctx *c) { return tile_q(c, true); }
+static bool check_gemm_q4(ctx *c) { return tile_q(c, false); }
+
+static bool unpack(ctx *c, bool q8) {
+    fj_dtype t = q8 ? FJ_Q8_0 : FJ_Q4_0;
+    int size = fj_dtype_get(t)->bytes;
+    int64_t ld = 32 + c->n % 5;
+    arr x = numbers(c, 32 * 32, 1), b = room(c, 8 * size), y = room(c, 31 * ld + 32);
+    uint8_t rows[32 * 34], *p = (uint8_t *)(void *)b.f;
+    for (int r = 0; r < 32; r++) {
+        fj_quant_row(t, x.f + 32 * r, rows + r * size, 32);
+        fj_dequant_row(t, rows + r * size, x.f + 32 * r, 32);
+        memcpy(p + 2 * r, rows + r * size, 2);
+        for (int i = 0; i < size - 2; i++) /* the layout of kern.h, written out once more */
+            p[64 + (i / 4 * 2 + r / 16) * 64 + r % 16 * 4 + i % 4] = rows[r * size + 2 + i] ^ (q8 ? 0x80 : 0);
+    }
+    for (int64_t i = 0; i < y.n; i++) y.f[i] = 9;
+    (q8 ? c->k->unpack_q8 : c->k->unpack_q4)(y.f, ld, p);
+    for (int64_t i = 0; i < y.n; i++) {
+        float want = i % ld < 32 ? x.f[i / ld * 32 + i % ld] : 9;
+        if (y.f[i] != want) return say(c, "off", i, y.f[i], want);
+    }
+    return true;
+}
+
+static bool check_unpack_q8(ctx *c) { return unpack(c, true); }
+static bool check_unpack_q4(ctx *c) { return unpack(c, false); }
+
+static const struct {
+    const char *name;
+    bool (*check)(ctx *);
+} list[] = {
+#define FJ_KERNEL(name, ret, params) { #name, check_##name },
+#define FJ_KERNEL_Q FJ_KERNEL
+#include "kernels/kernels.def"
+#undef FJ_KERNEL
+#undef FJ_KERNEL_Q
+};
+
+static bool run_one(ctx *c, size_t i, int64_t n, int64_t slack) {
+    c->used = 0;
+    c->name = list[i].name;
+    c->n = n;
+    c->slack = slack;
+    return list[i].check(c) && guards_hold(c);
+}
+
+static void test_all(void **state) {
+    (void)state;
+    static const char *const isas[] = { "scalar", "avx2", "avx512" };
+    static const int64_t slacks[] = { 0, 1, 2, 19 };
+    ctx c;
+    ctx_open(&c);
+    fj_kern k, scalar;
+    fj_kern64 r;
+    fj_kern64_init(&r);
+    assert_true(fj_kern_init(&scalar, "scalar", NULL));
+    c.k = &k, c.scalar = &scalar, c.r = &r;
+    for (size_t v = 0; v < FJ_LEN(isas); v++) {
+        if (!fj_kern_init(&k, isas[v], NULL)) {
+            printf("this CPU has no %s\n", isas[v]);
+            continue;
+        }
+        printf("%s\n", k.isa);
+        for (size_t i = 0; i < FJ_LEN(list); i++)
+            for (int64_t n = 1; n <= MAX_N; n += 1 + n / 23)
+                for (size_t s = 0; s < FJ_LEN(slacks); s++)
+                    if (!run_one(&c, i, n, slacks[s])) fail_msg("%s", c.msg);
+    }
+    ctx_close(&c);
+}
+
+/* The harness must see a kernel whose last store is 8 wide, and one that is wrong by a part in 10^5. */
+static void add_too_far(float *y, const float *a, const float *b, int64_t n) {
+    for (int64_t i = 0; i < (n + 7) / 8 * 8; i++) y[i] = i < n ? a[i] + b[i] : 0;
+}
+
+static void add_wrong(float *y, const float *a, const float *b, int64_t n) {
+    for (int64_t i = 0; i < n; i++) y[i] = (a[i] + b[i]) * (i == 0 ? 1.00001f : 1);
+}
+
+static void test_planted(void **state) {
+    (void)state;
+    ctx c;
+    ctx_open(&c);
+    fj_kern k;
+    fj_kern64 r;
+    fj_kern64_init(&r);
+    assert_true(fj_kern_init(&k, "scalar", NULL));
+    c.k = c.scalar = &k, c.r = &r;
+    assert_string_equal(list[0].name, "add");
+    assert_true(run_one(&c, 0, 5, 19));
+    k.add = add_too_far;
+    assert_false(run_one(&c, 0, 5, 19));
+    assert_non_null(strstr(c.msg, "wrote beyond an array"));
+    assert_true(run_one(&c, 0, 8, 19));
+    k.add = add_wrong;
+    assert_false(run_one(&c, 0, 8, 19));
+    ctx_close(&c);
+}
+
+static void test_choice(void **state) {
+    (void)state;
+    fj_kern k;
+    fj_err e = { 0 };
+    FJ_OK_OR_FAIL(fj_kern_init(&k, NULL, &e), e);
+    FJ_OK_OR_FAIL(fj_kern_init(&k, "scalar", &e), e);
+    assert_string_equal(k.isa, "scalar");
+    FJ_FAILS_WITH(fj_kern_init(&k, "mmx", &e), e, "mmx");
+    if (fj_kern_init(&k, "avx2", NULL)) assert_string_equal(k.isa, "avx2");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_planted), cmocka_unit_test(test_choice),
+                                        cmocka_unit_test(test_all) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -148,6 +148,9 @@ extern const fj_op fj_op_one; /* a 1 of the shape and dtype of its input, which 
 /* Drops nodes that nobody needs (what is kept, in place, or feeds such a node is needed), then gives
  * every value an offset.  Needs no data and no device.  False: g->err, copied to e. */
 bool fj_graph_plan(fj_graph *g, const fj_graph_opts *o, fj_err *e);
+/* The same for a graph of the same nodes as `like` (planned), only smaller: it takes over the places of
+ * like, so its plan is never larger.  False: not such a graph, and nothing is planned. */
+bool fj_graph_plan_like(fj_graph *g, const fj_graph *like);
 /* Sets every tensor's data: values and inputs in mem (plan_bytes from byte off), externs in theirs. */
 void fj_graph_bind(fj_graph *g, fj_buf *mem, size_t off);
 

@@ -173,6 +173,44 @@ bool fj_graph_plan(fj_graph *g, const fj_graph_opts *o, fj_err *e) {
     return true;
 }
 
+static bool fits(const fj_graph *g, const fj_graph *like) {
+    if (g->n_nodes != like->n_nodes || g->n_tensors != like->n_tensors) return false;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const fj_node *a = g->nodes[i], *b = like->nodes[i];
+        if (a->op != b->op || (a->op->scratch && (a->op->scratch(a, &like->opts) > b->scratch))) return false;
+    }
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        const fj_tensor *a = g->tensors[i], *b = like->tensors[i];
+        if (a->kind != b->kind || fj_tensor_bytes(a) > fj_tensor_bytes(b)) return false;
+    }
+    return true;
+}
+
+bool fj_graph_plan_like(fj_graph *g, const fj_graph *like) {
+    FJ_ASSERT(!g->planned && like->planned);
+    if (g->err.code != FJ_OK) return false;
+    drop_dead(g);
+    if (!fits(g, like)) return false;
+    fj_map index = { 0 };
+    for (size_t i = 0; i < like->n_tensors; i++) *fj_map_put(&index, &like->tensors[i], sizeof(fj_tensor *), NULL) = (int64_t)i;
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        fj_tensor *a = g->tensors[i];
+        const fj_tensor *b = like->tensors[i];
+        a->store = b->store;
+        a->off = b->store >= 0 ? b->off : a->off;
+        if (b->of && !a->of) a->of = g->tensors[*fj_map_get(&index, &b->of, sizeof b->of)]; /* in place */
+    }
+    fj_map_free(&index);
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        g->nodes[i]->scratch = like->nodes[i]->scratch;
+        g->nodes[i]->scratch_off = like->nodes[i]->scratch_off;
+    }
+    g->opts = like->opts;
+    g->plan_bytes = like->plan_bytes;
+    g->planned = true;
+    return true;
+}
+
 void fj_graph_bind(fj_graph *g, fj_buf *mem, size_t off) {
     FJ_ASSERT(g->planned && off + g->plan_bytes <= mem->size);
     g->mem = (char *)mem->ptr + off;

@@ -119,7 +119,8 @@ fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
     f->hidden = m->arch->build(f);
     if (o->out != FJ_OUT_HIDDEN) {
         f->out_rows = fj_input(g, "rows wanted", FJ_I32, 1, o->n_out);
-        fj_tensor *x = o->n_out == o->n ? f->hidden : fj_gather(g, f->hidden, f->out_rows);
+        /* Also where all rows are wanted: then every shape has the same nodes (fj_graph_plan_like). */
+        fj_tensor *x = fj_gather(g, f->hidden, f->out_rows);
         fj_tensor *head = fj_w(f, m->hp.tied ? m->arch->embed : m->arch->head, -1);
         if (o->out == FJ_OUT_LOGITS) {
             f->logits = fj_keep(fj_linear(g, x, head));

@@ -1,0 +1,177 @@
+/* generate.c - one sequence: prefill what the cache does not have, then token by token. */
+#include "base/fs.h"
+#include "engine/engine.h"
+#include "engine/sample.h"
+
+enum { CHUNK = 512 }; /* rows of a prefill step: bounds its activations */
+
+struct fj_session {
+    fj_model *m;
+    fj_engine *engine;
+    const fj_lora *lora;
+    int64_t context;
+    fj_seq seq;
+    fj_ids ids; /* what the cache holds */
+};
+
+const char *fj_finish_name(fj_finish f) {
+    static const char *const names[] = { "eos", "stop", "length", "context", "asked" };
+    return names[f];
+}
+
+fj_session *fj_session_open(fj_model *m, int64_t context, fj_err *e) {
+    if (context < 0) {
+        fj_fail(e, FJ_EINVAL, "a context of %lld tokens", (long long)context);
+        return NULL;
+    }
+    fj_session *s = fj_zalloc(sizeof *s);
+    s->m = m;
+    s->context = context ? context : m->hp.context;
+    s->engine = fj_engine_open(m, s->context, e);
+    if (s->engine) return s;
+    free(s);
+    return NULL;
+}
+
+void fj_session_close(fj_session *s) {
+    if (!s) return;
+    fj_seq_free(s->engine, &s->seq);
+    fj_engine_close(s->engine);
+    fj_ids_free(&s->ids);
+    free(s);
+}
+
+void fj_session_reset(fj_session *s) {
+    fj_seq_cut(s->engine, &s->seq, 0);
+    fj_ids_clear(&s->ids);
+}
+
+void fj_session_adapter(fj_session *s, const fj_lora *l) {
+    if (s->lora != l) fj_session_reset(s);
+    s->lora = l;
+}
+
+static bool feed(fj_session *s, const int32_t *ids, int64_t n, const float **logits, fj_err *e) {
+    for (int64_t i = 0; i < n; i += CHUNK) {
+        int64_t k = FJ_MIN((int64_t)CHUNK, n - i);
+        fj_step_item it = { &s->seq, ids + i, k, i + k == n, s->lora };
+        if (!fj_engine_step(s->engine, &it, 1, logits, e)) return false;
+        for (int64_t j = 0; j < k; j++) fj_ids_push(&s->ids, ids[i + j]);
+    }
+    return true;
+}
+
+/* Text on its way out: held back while it may be the beginning of a stop string. */
+typedef struct out {
+    const fj_sampling *p;
+    bool (*text)(void *ctx, const char *bytes, size_t n);
+    void *ctx;
+    fj_str held;
+    bool stop, asked;
+} out;
+
+static void give(out *o, size_t n) {
+    if (!n) return;
+    if (o->text && !o->asked && !o->text(o->ctx, o->held.s, n)) o->asked = true;
+    memmove(o->held.s, o->held.s + n, o->held.n - n);
+    o->held.n -= n;
+}
+
+static void push_text(out *o, const char *bytes, size_t n) {
+    if (!n || o->stop) return;
+    fj_str_addn(&o->held, bytes, n);
+    size_t first = SIZE_MAX, keep = 0;
+    for (int i = 0; i < o->p->n_stop; i++) {
+        const char *st = o->p->stop[i];
+        size_t len = strlen(st);
+        for (size_t at = 0; at < o->held.n; at++) {
+            size_t k = FJ_MIN(len, o->held.n - at);
+            if (memcmp(o->held.s + at, st, k)) continue;
+            if (k == len) first = FJ_MIN(first, at);
+            else keep = FJ_MAX(keep, k);
+            break;
+        }
+    }
+    if (first != SIZE_MAX) {
+        give(o, first);
+        o->stop = true;
+    } else {
+        give(o, o->held.n - keep);
+    }
+}
+
+static bool generate(fj_session *s, const float *logits, const fj_sampling *p, out *o, fj_ids *made,
+                     fj_generated *g, fj_err *e) {
+    const fj_tokenizer *t = s->m->tok;
+    fj_rng rng;
+    fj_rng_seed(&rng, p->seed);
+    fj_detok d = { 0 };
+    fj_ids all = { 0 };
+    for (size_t i = 0; i < s->ids.n; i++) fj_ids_push(&all, s->ids.p[i]);
+    char *piece = fj_alloc(fj_token_bytes_max(t) + 8);
+    bool ok = true;
+    /* The decoder takes away the space that encoding puts in front of a text: not ours to lose here. */
+    d.started = true;
+    g->finish = FJ_FINISH_LENGTH;
+    while (g->made < p->max_new_tokens) {
+        int32_t id = fj_sample(logits, (int32_t)s->m->hp.vocab, p, all.p, (int64_t)all.n, &rng);
+        fj_ids_push(&all, id);
+        if (made) fj_ids_push(made, id);
+        g->made++;
+        if (!p->ignore_eos && fj_token_ends(t, id)) {
+            g->finish = FJ_FINISH_EOS;
+            break;
+        }
+        push_text(o, piece, fj_detok_push(t, &d, id, false, piece));
+        if (o->stop || o->asked) {
+            g->finish = o->stop ? FJ_FINISH_STOP : FJ_FINISH_ASKED;
+            break;
+        }
+        if (g->made == p->max_new_tokens) break;
+        if ((int64_t)s->ids.n >= s->context) {
+            g->finish = FJ_FINISH_CONTEXT;
+            break;
+        }
+        if (!(ok = feed(s, &id, 1, &logits, e))) break;
+    }
+    if (ok) {
+        push_text(o, piece, fj_detok_end(&d, piece));
+        if (!o->stop) give(o, o->held.n);
+    }
+    free(piece);
+    fj_ids_free(&all);
+    return ok;
+}
+
+bool fj_generate(fj_session *s, const int32_t *ids, int64_t n, const fj_sampling *p,
+                 bool (*text)(void *ctx, const char *bytes, size_t n), void *ctx, fj_ids *made,
+                 fj_generated *g, fj_err *e) {
+    fj_generated none;
+    if (!g) g = &none;
+    *g = (fj_generated){ .prompt = n };
+    if (!fj_sampling_check(p, e)) return false;
+    if (n < 1) return fj_fail(e, FJ_EINVAL, "the prompt is empty: there is nothing to continue");
+    if (n > s->context)
+        return fj_fail(e, FJ_EINVAL, "the prompt has %lld tokens, the context holds %lld", (long long)n,
+                       (long long)s->context);
+    /* At least one token is computed, for its logits. */
+    int64_t same = 0;
+    while (same < (int64_t)s->ids.n && same < n - 1 && s->ids.p[same] == ids[same]) same++;
+    fj_seq_cut(s->engine, &s->seq, same);
+    s->ids.n = (size_t)same;
+    g->cached = same;
+    const float *logits = NULL;
+    double t0 = fj_clock();
+    if (!feed(s, ids + same, n - same, &logits, e)) {
+        fj_session_reset(s);
+        return false;
+    }
+    g->prefill_s = fj_clock() - t0;
+    out o = { .p = p, .text = text, .ctx = ctx };
+    t0 = fj_clock();
+    bool ok = generate(s, logits, p, &o, made, g, e);
+    g->decode_s = fj_clock() - t0;
+    fj_str_free(&o.held);
+    if (!ok) fj_session_reset(s);
+    return ok;
+}

@@ -1,7 +1,7 @@
 /* run.h - the folder of one run: what it was asked, what it did, what came out.
  *
  *   recipe.yaml     as resolved            manifest.json  hashes, version, machine, seed
- *   metrics.jsonl   one object a line      eval/*.json    evaluations
+ *   metrics.jsonl   one object a line      eval/           evaluations, JSON
  *   checkpoints/    by formats/ckpt        adapter/       PEFT layout
  *   report.html     one page, nothing from outside
  *

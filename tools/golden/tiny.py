@@ -40,7 +40,7 @@ MODELS = {
     "tiny-yarn-full": (dict(max_position_embeddings=128, rope_scaling={
         "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": ORIGINAL,
         "beta_fast": 16.0, "beta_slow": 2.0, "attention_factor": 1.25}), "F16", 1),
-    # transformers 5 keeps theta and the scaling in one object
+    # as transformers 5 saves it: theta and the scaling in one object, and many keys besides
     "tiny-parameters": (dict(rope_theta=None, rope_parameters={
         "rope_type": "linear", "factor": 2.0, "rope_theta": 1000.0}), "F16", 1),
 }
@@ -76,7 +76,10 @@ def save(folder, config, state, kind, shards):
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     torch_name = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}[kind]
-    write_json(os.path.join(folder, "config.json"), dict(config, torch_dtype=torch_name))
+    if "rope_parameters" in config:
+        LlamaConfig(**config, dtype=torch_name).save_pretrained(folder)
+    else:
+        write_json(os.path.join(folder, "config.json"), dict(config, torch_dtype=torch_name))
     names = sorted(state)
     if shards == 1:
         save_file(state, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})

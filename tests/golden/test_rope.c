@@ -1,0 +1,74 @@
+/* Tiny random Llamas, one per RoPE scaling and layout of the folder: logits as transformers has them,
+ * from the Hugging Face folder and from the GGUF file that forja makes of it. */
+#include "golden_model.h"
+
+static void run(const char *name) {
+    char file[128];
+    snprintf(file, sizeof file, "%s.safetensors", name);
+    fj_err e = { 0 };
+    fj_st *s = golden_open(file);
+    fj_dev *d = golden_dev();
+    fj_model *m = golden_model(d, golden_path(name), false);
+    golden_check_logits(m, NULL, s, "", name);
+
+    snprintf(file, sizeof file, "%s.gguf", name);
+    const char *gguf = fj_test_path(file);
+    FJ_OK_OR_FAIL(fj_model_save_gguf(m, gguf, "F32", &e), e);
+    fj_model_close(m);
+    m = golden_model(d, gguf, false);
+    golden_check_logits(m, NULL, s, "", file);
+    fj_model_close(m);
+    fj_dev_close(d);
+    fj_st_close(s);
+}
+
+#define MODEL(id, name)                                                                            \
+    static void test_##id(void **state) {                                                          \
+        (void)state;                                                                               \
+        run("tiny-" name);                                                                         \
+    }
+MODEL(default, "default")
+MODEL(untied_bias, "untied-bias")
+MODEL(headdim, "headdim")
+MODEL(sharded, "sharded")
+MODEL(linear, "linear")
+MODEL(dynamic, "dynamic")
+MODEL(llama3, "llama3")
+MODEL(yarn, "yarn")
+MODEL(yarn_full, "yarn-full")
+MODEL(parameters, "parameters")
+
+/* The comparison itself must be able to fail: the weights of one model with the logits of another. */
+static void test_sees_a_difference(void **state) {
+    (void)state;
+    fj_st *s = golden_open("tiny-linear.safetensors");
+    fj_dev *d = golden_dev();
+    fj_model *m = golden_model(d, golden_path("tiny-yarn"), false);
+    int64_t n, count;
+    const int32_t *ids = golden_i32(s, "ids", &n);
+    const float *want = golden_f32(s, "logits", &count);
+    float *got = malloc((size_t)count * sizeof *got);
+    golden_logits(m, NULL, ids, n, n, got);
+    assert_true(golden_apart(got, want, count) > 100 * GOLDEN_LOGITS);
+    free(got);
+    fj_model_close(m);
+    fj_dev_close(d);
+    fj_st_close(s);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_default),
+        cmocka_unit_test(test_untied_bias),
+        cmocka_unit_test(test_headdim),
+        cmocka_unit_test(test_sharded),
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_dynamic),
+        cmocka_unit_test(test_llama3),
+        cmocka_unit_test(test_yarn),
+        cmocka_unit_test(test_yarn_full),
+        cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_sees_a_difference),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -6,8 +6,10 @@ for attention to look at positions, and rounded to the 16-bit format that they a
 that a reader gets exactly the values that the logits were computed with.
 """
 import argparse
+import json
 import os
 import shutil
+import string
 
 import torch
 from safetensors.torch import save_file
@@ -72,9 +74,34 @@ def draw(config, kind, seed):
     return state
 
 
+def tokenizer():
+    """One token per character, in the layout of Llama's own files: a model folder has to have one."""
+    pieces = ["<unk>", "<s>", "</s>", "\u2581", *string.ascii_letters, *".,!?'-:;"]
+    assert len(pieces) == BASE["vocab_size"]
+    added = [dict(id=i, content=pieces[i], single_word=False, lstrip=False, rstrip=False, normalized=False,
+                  special=True) for i in range(3)]
+    first = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    return dict(
+        version="1.0", truncation=None, padding=None, added_tokens=added, pre_tokenizer=None,
+        normalizer=dict(type="Sequence", normalizers=[
+            dict(type="Prepend", prepend="\u2581"),
+            dict(type="Replace", pattern={"String": " "}, content="\u2581")]),
+        post_processor=dict(type="TemplateProcessing", single=first, pair=first + [
+            {"Sequence": {"id": "B", "type_id": 1}}],
+            special_tokens={"<s>": dict(id="<s>", ids=[1], tokens=["<s>"])}),
+        decoder=dict(type="Sequence", decoders=[
+            dict(type="Replace", pattern={"String": "\u2581"}, content=" "), dict(type="Fuse"),
+            dict(type="Strip", content=" ", start=1, stop=0)]),
+        model=dict(type="BPE", dropout=None, unk_token="<unk>", continuing_subword_prefix=None,
+                   end_of_word_suffix=None, fuse_unk=True, byte_fallback=False, ignore_merges=False,
+                   vocab={piece: i for i, piece in enumerate(pieces)}, merges=[]))
+
+
 def save(folder, config, state, kind, shards):
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
+    with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as f:
+        json.dump(tokenizer(), f)
     torch_name = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}[kind]
     if "rope_parameters" in config:
         LlamaConfig(**config, dtype=torch_name).save_pretrained(folder)

@@ -25,7 +25,8 @@ typedef struct fj_sampling {
     int n_stop;
     bool ignore_eos;
 } fj_sampling;
-#define FJ_SAMPLING_DEFAULT { .temperature = 0, .top_p = 1, .repetition_penalty = 1, .max_new_tokens = 256 }
+#define FJ_SAMPLING_DEFAULT                                                                        \
+    { .temperature = 0, .top_p = 1, .repetition_penalty = 1, .max_new_tokens = 256 }
 /* FJ_EINVAL naming the field that is out of range. */
 FJ_API bool fj_sampling_check(const fj_sampling *s, fj_err *e);
 
@@ -40,7 +41,8 @@ FJ_API const char *fj_finish_name(fj_finish f); /* "stop", "length", ... */
 
 typedef struct fj_generated {
     fj_finish finish;
-    int64_t prompt, cached, made;    /* tokens: of the prompt, of those already in the cache, new ones */
+    int64_t prompt, cached,
+        made; /* tokens: of the prompt, of those already in the cache, new ones */
     double prefill_s, decode_s;
 } fj_generated;
 
@@ -57,8 +59,8 @@ FJ_API void fj_session_reset(fj_session *s);
  * again.  text (may be NULL) gets the answer in pieces of whole characters, without stop strings;
  * returning false ends it.  out (may be NULL) gets the new ids, the ending token included. */
 FJ_API bool fj_generate(fj_session *s, const int32_t *ids, int64_t n, const fj_sampling *p,
-                        bool (*text)(void *ctx, const char *bytes, size_t n), void *ctx, fj_ids *out,
-                        fj_generated *g, fj_err *e);
+                        bool (*text)(void *ctx, const char *bytes, size_t n), void *ctx,
+                        fj_ids *out, fj_generated *g, fj_err *e);
 
 #ifdef __cplusplus
 }

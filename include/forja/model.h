@@ -23,7 +23,7 @@ typedef struct fj_dev_opts {
     bool f32;        /* every product in f32, for comparisons */
 } fj_dev_opts;
 FJ_API fj_dev *fj_dev_open(const fj_dev_opts *o, fj_err *e);
-FJ_API void fj_dev_close(fj_dev *d); /* NULL is fine */
+FJ_API void fj_dev_close(fj_dev *d);              /* NULL is fine */
 FJ_API const char *fj_dev_about(const fj_dev *d); /* "2 threads, avx512 vnni bf16" */
 /* Bytes that everything opened on d holds now and held at most. */
 FJ_API void fj_dev_memory(const fj_dev *d, int64_t *now, int64_t *peak);
@@ -33,17 +33,17 @@ FJ_API void fj_dev_memory(const fj_dev *d, int64_t *now, int64_t *peak);
 typedef struct fj_model_opts {
     bool trainable;
 } fj_model_opts;
-FJ_API fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, const fj_log *log,
-                               fj_err *e);
+FJ_API fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o,
+                               const fj_log *log, fj_err *e);
 FJ_API void fj_model_close(fj_model *m); /* NULL is fine */
 
 FJ_API const fj_tokenizer *fj_model_tokenizer(const fj_model *m);
 typedef struct fj_model_info {
-    const char *path, *arch;        /* "llama" */
+    const char *path, *arch; /* "llama" */
     int64_t params, layers, width, vocab, context;
-    int64_t bytes;                  /* of the weights on the device */
-    const char *formats;            /* "F32 x 12, Q8_0 x 43" */
-    const char *chat_template;      /* Jinja source from the model's files, or NULL */
+    int64_t bytes;             /* of the weights on the device */
+    const char *formats;       /* "F32 x 12, Q8_0 x 43" */
+    const char *chat_template; /* Jinja source from the model's files, or NULL */
 } fj_model_info;
 FJ_API void fj_model_about(const fj_model *m, fj_model_info *info);
 /* SHA-256 of what the model was loaded from (config and weights), in hex. */

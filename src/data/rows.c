@@ -311,7 +311,7 @@ bool fj_row_read(const json_t *o, fj_data_format f, bool open_rows, fj_arena *a,
     ok = ok && answered(&t, open_rows && compared, e);
     if (ok) {
         r->messages = fj_arena_alloc(a, t.n * sizeof *t.m);
-        memcpy(r->messages, t.m, t.n * sizeof *t.m);
+        if (t.n) memcpy(r->messages, t.m, t.n * sizeof *t.m);
         r->n_messages = (int)t.n;
     }
     free(t.m);

@@ -35,11 +35,12 @@ static fj_buf *alloc(fj_dev *d, size_t size, const char *what, fj_err *e) {
     if (size) {
         /* Aligned by hand to a huge page, so that khugepaged need not be lucky. */
         size_t bytes = size >= HUGE ? size + HUGE : size;
-        p = bytes < size ? MAP_FAILED
-                         : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        p = bytes < size
+                ? MAP_FAILED
+                : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (p == MAP_FAILED) {
-            fj_fail(e, FJ_ENOMEM, "no memory for %s: %zu MiB asked for, %lld MiB in use", what, size >> 20,
-                    (long long)(c->now >> 20));
+            fj_fail(e, FJ_ENOMEM, "no memory for %s: %zu MiB asked for, %lld MiB in use", what,
+                    size >> 20, (long long)(c->now >> 20));
             return NULL;
         }
         if (size >= HUGE) {
@@ -98,8 +99,13 @@ static void barrier(void *pool) { fj_pool_barrier(pool); }
 static void walk(void *ctx, int i, int n) {
     const job *j = ctx;
     const fj_graph *g = j->g;
-    fj_team t = { .ith = i, .nth = n, .barrier = barrier, .ctx = j->c->pool, .kern = &j->c->kern,
-                  .kern64 = &j->c->kern64, .f32 = j->c->dev.plan.f32 };
+    fj_team t = { .ith = i,
+                  .nth = n,
+                  .barrier = barrier,
+                  .ctx = j->c->pool,
+                  .kern = &j->c->kern,
+                  .kern64 = &j->c->kern64,
+                  .f32 = j->c->dev.plan.f32 };
     for (size_t k = 0; k < g->n_nodes; k++) {
         const fj_node *nd = g->nodes[k];
         t.scratch = nd->scratch ? g->mem + nd->scratch_off : NULL;
@@ -128,7 +134,8 @@ static void close_dev(fj_dev *d) {
     free(d);
 }
 
-static const fj_dev_fns fns = { "cpu", memory, alloc, buf_free, upload, download, zero, run, close_dev };
+static const fj_dev_fns fns = { "cpu",    memory, alloc, buf_free, upload,
+                                download, zero,   run,   close_dev };
 
 fj_dev *fj_cpu_open(const fj_dev_opts *o, fj_err *e) {
     cpu *c = fj_zalloc(sizeof *c);
@@ -139,9 +146,9 @@ fj_dev *fj_cpu_open(const fj_dev_opts *o, fj_err *e) {
     if (!c->pool) goto bad;
     c->dev.kern = &c->kern;
     c->dev.plan = (fj_graph_opts){ fj_pool_threads(c->pool), o->f32 };
-    c->dev.about = fj_arena_printf(&c->dev.arena, "%d thread%s, %s%s", c->dev.plan.threads,
-                                   c->dev.plan.threads == 1 ? "" : "s", c->kern.isa,
-                                   o->f32 ? ", f32" : "");
+    c->dev.about =
+        fj_arena_printf(&c->dev.arena, "%d thread%s, %s%s", c->dev.plan.threads,
+                        c->dev.plan.threads == 1 ? "" : "s", c->kern.isa, o->f32 ? ", f32" : "");
     return &c->dev;
 bad:
     free(c);

@@ -29,4 +29,6 @@ void fj_dev_close(fj_dev *d) {
 
 const char *fj_dev_about(const fj_dev *d) { return d->about; }
 
-void fj_dev_memory(const fj_dev *d, int64_t *now, int64_t *peak) { d->fn->memory(d, now, peak, NULL); }
+void fj_dev_memory(const fj_dev *d, int64_t *now, int64_t *peak) {
+    d->fn->memory(d, now, peak, NULL);
+}

@@ -28,7 +28,7 @@ typedef struct fj_dev_fns {
 
 struct fj_dev {
     const fj_dev_fns *fn;
-    fj_graph_opts plan;   /* what graphs for this device are planned with */
+    fj_graph_opts plan;  /* what graphs for this device are planned with */
     fj_arena arena;      /* descriptions */
     const char *about;   /* "2 threads, avx512 vnni bf16" */
     const fj_kern *kern; /* CPU only; NULL elsewhere */

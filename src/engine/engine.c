@@ -19,7 +19,8 @@ fj_engine *fj_engine_open(fj_model *m, int64_t positions, fj_err *e) {
     g->m = m;
     g->n_pages = (positions + FJ_KV_BLOCK - 1) / FJ_KV_BLOCK;
     g->kv.slots = g->n_pages * FJ_KV_BLOCK;
-    g->kv.buf = m->dev->fn->alloc(m->dev, fj_kv_bytes(m, g->kv.slots), "the cache of keys and values", e);
+    g->kv.buf =
+        m->dev->fn->alloc(m->dev, fj_kv_bytes(m, g->kv.slots), "the cache of keys and values", e);
     if (!g->kv.buf) {
         free(g);
         return NULL;
@@ -67,9 +68,11 @@ static void add_item(fj_engine *g, const fj_step_item *it) {
     for (size_t i = 0; i < s->n_pages; i++) fj_batch_add_block(b, s->pages[i] * FJ_KV_BLOCK);
     for (int64_t i = 0; i < it->n; i++) {
         int64_t pos = s->n + i;
-        fj_batch_add_row(b, it->ids[i], (int32_t)pos, s->pages[pos / FJ_KV_BLOCK] * FJ_KV_BLOCK + (int32_t)(pos % FJ_KV_BLOCK));
+        fj_batch_add_row(b, it->ids[i], (int32_t)pos,
+                         s->pages[pos / FJ_KV_BLOCK] * FJ_KV_BLOCK + (int32_t)(pos % FJ_KV_BLOCK));
     }
-    for (int64_t i = it->n - it->want; i < it->n; i++) fj_batch_add_out(b, (int32_t)(row0 + i), 0, 0);
+    for (int64_t i = it->n - it->want; i < it->n; i++)
+        fj_batch_add_out(b, (int32_t)(row0 + i), 0, 0);
     if (!it->lora) return;
     if (g->n_groups && g->groups[g->n_groups - 1].lora == it->lora &&
         g->groups[g->n_groups - 1].row0 + g->groups[g->n_groups - 1].rows == row0) {
@@ -84,8 +87,8 @@ static bool same_shape(const fj_engine *g) {
     if (!g->fwd) return false;
     const fj_fwd_opts *o = &g->fwd->o;
     const fj_batch *b = &g->batch;
-    if (o->n != b->n || o->n_seqs != b->n_seqs || o->n_blocks != b->n_blocks || o->n_out != b->n_out ||
-        (size_t)o->n_loras != g->n_groups)
+    if (o->n != b->n || o->n_seqs != b->n_seqs || o->n_blocks != b->n_blocks ||
+        o->n_out != b->n_out || (size_t)o->n_loras != g->n_groups)
         return false;
     for (size_t i = 0; i < g->n_groups; i++)
         if (o->loras[i].lora != g->groups[i].lora || o->loras[i].row0 != g->groups[i].row0 ||
@@ -99,9 +102,16 @@ static bool run(fj_engine *g, const float **logits, fj_err *e) {
     fj_batch *b = &g->batch;
     if (!same_shape(g)) {
         fj_fwd_free(g->fwd);
-        g->fwd = fj_fwd_new(g->m, &(fj_fwd_opts){ .n = b->n, .n_seqs = b->n_seqs, .n_blocks = b->n_blocks,
-            .n_out = b->n_out, .out = FJ_OUT_LOGITS, .cache = &g->kv, .loras = g->groups,
-            .n_loras = (int)g->n_groups }, e);
+        g->fwd = fj_fwd_new(g->m,
+                            &(fj_fwd_opts){ .n = b->n,
+                                            .n_seqs = b->n_seqs,
+                                            .n_blocks = b->n_blocks,
+                                            .n_out = b->n_out,
+                                            .out = FJ_OUT_LOGITS,
+                                            .cache = &g->kv,
+                                            .loras = g->groups,
+                                            .n_loras = (int)g->n_groups },
+                            e);
         if (!g->fwd || !fj_dev_prepare(d, g->fwd->g, &g->mem, "a step's activations", e)) {
             fj_fwd_free(g->fwd);
             g->fwd = NULL;
@@ -121,7 +131,8 @@ static bool run(fj_engine *g, const float **logits, fj_err *e) {
     return !count || fj_tensor_get(g->fwd->logits, g->logits, e);
 }
 
-bool fj_engine_step(fj_engine *g, const fj_step_item *items, int n, const float **logits, fj_err *e) {
+bool fj_engine_step(fj_engine *g, const fj_step_item *items, int n, const float **logits,
+                    fj_err *e) {
     int64_t need = 0;
     for (int i = 0; i < n; i++) {
         const fj_step_item *it = &items[i];
@@ -131,7 +142,8 @@ bool fj_engine_step(fj_engine *g, const fj_step_item *items, int n, const float 
         need += pages_for(it->seq->n + it->n) - (int64_t)it->seq->n_pages;
     }
     if (need > g->n_free)
-        return fj_fail(e, FJ_ENOMEM, "the cache is full: %lld pages of %d positions wanted, %lld free of %lld",
+        return fj_fail(e, FJ_ENOMEM,
+                       "the cache is full: %lld pages of %d positions wanted, %lld free of %lld",
                        (long long)need, FJ_KV_BLOCK, (long long)g->n_free, (long long)g->n_pages);
     fj_batch_clear(&g->batch);
     g->n_groups = 0;

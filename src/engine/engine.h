@@ -30,7 +30,8 @@ fj_engine *fj_engine_open(fj_model *m, int64_t positions, fj_err *e);
 void fj_engine_close(fj_engine *g);
 /* Runs the items; *logits [sum of want, vocab] is the engine's, valid until the next step.  On failure
  * (no free page, ...) no sequence has changed. */
-bool fj_engine_step(fj_engine *g, const fj_step_item *items, int n, const float **logits, fj_err *e);
+bool fj_engine_step(fj_engine *g, const fj_step_item *items, int n, const float **logits,
+                    fj_err *e);
 /* Forgets positions from n on and frees pages. */
 void fj_seq_cut(fj_engine *g, fj_seq *s, int64_t n);
 void fj_seq_free(fj_engine *g, fj_seq *s);

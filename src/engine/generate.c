@@ -152,8 +152,8 @@ bool fj_generate(fj_session *s, const int32_t *ids, int64_t n, const fj_sampling
     if (!fj_sampling_check(p, e)) return false;
     if (n < 1) return fj_fail(e, FJ_EINVAL, "the prompt is empty: there is nothing to continue");
     if (n > s->context)
-        return fj_fail(e, FJ_EINVAL, "the prompt has %lld tokens, the context holds %lld", (long long)n,
-                       (long long)s->context);
+        return fj_fail(e, FJ_EINVAL, "the prompt has %lld tokens, the context holds %lld",
+                       (long long)n, (long long)s->context);
     /* At least one token is computed, for its logits. */
     int64_t same = 0;
     while (same < (int64_t)s->ids.n && same < n - 1 && s->ids.p[same] == ids[same]) same++;

@@ -190,8 +190,8 @@ static const fj_peft_mat *half(const fj_peft_pair *pairs, size_t i) {
     return i % 2 ? &pairs[i / 2].b : &pairs[i / 2].a;
 }
 
-bool fj_peft_save(const char *dir, const fj_peft_config *c, const fj_peft_pair *pairs,
-                       size_t n, fj_err *e) {
+bool fj_peft_save(const char *dir, const fj_peft_config *c, const fj_peft_pair *pairs, size_t n,
+                  fj_err *e) {
     char *weights = fj_path_join(dir, "adapter_model.safetensors");
     char *config = fj_path_join(dir, "adapter_config.json");
     bool ok = true;

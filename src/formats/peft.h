@@ -69,8 +69,8 @@ void fj_peft_close(fj_peft_file *f); /* NULL is fine */
 
 /* Writing: matrices of any one format of safetensors or GGUF.  The folder is there; each file is written
  * atomically, the configuration last.  A pair's r and scale must be what c gives its module. */
-bool fj_peft_save(const char *dir, const fj_peft_config *c, const fj_peft_pair *pairs,
-                       size_t n, fj_err *e);
+bool fj_peft_save(const char *dir, const fj_peft_config *c, const fj_peft_pair *pairs, size_t n,
+                  fj_err *e);
 /* One alpha stands for all in GGUF: where a pair's scale * r differs from that of the first, the factor
  * goes into its B, which must be f32 then.  base_model may be NULL. */
 bool fj_peft_save_gguf(const char *path, const char *arch, const char *base_model,

@@ -63,8 +63,9 @@ bool fj_backward(fj_graph *g, fj_tensor *loss, int n_params, fj_tensor *const *p
         for (int k = 0; k < n->n_in; k++) {
             if (!fj_wants_grad(n, k)) continue;
             if (n->in[k]->of) {
-                fj_graph_fail(g, FJ_EUNSUP, "no gradient flows through a view of rows (input %d of %s)",
-                              k, n->op->name);
+                fj_graph_fail(g, FJ_EUNSUP,
+                              "no gradient flows through a view of rows (input %d of %s)", k,
+                              n->op->name);
                 break;
             }
             dx[k] = n->in[k]->dy;

@@ -79,7 +79,8 @@ fj_tensor *fj_rows(fj_graph *g, fj_tensor *x, int64_t row0, int64_t rows) {
     return t;
 }
 
-fj_tensor *fj_emit(fj_graph *g, const fj_op *op, const void *params, int n_in, fj_tensor *const *in) {
+fj_tensor *fj_emit(fj_graph *g, const fj_op *op, const void *params, int n_in,
+                   fj_tensor *const *in) {
     if (g->err.code != FJ_OK) return NULL;
     FJ_ASSERT(n_in <= op->n_in && op->n_in <= FJ_MAX_IN && op->n_out <= FJ_MAX_OUT);
     fj_node *n = fj_arena_alloc(&g->arena, sizeof *n);
@@ -109,8 +110,9 @@ fj_tensor *fj_emit(fj_graph *g, const fj_op *op, const void *params, int n_in, f
     if (!op->shape(n, &e)) return fj_graph_fail(g, e.code, "%s: %s", op->name, e.msg);
     for (int i = 0; i < op->n_out; i++)
         if (n->out[i]->rows < 0 || n->out[i]->cols < 0 || fj_tensor_bytes(n->out[i]) < 0)
-            return fj_graph_fail(g, FJ_EINVAL, "%s: result %d of %lld x %lld is not a tensor", op->name, i,
-                                 (long long)n->out[i]->rows, (long long)n->out[i]->cols);
+            return fj_graph_fail(g, FJ_EINVAL, "%s: result %d of %lld x %lld is not a tensor",
+                                 op->name, i, (long long)n->out[i]->rows,
+                                 (long long)n->out[i]->cols);
     FJ_GROW(g->nodes, g->n_nodes + 1, g->cap_nodes);
     g->nodes[g->n_nodes++] = n;
     return n->out[0];

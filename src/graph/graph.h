@@ -78,10 +78,10 @@ typedef struct fj_graph_opts {
 
 struct fj_op {
     const char *name;
-    int n_in, n_out;  /* inputs at most (trailing and NULL ones optional as the op says), results */
-    size_t params;    /* bytes of the parameter struct */
-    int share;        /* 1 + index of the input whose memory out[0] may take when it dies here; 0: none */
-    bool in_place;    /* out[0] IS in[share - 1]: accumulation, cache writes */
+    int n_in, n_out; /* inputs at most (trailing and NULL ones optional as the op says), results */
+    size_t params;   /* bytes of the parameter struct */
+    int share; /* 1 + index of the input whose memory out[0] may take when it dies here; 0: none */
+    bool in_place; /* out[0] IS in[share - 1]: accumulation, cache writes */
     /* Sets rows, cols and dtype of every result from inputs and params.  dtype is preset to that of
      * in[0] when that is F32 or F64, else to F32. */
     bool (*shape)(fj_node *n, fj_err *e);
@@ -92,7 +92,8 @@ struct fj_op {
     /* Bytes shared by the team while it runs; NULL: none. */
     size_t (*scratch)(const fj_node *n, const fj_graph_opts *o);
     void (*cpu)(const fj_team *t, const fj_node *n);
-    void (*cpu64)(const fj_team *t, const fj_node *n); /* oracle; NULL: the op has no floats to check */
+    void (*cpu64)(const fj_team *t,
+                  const fj_node *n); /* oracle; NULL: the op has no floats to check */
     bool (*cuda)(void *stream, const fj_node *n, void *scratch, fj_err *e); /* NULL: not there */
 };
 
@@ -115,15 +116,17 @@ void fj_graph_free(fj_graph *g);
 
 /* ---- building ---------------------------------------------------------------------------------- */
 fj_tensor *fj_input(fj_graph *g, const char *name, fj_dtype t, int64_t rows, int64_t cols);
-fj_tensor *fj_extern(fj_graph *g, const char *name, fj_dtype t, int64_t rows, int64_t cols, fj_buf *buf,
-                     size_t off);
+fj_tensor *fj_extern(fj_graph *g, const char *name, fj_dtype t, int64_t rows, int64_t cols,
+                     fj_buf *buf, size_t off);
 /* Rows [row0, row0 + rows) of x, sharing its memory.  No gradient flows through a view. */
 fj_tensor *fj_rows(fj_graph *g, fj_tensor *x, int64_t row0, int64_t rows);
 /* Applies op; copies params.  Returns the first result, NULL after an error.  Further results are
  * result->node->out[i]. */
-fj_tensor *fj_emit(fj_graph *g, const fj_op *op, const void *params, int n_in, fj_tensor *const *in);
-#define FJ_EMIT(g, op, params, ...)                                                                    \
-    fj_emit((g), (op), (params), (int)(sizeof((fj_tensor *[]){ __VA_ARGS__ }) / sizeof(fj_tensor *)), \
+fj_tensor *fj_emit(fj_graph *g, const fj_op *op, const void *params, int n_in,
+                   fj_tensor *const *in);
+#define FJ_EMIT(g, op, params, ...)                                                                \
+    fj_emit((g), (op), (params),                                                                   \
+            (int)(sizeof((fj_tensor *[]){ __VA_ARGS__ }) / sizeof(fj_tensor *)),                   \
             (fj_tensor *[]){ __VA_ARGS__ })
 /* Nodes emitted from here belong to segment s (a layer); -1: to none. */
 void fj_segment(fj_graph *g, int s);

@@ -177,7 +177,8 @@ static bool fits(const fj_graph *g, const fj_graph *like) {
     if (g->n_nodes != like->n_nodes || g->n_tensors != like->n_tensors) return false;
     for (size_t i = 0; i < g->n_nodes; i++) {
         const fj_node *a = g->nodes[i], *b = like->nodes[i];
-        if (a->op != b->op || (a->op->scratch && (a->op->scratch(a, &like->opts) > b->scratch))) return false;
+        if (a->op != b->op || (a->op->scratch && (a->op->scratch(a, &like->opts) > b->scratch)))
+            return false;
     }
     for (size_t i = 0; i < g->n_tensors; i++) {
         const fj_tensor *a = g->tensors[i], *b = like->tensors[i];
@@ -192,13 +193,15 @@ bool fj_graph_plan_like(fj_graph *g, const fj_graph *like) {
     drop_dead(g);
     if (!fits(g, like)) return false;
     fj_map index = { 0 };
-    for (size_t i = 0; i < like->n_tensors; i++) *fj_map_put(&index, &like->tensors[i], sizeof(fj_tensor *), NULL) = (int64_t)i;
+    for (size_t i = 0; i < like->n_tensors; i++)
+        *fj_map_put(&index, &like->tensors[i], sizeof(fj_tensor *), NULL) = (int64_t)i;
     for (size_t i = 0; i < g->n_tensors; i++) {
         fj_tensor *a = g->tensors[i];
         const fj_tensor *b = like->tensors[i];
         a->store = b->store;
         a->off = b->store >= 0 ? b->off : a->off;
-        if (b->of && !a->of) a->of = g->tensors[*fj_map_get(&index, &b->of, sizeof b->of)]; /* in place */
+        if (b->of && !a->of)
+            a->of = g->tensors[*fj_map_get(&index, &b->of, sizeof b->of)]; /* in place */
     }
     fj_map_free(&index);
     for (size_t i = 0; i < g->n_nodes; i++) {

@@ -39,7 +39,9 @@ static double yarn_dim(double turns, double dim, double base, double original) {
     return dim * log(original / (turns * two_pi)) / (2 * log(base));
 }
 
-static double yarn_mscale(double factor, double m) { return factor <= 1 ? 1 : 0.1 * m * log(factor) + 1; }
+static double yarn_mscale(double factor, double m) {
+    return factor <= 1 ? 1 : 0.1 * m * log(factor) + 1;
+}
 
 void fj_rope_freqs(const fj_hparams *hp, int64_t len, float *inv_freq, double *mscale) {
     const fj_rope_hp *r = &hp->rope;

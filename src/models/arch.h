@@ -20,8 +20,8 @@ typedef struct fj_rope_hp {
     double base, factor, low, high; /* low, high: llama3 low_freq_factor, high_freq_factor */
     double beta_fast, beta_slow, attention_factor; /* yarn; attention_factor 0: from the factor */
     double mscale, mscale_all_dim;                 /* yarn, 0: not given */
-    int64_t original;                              /* original_max_position_embeddings, 0: context */
-    bool truncate;                                 /* yarn: round the bounds (transformers does) */
+    int64_t original; /* original_max_position_embeddings, 0: context */
+    bool truncate;    /* yarn: round the bounds (transformers does) */
 } fj_rope_hp;
 
 typedef struct fj_hparams {
@@ -29,7 +29,8 @@ typedef struct fj_hparams {
     double eps;
     bool tied, attn_bias, mlp_bias;
     fj_rope_hp rope;
-    const float *rope_factors; /* GGUF rope_freqs.weight [head_dim / 2], divides inv_freq; or NULL */
+    const float
+        *rope_factors; /* GGUF rope_freqs.weight [head_dim / 2], divides inv_freq; or NULL */
 } fj_hparams;
 
 typedef enum fj_hp_type { FJ_HP_INT, FJ_HP_FLOAT, FJ_HP_BOOL } fj_hp_type;
@@ -53,7 +54,7 @@ typedef struct fj_weight_row {
     const char *gguf, *hf; /* "blk.%d.attn_q.weight", "model.layers.%d.self_attn.q_proj.weight" */
     fj_size rows, cols;    /* rows FJ_ONE: a vector */
     fj_when when;
-    bool linear;    /* multiplied with rows: kept in panels; adapters may target it */
+    bool linear;     /* multiplied with rows: kept in panels; adapters may target it */
     bool gguf_pairs; /* rows of each head are interleaved in GGUF: (0, hd/2, 1, hd/2+1, ...) */
 } fj_weight_row;
 

@@ -52,7 +52,8 @@ static void own_rows(fj_batch *b, const int32_t *ids, int64_t n) {
 }
 
 /* The last token predicts nothing that is known, so it is no row. */
-void fj_batch_add_sample(fj_batch *b, const int32_t *ids, const uint8_t *mask, int64_t n, float weight) {
+void fj_batch_add_sample(fj_batch *b, const int32_t *ids, const uint8_t *mask, int64_t n,
+                         float weight) {
     if (n < 2) return;
     int64_t row0 = b->n;
     own_rows(b, ids, n - 1);

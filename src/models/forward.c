@@ -17,7 +17,8 @@ fj_tensor *fj_w(fj_fwd *f, int id, int layer) {
     fj_tensor **t = &f->wt[w - f->m->w];
     if (!*t) {
         fj_arena *a = &f->g->arena;
-        *t = fj_extern(f->g, fj_weight_name(w, false, a), w->dtype, w->rows, w->cols, f->m->buf, w->off);
+        *t = fj_extern(f->g, fj_weight_name(w, false, a), w->dtype, w->rows, w->cols, f->m->buf,
+                       w->off);
         if (!*t) return NULL;
         (*t)->panels = w->panels;
         (*t)->trainable = (*t)->grad = f->o.train_full;
@@ -29,8 +30,8 @@ static fj_tensor *lora_half(fj_fwd *f, const fj_lora *l, const fj_lora_pair *p, 
     int64_t k = 2 * (p - l->pairs) + b;
     bool trained = f->o.train_lora && l == f->o.loras[0].lora;
     if (trained && f->ab[k]) return f->ab[k];
-    fj_tensor *t = fj_extern(f->g, b ? "lora_B" : "lora_A", FJ_F32, b ? p->out : l->r, b ? l->r : p->in,
-                             l->buf, b ? p->b : p->a);
+    fj_tensor *t = fj_extern(f->g, b ? "lora_B" : "lora_A", FJ_F32, b ? p->out : l->r,
+                             b ? l->r : p->in, l->buf, b ? p->b : p->a);
     if (t && trained) {
         t->trainable = t->grad = true;
         f->ab[k] = t;
@@ -49,7 +50,8 @@ fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer) {
         if (!p || !r->rows) continue;
         fj_tensor *part = fj_rows(f->g, x, r->row0, r->rows);
         if (f->o.train_lora)
-            part = fj_dropout(f->g, part, r->lora->dropout, fj_rng_at(f->o.dropout_seed, (uint64_t)p->w));
+            part = fj_dropout(f->g, part, r->lora->dropout,
+                              fj_rng_at(f->o.dropout_seed, (uint64_t)p->w));
         part = fj_linear(f->g, part, lora_half(f, r->lora, p, false));
         y = fj_linear_add(f->g, part, lora_half(f, r->lora, p, true), y, r->lora->scale, r->row0);
     }
@@ -63,7 +65,8 @@ fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor
         int64_t slots = f->o.cache->slots, d = h->kv_heads * h->head_dim;
         size_t one = (size_t)(slots * d) * sizeof(float), off = one * 2 * (size_t)layer;
         fj_tensor *ck = fj_extern(f->g, "key cache", FJ_F32, slots, d, f->o.cache->buf, off);
-        fj_tensor *cv = fj_extern(f->g, "value cache", FJ_F32, slots, d, f->o.cache->buf, off + one);
+        fj_tensor *cv =
+            fj_extern(f->g, "value cache", FJ_F32, slots, d, f->o.cache->buf, off + one);
         k = fj_kv_put(f->g, ck, k, f->slots);
         v = fj_kv_put(f->g, cv, v, f->slots);
     }
@@ -75,7 +78,8 @@ static void emit_backward(fj_fwd *f) {
     int n;
     fj_lora *l = f->o.train_lora ? (fj_lora *)(uintptr_t)f->o.loras[0].lora : NULL;
     fj_param *p = fj_params_of(f->m, l, &n);
-    fj_tensor **params = fj_zalloc((size_t)n * sizeof *params), **grads = fj_zalloc((size_t)n * sizeof *grads);
+    fj_tensor **params = fj_zalloc((size_t)n * sizeof *params),
+              **grads = fj_zalloc((size_t)n * sizeof *grads);
     for (int i = 0; i < n; i++) params[i] = l ? f->ab[i] : f->wt[i];
     int layers = (int)f->m->hp.layers;
     bool *again = fj_zalloc((size_t)layers * sizeof *again);
@@ -84,7 +88,9 @@ static void emit_backward(fj_fwd *f) {
     if (fj_backward(f->g, f->loss, n, params, grads, again, layers))
         for (int i = 0; i < n; i++) {
             if (grads[i])
-                fj_accum(f->g, fj_extern(f->g, p[i].name, FJ_F32, p[i].rows, p[i].cols, f->o.grads, off), grads[i]);
+                fj_accum(f->g,
+                         fj_extern(f->g, p[i].name, FJ_F32, p[i].rows, p[i].cols, f->o.grads, off),
+                         grads[i]);
             off += (size_t)(p[i].rows * p[i].cols) * sizeof(float);
         }
     free(again);
@@ -102,9 +108,12 @@ fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
     if (o->n_loras) memcpy(loras, o->loras, (size_t)o->n_loras * sizeof *loras);
     f->o.loras = loras;
     f->wt = fj_arena_alloc(&g->arena, (size_t)m->n_w * sizeof(fj_tensor *));
-    if (o->train_lora) f->ab = fj_arena_alloc(&g->arena, (size_t)(2 * loras[0].lora->n_pairs) * sizeof(fj_tensor *));
+    if (o->train_lora)
+        f->ab =
+            fj_arena_alloc(&g->arena, (size_t)(2 * loras[0].lora->n_pairs) * sizeof(fj_tensor *));
     int64_t half = m->hp.head_dim / 2;
-    bool dynamic = m->hp.rope.kind == FJ_ROPE_DYNAMIC; /* frequencies of their own for every sequence */
+    bool dynamic =
+        m->hp.rope.kind == FJ_ROPE_DYNAMIC; /* frequencies of their own for every sequence */
     f->ids = fj_input(g, "ids", FJ_I32, 1, o->n);
     f->pos = fj_input(g, "positions", FJ_I32, 1, o->n);
     f->which = fj_input(g, "rope table of each row", FJ_I32, 1, o->n);
@@ -150,8 +159,9 @@ static bool checked(const fj_fwd *f, const fj_batch *b, fj_err *e) {
     const fj_fwd_opts *o = &f->o;
     if (b->n != o->n || b->n_seqs != o->n_seqs || b->n_blocks != o->n_blocks ||
         (o->out != FJ_OUT_HIDDEN && b->n_out != o->n_out))
-        return fj_fail(e, FJ_EINVAL, "a batch of %lld rows in %lld sequences, the graph is for %lld in %lld",
-                       (long long)b->n, (long long)b->n_seqs, (long long)o->n, (long long)o->n_seqs);
+        return fj_fail(
+            e, FJ_EINVAL, "a batch of %lld rows in %lld sequences, the graph is for %lld in %lld",
+            (long long)b->n, (long long)b->n_seqs, (long long)o->n, (long long)o->n_seqs);
     for (int64_t i = 0; i < b->n; i++)
         if (b->ids[i] < 0 || b->ids[i] >= f->m->hp.vocab)
             return fj_fail(e, FJ_EINVAL, "token id %d is outside the vocabulary of %lld", b->ids[i],
@@ -159,8 +169,8 @@ static bool checked(const fj_fwd *f, const fj_batch *b, fj_err *e) {
     if (o->out == FJ_OUT_LOSS)
         for (int64_t i = 0; i < b->n_out; i++)
             if (b->targets[i] < 0 || b->targets[i] >= f->m->hp.vocab)
-                return fj_fail(e, FJ_EINVAL, "target id %d is outside the vocabulary of %lld", b->targets[i],
-                               (long long)f->m->hp.vocab);
+                return fj_fail(e, FJ_EINVAL, "target id %d is outside the vocabulary of %lld",
+                               b->targets[i], (long long)f->m->hp.vocab);
     return true;
 }
 
@@ -171,7 +181,8 @@ static bool fill_rope(fj_fwd *f, const fj_batch *b, fj_err *e) {
     double mscale;
     for (int64_t t = 0; t < tables; t++) {
         const int32_t *s = b->seqs + 4 * t;
-        fj_rope_freqs(&f->m->hp, tables > 1 || f->m->hp.rope.kind == FJ_ROPE_DYNAMIC ? s[2] + s[1] : 1,
+        fj_rope_freqs(&f->m->hp,
+                      tables > 1 || f->m->hp.rope.kind == FJ_ROPE_DYNAMIC ? s[2] + s[1] : 1,
                       freq + t * half, &mscale);
         if (tables > 1)
             for (int32_t r = s[0]; r < s[0] + s[1]; r++) which[r] = (int32_t)t;
@@ -183,11 +194,13 @@ static bool fill_rope(fj_fwd *f, const fj_batch *b, fj_err *e) {
 }
 
 bool fj_fwd_fill(fj_fwd *f, const fj_batch *b, fj_err *e) {
-    return checked(f, b, e) && fj_tensor_set(f->ids, b->ids, e) && fj_tensor_set(f->pos, b->pos, e) &&
-           fj_tensor_set(f->seqs, b->seqs, e) && fj_tensor_set(f->blocks, b->blocks, e) &&
+    return checked(f, b, e) && fj_tensor_set(f->ids, b->ids, e) &&
+           fj_tensor_set(f->pos, b->pos, e) && fj_tensor_set(f->seqs, b->seqs, e) &&
+           fj_tensor_set(f->blocks, b->blocks, e) &&
            (!f->slots || fj_tensor_set(f->slots, b->slots, e)) && fill_rope(f, b, e) &&
            (!f->out_rows || fj_tensor_set(f->out_rows, b->out, e)) &&
-           (!f->targets || (fj_tensor_set(f->targets, b->targets, e) && fj_tensor_set(f->weights, b->weights, e)));
+           (!f->targets ||
+            (fj_tensor_set(f->targets, b->targets, e) && fj_tensor_set(f->weights, b->weights, e)));
 }
 
 fj_param *fj_params_of(const fj_model *m, const fj_lora *l, int *n) {

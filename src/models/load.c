@@ -73,7 +73,8 @@ static const void *rows_of(const fj_model *m, const fj_weight *w, const fj_sourc
                            const fj_source_tensor *t, uint8_t **tmp, size_t *cap) {
     bool move = s->gguf && w->row->gguf_pairs;
     if (!move && t->dtype == w->dtype) return t->data;
-    int64_t vector = w->row->rows == FJ_ONE, n = vector ? w->cols : w->rows, k = vector ? 1 : w->cols;
+    int64_t vector = w->row->rows == FJ_ONE, n = vector ? w->cols : w->rows,
+            k = vector ? 1 : w->cols;
     size_t from = (size_t)fj_dtype_size(t->dtype, 1, k), to = (size_t)fj_dtype_size(w->dtype, 1, k);
     FJ_GROW(*tmp, (size_t)n * to + (size_t)k * 4, *cap);
     float *wide = (float *)(void *)(*tmp + (size_t)n * to);
@@ -92,7 +93,8 @@ static const void *rows_of(const fj_model *m, const fj_weight *w, const fj_sourc
 
 static bool put(fj_model *m, const fj_weight *w, const void *rows, fj_err *e) {
     if (!w->panels)
-        return m->dev->fn->upload(m->buf, w->off, rows, (size_t)fj_dtype_size(w->dtype, w->rows, w->cols), e);
+        return m->dev->fn->upload(m->buf, w->off, rows,
+                                  (size_t)fj_dtype_size(w->dtype, w->rows, w->cols), e);
     pack_job j = { m->dev->kern, w, rows, (char *)m->buf->ptr + w->off };
     fj_dev_team_run(m->dev, pack_fn, &j);
     return true;
@@ -110,22 +112,28 @@ static bool list_weights(fj_model *m, const fj_source *s, fj_err *e) {
             const fj_weight_row *r = &a->weights[id];
             if (per_layer(r) != (l >= 0) || !fj_weight_there(&m->hp, r)) continue;
             fj_weight *w = &m->w[m->n_w];
-            *w = (fj_weight){ .row = r, .layer = l, .rows = fj_size_of(&m->hp, r->rows),
-                              .cols = fj_size_of(&m->hp, r->cols), .off = total };
+            *w = (fj_weight){ .row = r,
+                              .layer = l,
+                              .rows = fj_size_of(&m->hp, r->rows),
+                              .cols = fj_size_of(&m->hp, r->cols),
+                              .off = total };
             const char *name = fj_weight_name(w, s->gguf, &m->arena);
             fj_source_tensor t;
             if (!fj_source_tensor_get(s, name, &t, e)) return false;
             if (t.rows != w->rows || t.cols != w->cols)
-                return fj_fail(e, FJ_EFORMAT, "%s: tensor %s is %lld x %lld, the hyper-parameters say %lld x %lld",
-                               s->path, name, (long long)t.rows, (long long)t.cols, (long long)w->rows,
-                               (long long)w->cols);
+                return fj_fail(e, FJ_EFORMAT,
+                               "%s: tensor %s is %lld x %lld, the hyper-parameters say %lld x %lld",
+                               s->path, name, (long long)t.rows, (long long)t.cols,
+                               (long long)w->rows, (long long)w->cols);
             if (t.dtype == FJ_I32)
                 return fj_fail(e, FJ_EFORMAT, "%s: tensor %s holds whole numbers", s->path, name);
             choose(m, w, t.dtype);
             int64_t bytes = bytes_of(w);
-            if (bytes < 0 || __builtin_add_overflow(total, ((size_t)bytes + ALIGN - 1) / ALIGN * ALIGN, &total))
-                return fj_fail(e, FJ_EFORMAT, "%s: tensor %s, %lld x %lld of %s, has no size", s->path, name,
-                               (long long)w->rows, (long long)w->cols, fj_dtype_get(w->dtype)->name);
+            if (bytes < 0 ||
+                __builtin_add_overflow(total, ((size_t)bytes + ALIGN - 1) / ALIGN * ALIGN, &total))
+                return fj_fail(e, FJ_EFORMAT, "%s: tensor %s, %lld x %lld of %s, has no size",
+                               s->path, name, (long long)w->rows, (long long)w->cols,
+                               fj_dtype_get(w->dtype)->name);
             m->index[(int64_t)id * (m->hp.layers + 1) + l + 1] = m->n_w++;
         }
     m->buf = m->dev->fn->alloc(m->dev, total, "the weights", e);
@@ -147,8 +155,8 @@ static bool no_strangers(const fj_model *m, const fj_source *s, fj_err *e) {
         if (fj_map_get(&known, name, strlen(name)) || strstr(name, "rotary_emb.inv_freq") ||
             !strcmp(name, "rope_freqs.weight") || (m->hp.tied && !strcmp(name, "lm_head.weight")))
             continue;
-        ok = fj_fail(e, FJ_EUNSUP, "%s: tensor %s is not part of %s, so the model is refused", s->path, name,
-                     m->arch->name);
+        ok = fj_fail(e, FJ_EUNSUP, "%s: tensor %s is not part of %s, so the model is refused",
+                     s->path, name, m->arch->name);
     }
     fj_map_free(&known);
     return ok;
@@ -164,8 +172,12 @@ static bool fill(fj_model *m, const fj_source *s, const fj_log *log, fj_err *e) 
         ok = fj_source_tensor_get(s, fj_weight_name(&m->w[i], s->gguf, &names), &t, e) &&
              put(m, &m->w[i], rows_of(m, &m->w[i], s, &t, &tmp, &cap), e);
         fj_arena_free(&names);
-        fj_log_progress(log, &(fj_progress){ .what = "load", .done = i + 1, .total = m->n_w, .unit = "tensor",
-                                             .loss = NAN, .eta_s = -1 });
+        fj_log_progress(log, &(fj_progress){ .what = "load",
+                                             .done = i + 1,
+                                             .total = m->n_w,
+                                             .unit = "tensor",
+                                             .loss = NAN,
+                                             .eta_s = -1 });
     }
     free(tmp);
     return ok;
@@ -181,7 +193,8 @@ static bool summarize(fj_model *m) {
     fj_str s = { 0 };
     for (int t = 0; t < FJ_DTYPES; t++)
         if (count[t])
-            fj_str_addf(&s, "%s%s x %lld", s.n ? ", " : "", fj_dtype_get((fj_dtype)t)->name, (long long)count[t]);
+            fj_str_addf(&s, "%s%s x %lld", s.n ? ", " : "", fj_dtype_get((fj_dtype)t)->name,
+                        (long long)count[t]);
     m->formats = fj_arena_strdup(&m->arena, s.s);
     fj_str_free(&s);
     return true;
@@ -197,7 +210,9 @@ static bool rope_factors(fj_model *m, const fj_source *s, fj_err *e) {
     float *f = fj_arena_alloc(&m->arena, (size_t)t.cols * sizeof *f);
     memcpy(f, t.data, (size_t)t.cols * sizeof *f);
     for (int64_t i = 0; i < t.cols; i++)
-        if (!(f[i] > 0)) return fj_fail(e, FJ_EFORMAT, "%s: rope_freqs.weight has a value that is not positive", s->path);
+        if (!(f[i] > 0))
+            return fj_fail(e, FJ_EFORMAT, "%s: rope_freqs.weight has a value that is not positive",
+                           s->path);
     m->hp.rope_factors = f;
     return true;
 }
@@ -210,7 +225,8 @@ static bool keep_files(fj_model *m, const fj_source *s, fj_err *e) {
     } else {
         m->tok_json = fj_hf_load(s->hf, "tokenizer.json", &m->tok_json_n, e);
         if (!m->tok_json) return false;
-        if (s->hf->tokenizer_config) m->tok_config = fj_hf_load(s->hf, "tokenizer_config.json", NULL, e);
+        if (s->hf->tokenizer_config)
+            m->tok_config = fj_hf_load(s->hf, "tokenizer_config.json", NULL, e);
         if (s->hf->generation) m->gen_config = fj_hf_load(s->hf, "generation_config.json", NULL, e);
         if (s->hf->tokenizer_config) {
             json_t *o = fj_js_find(s->hf->tokenizer_config, "chat_template");
@@ -221,7 +237,8 @@ static bool keep_files(fj_model *m, const fj_source *s, fj_err *e) {
     return true;
 }
 
-fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, const fj_log *log, fj_err *e) {
+fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, const fj_log *log,
+                        fj_err *e) {
     fj_source s;
     if (!fj_source_open(&s, path, e)) return NULL;
     fj_model *m = fj_zalloc(sizeof *m);
@@ -229,8 +246,9 @@ fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, con
     m->path = fj_arena_strdup(&m->arena, path);
     m->trainable = o && o->trainable;
     bool ok = (m->arch = fj_source_arch(&s, e)) && fj_source_hparams(&s, m->arch, &m->hp, e) &&
-              rope_factors(m, &s, e) && (m->tok = fj_source_tokenizer(&s, e)) && list_weights(m, &s, e) &&
-              no_strangers(m, &s, e) && fill(m, &s, log, e) && keep_files(m, &s, e) && summarize(m);
+              rope_factors(m, &s, e) && (m->tok = fj_source_tokenizer(&s, e)) &&
+              list_weights(m, &s, e) && no_strangers(m, &s, e) && fill(m, &s, log, e) &&
+              keep_files(m, &s, e) && summarize(m);
     if (ok && fj_vocab_size(m->tok) > m->hp.vocab)
         ok = fj_fail(e, FJ_EFORMAT, "%s: the tokenizer has %d tokens, the model's table %lld", path,
                      (int)fj_vocab_size(m->tok), (long long)m->hp.vocab);
@@ -259,7 +277,9 @@ bool fj_weight_get(const fj_model *m, const fj_weight *w, float *out, fj_err *e)
     if (!raw) return false;
     bool ok = m->dev->fn->download(m->buf, w->off, raw, n, e);
     if (ok && w->panels) {
-        fj_wmat mat = { .dtype = w->dtype, .panels = true, .data = raw, .n = w->rows, .k = w->cols };
+        fj_wmat mat = {
+            .dtype = w->dtype, .panels = true, .data = raw, .n = w->rows, .k = w->cols
+        };
         fj_wmat_block(m->dev->kern, &mat, 0, w->rows, 0, w->cols, out, w->cols);
     } else if (ok) {
         size_t row = (size_t)fj_dtype_size(w->dtype, 1, w->cols);
@@ -274,17 +294,24 @@ bool fj_weight_set(fj_model *m, const fj_weight *w, const float *in, fj_err *e) 
     size_t row = (size_t)fj_dtype_size(w->dtype, 1, w->cols);
     uint8_t *raw = fj_try_alloc((size_t)w->rows, row, "a copy of a weight", e);
     if (!raw) return false;
-    for (int64_t r = 0; r < w->rows; r++) fj_quant_row(w->dtype, in + r * w->cols, raw + (size_t)r * row, w->cols);
+    for (int64_t r = 0; r < w->rows; r++)
+        fj_quant_row(w->dtype, in + r * w->cols, raw + (size_t)r * row, w->cols);
     bool ok = put(m, w, raw, e);
     free(raw);
     return ok;
 }
 
 void fj_model_about(const fj_model *m, fj_model_info *info) {
-    *info = (fj_model_info){ .path = m->path, .arch = m->arch->name, .params = m->params,
-                             .layers = m->hp.layers, .width = m->hp.width, .vocab = m->hp.vocab,
-                             .context = m->hp.context, .bytes = (int64_t)m->buf->size,
-                             .formats = m->formats, .chat_template = m->chat_template };
+    *info = (fj_model_info){ .path = m->path,
+                             .arch = m->arch->name,
+                             .params = m->params,
+                             .layers = m->hp.layers,
+                             .width = m->hp.width,
+                             .vocab = m->hp.vocab,
+                             .context = m->hp.context,
+                             .bytes = (int64_t)m->buf->size,
+                             .formats = m->formats,
+                             .chat_template = m->chat_template };
 }
 
 bool fj_model_hash(const fj_model *m, char hex[65], fj_err *e) {

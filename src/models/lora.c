@@ -25,7 +25,11 @@ const fj_lora_pair *fj_lora_find(const fj_lora *l, int w) {
 
 static fj_lora *empty(fj_model *m, int r, double alpha, double dropout, bool rslora) {
     fj_lora *l = fj_zalloc(sizeof *l);
-    *l = (fj_lora){ .m = m, .r = r, .alpha = alpha, .dropout = dropout, .rslora = rslora,
+    *l = (fj_lora){ .m = m,
+                    .r = r,
+                    .alpha = alpha,
+                    .dropout = dropout,
+                    .rslora = rslora,
                     .scale = rslora ? alpha / sqrt((double)r) : alpha / r };
     l->pairs = fj_zalloc((size_t)m->n_w * sizeof *l->pairs);
     l->base = fj_strdup(m->path);
@@ -67,7 +71,8 @@ fj_lora *fj_lora_new(fj_model *m, const fj_lora_opts *o, fj_err *e) {
         if (w->layer == 0) fj_str_addf(&modules, "%s%s", modules.n ? ", " : "", name);
         bool hit = false;
         for (int t = 0; t < o->n_targets; t++)
-            if (!strcmp(o->targets[t], "all-linear") || !strcmp(o->targets[t], name)) hit = used[t] = true;
+            if (!strcmp(o->targets[t], "all-linear") || !strcmp(o->targets[t], name))
+                hit = used[t] = true;
         if (hit) add_pair(l, i);
     }
     const char *missing = o->n_targets ? NULL : "";
@@ -75,7 +80,8 @@ fj_lora *fj_lora_new(fj_model *m, const fj_lora_opts *o, fj_err *e) {
         if (!used[t]) missing = o->targets[t];
     float *init = NULL;
     if (missing)
-        fj_fail(e, FJ_EINVAL, "target_modules: the model has no linear layer \"%s\" (it has %s; or all-linear)",
+        fj_fail(e, FJ_EINVAL,
+                "target_modules: the model has no linear layer \"%s\" (it has %s; or all-linear)",
                 missing, modules.s);
     else if ((l->buf = m->dev->fn->alloc(m->dev, l->bytes, "the adapter", e)))
         init = fj_try_alloc(l->bytes, 1, "the adapter's initial values", e);
@@ -91,7 +97,8 @@ fj_lora *fj_lora_new(fj_model *m, const fj_lora_opts *o, fj_err *e) {
             /* Kaiming uniform with a = sqrt(5): bound sqrt(6 / (1 + 5) / fan_in). */
             float *a = init + p->a / sizeof(float);
             double bound = 1 / sqrt((double)p->in);
-            for (int64_t k = 0; k < l->r * p->in; k++) a[k] = (float)((2 * fj_rng_double(&rng) - 1) * bound);
+            for (int64_t k = 0; k < l->r * p->in; k++)
+                a[k] = (float)((2 * fj_rng_double(&rng) - 1) * bound);
         }
         ok = m->dev->fn->upload(l->buf, 0, init, l->bytes, e);
     }
@@ -118,7 +125,8 @@ static int weight_named(const fj_model *m, const char *module, bool gguf) {
         fj_arena names = { 0 };
         char *name = fj_weight_name(&m->w[i], gguf, &names);
         size_t n = strlen(name);
-        bool same = !strcmp(name, module) || (n > 7 && strlen(module) == n - 7 && !memcmp(name, module, n - 7));
+        bool same = !strcmp(name, module) ||
+                    (n > 7 && strlen(module) == n - 7 && !memcmp(name, module, n - 7));
         fj_arena_free(&names);
         if (same) return i;
     }
@@ -128,15 +136,19 @@ static int weight_named(const fj_model *m, const char *module, bool gguf) {
 static void put_rows(float *dst, const fj_peft_mat *m) {
     size_t row = (size_t)fj_dtype_size(m->dtype, 1, m->cols);
     for (int64_t r = 0; r < m->rows; r++)
-        fj_dequant_row(m->dtype, (const char *)m->data + (size_t)r * row, dst + r * m->cols, m->cols);
+        fj_dequant_row(m->dtype, (const char *)m->data + (size_t)r * row, dst + r * m->cols,
+                       m->cols);
 }
 
-static bool read_pair(fj_lora *l, const fj_peft_file *f, const fj_peft_pair *p, float *all, fj_err *e) {
+static bool read_pair(fj_lora *l, const fj_peft_file *f, const fj_peft_pair *p, float *all,
+                      fj_err *e) {
     int w = weight_named(l->m, p->module, f->gguf);
     const fj_lora_pair *q = fj_lora_find(l, w);
     if (p->a.rows != l->r || p->a.cols != q->in || p->b.rows != q->out || p->b.cols != l->r)
-        return fj_fail(e, FJ_EFORMAT, "%s: %s is A %lld x %lld, B %lld x %lld; the model and rank %d want A %d x "
-                       "%lld, B %lld x %d", f->name, p->module, (long long)p->a.rows, (long long)p->a.cols,
+        return fj_fail(e, FJ_EFORMAT,
+                       "%s: %s is A %lld x %lld, B %lld x %lld; the model and rank %d want A %d x "
+                       "%lld, B %lld x %d",
+                       f->name, p->module, (long long)p->a.rows, (long long)p->a.cols,
                        (long long)p->b.rows, (long long)p->b.cols, l->r, l->r, (long long)q->in,
                        (long long)q->out, l->r);
     put_rows(all + q->a / sizeof(float), &p->a);
@@ -146,7 +158,8 @@ static bool read_pair(fj_lora *l, const fj_peft_file *f, const fj_peft_pair *p, 
         float *tmp = fj_alloc((size_t)(q->out * l->r) * sizeof *tmp);
         memcpy(tmp, b, (size_t)(q->out * l->r) * sizeof *tmp);
         for (int64_t r = 0; r < q->out; r++)
-            memcpy(b + r * l->r, tmp + fj_gguf_row(l->m, &l->m->w[w], r) * l->r, (size_t)l->r * sizeof *b);
+            memcpy(b + r * l->r, tmp + fj_gguf_row(l->m, &l->m->w[w], r) * l->r,
+                   (size_t)l->r * sizeof *b);
         free(tmp);
     }
     if (p->scale != l->scale) /* one scale for all in memory: the rest goes into B */
@@ -161,12 +174,14 @@ fj_lora *fj_lora_open(fj_model *m, const char *path, fj_err *e) {
     float *all = NULL;
     bool ok = f->n > 0 || fj_fail(e, FJ_EFORMAT, "%s: an adapter without matrices", path);
     if (ok && f->arch && strcmp(f->arch, m->arch->name))
-        ok = fj_fail(e, FJ_EINVAL, "%s is an adapter for %s, the model %s is %s", path, f->arch, m->path, m->arch->name);
+        ok = fj_fail(e, FJ_EINVAL, "%s is an adapter for %s, the model %s is %s", path, f->arch,
+                     m->path, m->arch->name);
     if (ok) {
         int64_t r = f->pairs[0].r;
         double scale = f->pairs[0].scale;
         bool rs = !f->gguf && f->config.rslora;
-        l = empty(m, (int)r, rs ? scale * sqrt((double)r) : scale * (double)r, f->gguf ? 0 : f->config.dropout, rs);
+        l = empty(m, (int)r, rs ? scale * sqrt((double)r) : scale * (double)r,
+                  f->gguf ? 0 : f->config.dropout, rs);
         l->scale = scale;
         if (!f->gguf && f->config.base_model) {
             free(l->base);
@@ -175,10 +190,14 @@ fj_lora *fj_lora_open(fj_model *m, const char *path, fj_err *e) {
     }
     for (size_t i = 0; ok && i < f->n; i++) {
         int w = weight_named(m, f->pairs[i].module, f->gguf);
-        if (w < 0) ok = fj_fail(e, FJ_EFORMAT, "%s: the model %s has no linear layer %s", path, m->path, f->pairs[i].module);
+        if (w < 0)
+            ok = fj_fail(e, FJ_EFORMAT, "%s: the model %s has no linear layer %s", path, m->path,
+                         f->pairs[i].module);
         else if (f->pairs[i].r != l->r)
-            ok = fj_fail(e, FJ_EUNSUP, "%s: %s has rank %lld, %s rank %d: one rank for all layers is supported", path,
-                         f->pairs[i].module, (long long)f->pairs[i].r, f->pairs[0].module, l->r);
+            ok = fj_fail(e, FJ_EUNSUP,
+                         "%s: %s has rank %lld, %s rank %d: one rank for all layers is supported",
+                         path, f->pairs[i].module, (long long)f->pairs[i].r, f->pairs[0].module,
+                         l->r);
     }
     /* In the order of the model's weights, whatever the order of the file. */
     for (int w = 0; ok && w < m->n_w; w++)
@@ -199,7 +218,8 @@ fj_lora *fj_lora_open(fj_model *m, const char *path, fj_err *e) {
 }
 
 /* Host copies of all pairs under the names of one world; data live in *all. */
-static fj_peft_pair *pairs_of(const fj_lora *l, bool gguf, float **all, fj_arena *names, fj_err *e) {
+static fj_peft_pair *pairs_of(const fj_lora *l, bool gguf, float **all, fj_arena *names,
+                              fj_err *e) {
     *all = fj_try_alloc(l->bytes, gguf ? 2 : 1, "a copy of the adapter", e);
     if (!*all || !l->m->dev->fn->download(l->buf, 0, *all, l->bytes, e)) return NULL;
     fj_peft_pair *out = fj_arena_alloc(names, (size_t)l->n_pairs * sizeof *out);
@@ -212,10 +232,13 @@ static fj_peft_pair *pairs_of(const fj_lora *l, bool gguf, float **all, fj_arena
         if (gguf && w->row->gguf_pairs) {
             float *moved = *all + (l->bytes + p->b) / sizeof(float);
             for (int64_t r = 0; r < p->out; r++)
-                memcpy(moved + fj_gguf_row(l->m, w, r) * l->r, b + r * l->r, (size_t)l->r * sizeof *b);
+                memcpy(moved + fj_gguf_row(l->m, w, r) * l->r, b + r * l->r,
+                       (size_t)l->r * sizeof *b);
             b = moved;
         }
-        out[i] = (fj_peft_pair){ .module = name, .r = l->r, .scale = l->scale,
+        out[i] = (fj_peft_pair){ .module = name,
+                                 .r = l->r,
+                                 .scale = l->scale,
                                  .a = { l->r, p->in, FJ_F32, *all + p->a / sizeof(float) },
                                  .b = { p->out, l->r, FJ_F32, b } };
     }
@@ -227,9 +250,14 @@ bool fj_lora_save_peft(const fj_lora *l, const char *dir, fj_err *e) {
     float *all = NULL;
     fj_arena names = { 0 };
     fj_peft_pair *p = pairs_of(l, false, &all, &names, e);
-    fj_peft_config c = { .base_model = l->base, .task_type = "CAUSAL_LM", .r = l->r, .alpha = l->alpha,
-                         .dropout = l->dropout, .rslora = l->rslora,
-                         .targets = (const char *const *)l->targets, .n_targets = (size_t)l->n_targets };
+    fj_peft_config c = { .base_model = l->base,
+                         .task_type = "CAUSAL_LM",
+                         .r = l->r,
+                         .alpha = l->alpha,
+                         .dropout = l->dropout,
+                         .rslora = l->rslora,
+                         .targets = (const char *const *)l->targets,
+                         .n_targets = (size_t)l->n_targets };
     bool ok = p && fj_peft_save(dir, &c, p, (size_t)l->n_pairs, e);
     free(all);
     fj_arena_free(&names);

@@ -45,9 +45,9 @@ int64_t fj_gguf_row(const fj_model *m, const fj_weight *w, int64_t hf_row);
 
 /* ---- adapters ----------------------------------------------------------------------------------- */
 typedef struct fj_lora_pair {
-    int w;             /* index into model->w */
-    int64_t in, out;   /* of the weight */
-    size_t a, b;       /* offsets in buf: A [r, in], B [out, r], F32 rows */
+    int w;           /* index into model->w */
+    int64_t in, out; /* of the weight */
+    size_t a, b;     /* offsets in buf: A [r, in], B [out, r], F32 rows */
 } fj_lora_pair;
 
 struct fj_lora {
@@ -59,7 +59,7 @@ struct fj_lora {
     int n_pairs;
     fj_buf *buf; /* all A and B, in the order of pairs: A0 B0 A1 B1 ... */
     size_t bytes;
-    char *base; /* base_model_name_or_path */
+    char *base;     /* base_model_name_or_path */
     char **targets; /* "q_proj", ... */
     int n_targets;
 };
@@ -93,12 +93,14 @@ typedef struct fj_batch {
 void fj_batch_clear(fj_batch *b);
 void fj_batch_free(fj_batch *b);
 void fj_batch_add_row(fj_batch *b, int32_t id, int32_t pos, int32_t slot);
-void fj_batch_add_seq(fj_batch *b, int64_t row0, int64_t rows, int64_t pos0); /* its blocks follow */
+void fj_batch_add_seq(fj_batch *b, int64_t row0, int64_t rows,
+                      int64_t pos0); /* its blocks follow */
 void fj_batch_add_block(fj_batch *b, int32_t slot);
 void fj_batch_add_out(fj_batch *b, int32_t row, int32_t target, float weight);
 /* A sequence from position 0 whose keys and values are its own rows of the batch (training,
  * evaluation): ids [n]; mask[i] (NULL: all) says that token i is a target; weight of each target. */
-void fj_batch_add_sample(fj_batch *b, const int32_t *ids, const uint8_t *mask, int64_t n, float weight);
+void fj_batch_add_sample(fj_batch *b, const int32_t *ids, const uint8_t *mask, int64_t n,
+                         float weight);
 /* The same without targets: logits are wanted for the last `want` rows. */
 void fj_batch_add_prompt(fj_batch *b, const int32_t *ids, int64_t n, int64_t want);
 
@@ -142,10 +144,10 @@ typedef struct fj_fwd {
     fj_fwd_opts o;
     fj_graph *g;
     fj_tensor *ids, *pos, *which, *inv_freq, *seqs, *blocks, *slots, *out_rows, *targets, *weights;
-    fj_tensor *rope;            /* table of this batch */
-    fj_tensor **wt;             /* [n_w] tensors of weights, made on first use */
+    fj_tensor *rope; /* table of this batch */
+    fj_tensor **wt;  /* [n_w] tensors of weights, made on first use */
     fj_tensor *hidden, *logits, *loss, *nll;
-    fj_tensor **ab;             /* trained adapter: A0 B0 A1 B1 ... tensors */
+    fj_tensor **ab; /* trained adapter: A0 B0 A1 B1 ... tensors */
     double mscale;
 } fj_fwd;
 

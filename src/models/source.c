@@ -36,8 +36,10 @@ const fj_arch *fj_source_arch(const fj_source *s, fj_err *e) {
         for (int i = 0; fj_archs[i]; i++) {
             if (strcmp(fj_archs[i]->hf_type, name)) continue;
             if (json_is_string(cls) && strcmp(json_string_value(cls), fj_archs[i]->hf_class)) {
-                fj_fail(e, FJ_EUNSUP, "%s/config.json: architecture %s of model_type %s is not supported, "
-                        "%s is", s->path, json_string_value(cls), name, fj_archs[i]->hf_class);
+                fj_fail(e, FJ_EUNSUP,
+                        "%s/config.json: architecture %s of model_type %s is not supported, "
+                        "%s is",
+                        s->path, json_string_value(cls), name, fj_archs[i]->hf_class);
                 return NULL;
             }
             return fj_archs[i];
@@ -45,7 +47,8 @@ const fj_arch *fj_source_arch(const fj_source *s, fj_err *e) {
     }
     fj_str known = { 0 };
     for (int i = 0; fj_archs[i]; i++) fj_str_addf(&known, "%s%s", i ? ", " : "", fj_archs[i]->name);
-    fj_fail(e, FJ_EUNSUP, "%s: architecture \"%s\" is not supported (these are: %s)", s->path, name, known.s);
+    fj_fail(e, FJ_EUNSUP, "%s: architecture \"%s\" is not supported (these are: %s)", s->path, name,
+            known.s);
     fj_str_free(&known);
     return NULL;
 }
@@ -57,7 +60,8 @@ static void store(fj_hparams *hp, const fj_hp_row *r, double v) {
     if (r->type == FJ_HP_BOOL) *(bool *)(void *)at = v != 0;
 }
 
-static bool read_row(const fj_source *s, const fj_arch *a, const fj_hp_row *r, fj_hparams *hp, fj_err *e) {
+static bool read_row(const fj_source *s, const fj_arch *a, const fj_hp_row *r, fj_hparams *hp,
+                     fj_err *e) {
     double v = r->def;
     if (s->gguf) {
         if (!r->gguf) {
@@ -108,8 +112,11 @@ static bool read_row(const fj_source *s, const fj_arch *a, const fj_hp_row *r, f
 }
 
 static bool kind_of(const char *file, const char *name, fj_rope_kind *k, fj_err *e) {
-    static const struct { const char *name; fj_rope_kind kind; } kinds[] = {
-        { "default", FJ_ROPE_PLAIN }, { "none", FJ_ROPE_PLAIN },     { "linear", FJ_ROPE_LINEAR },
+    static const struct {
+        const char *name;
+        fj_rope_kind kind;
+    } kinds[] = {
+        { "default", FJ_ROPE_PLAIN },   { "none", FJ_ROPE_PLAIN },    { "linear", FJ_ROPE_LINEAR },
         { "dynamic", FJ_ROPE_DYNAMIC }, { "llama3", FJ_ROPE_LLAMA3 }, { "yarn", FJ_ROPE_YARN },
     };
     for (size_t i = 0; i < FJ_LEN(kinds); i++)
@@ -117,8 +124,10 @@ static bool kind_of(const char *file, const char *name, fj_rope_kind *k, fj_err 
             *k = kinds[i].kind;
             return true;
         }
-    return fj_fail(e, FJ_EUNSUP, "%s: rope scaling \"%s\" is not supported (default, linear, dynamic, llama3, "
-                   "yarn are)", file, name);
+    return fj_fail(e, FJ_EUNSUP,
+                   "%s: rope scaling \"%s\" is not supported (default, linear, dynamic, llama3, "
+                   "yarn are)",
+                   file, name);
 }
 
 /* transformers: rope_scaling before version 5, rope_parameters (with rope_theta inside) after. */
@@ -132,10 +141,21 @@ static bool rope_hf(const fj_source *s, fj_hparams *hp, fj_err *e) {
     fj_fail(&name, FJ_OK, "%s/config.json", s->path);
     memcpy(file, name.msg, sizeof file - 4);
     file[sizeof file - 5] = 0;
-    if (!json_is_object(o)) return fj_fail(e, FJ_EFORMAT, "%s: rope_scaling is not an object", file);
-    static const char *const known[] = { "rope_type", "type", "rope_theta", "factor", "low_freq_factor",
-        "high_freq_factor", "original_max_position_embeddings", "beta_fast", "beta_slow",
-        "attention_factor", "mscale", "mscale_all_dim", "truncate" };
+    if (!json_is_object(o))
+        return fj_fail(e, FJ_EFORMAT, "%s: rope_scaling is not an object", file);
+    static const char *const known[] = { "rope_type",
+                                         "type",
+                                         "rope_theta",
+                                         "factor",
+                                         "low_freq_factor",
+                                         "high_freq_factor",
+                                         "original_max_position_embeddings",
+                                         "beta_fast",
+                                         "beta_slow",
+                                         "attention_factor",
+                                         "mscale",
+                                         "mscale_all_dim",
+                                         "truncate" };
     const char *key, *type = "default";
     json_t *value;
     json_object_foreach(o, key, value) {
@@ -143,13 +163,15 @@ static bool rope_hf(const fj_source *s, fj_hparams *hp, fj_err *e) {
         for (size_t i = 0; i < FJ_LEN(known); i++) ok |= !strcmp(known[i], key);
         if (!ok) return fj_fail(e, FJ_EUNSUP, "%s: rope_scaling.%s is not understood", file, key);
     }
-    if (!fj_js_string_opt(o, file, "type", &type, e) || !fj_js_string_opt(o, file, "rope_type", &type, e) ||
-        !kind_of(file, type, &r->kind, e) || !fj_js_float_opt(o, file, "rope_theta", &r->base, e))
+    if (!fj_js_string_opt(o, file, "type", &type, e) ||
+        !fj_js_string_opt(o, file, "rope_type", &type, e) || !kind_of(file, type, &r->kind, e) ||
+        !fj_js_float_opt(o, file, "rope_theta", &r->base, e))
         return false;
     if (r->kind != FJ_ROPE_PLAIN && !fj_js_float(o, file, "factor", &r->factor, e)) return false;
-    if (r->kind == FJ_ROPE_LLAMA3 && (!fj_js_float(o, file, "low_freq_factor", &r->low, e) ||
-                                      !fj_js_float(o, file, "high_freq_factor", &r->high, e) ||
-                                      !fj_js_int(o, file, "original_max_position_embeddings", &r->original, e)))
+    if (r->kind == FJ_ROPE_LLAMA3 &&
+        (!fj_js_float(o, file, "low_freq_factor", &r->low, e) ||
+         !fj_js_float(o, file, "high_freq_factor", &r->high, e) ||
+         !fj_js_int(o, file, "original_max_position_embeddings", &r->original, e)))
         return false;
     if (!fj_js_int_opt(o, file, "original_max_position_embeddings", &r->original, e) ||
         !fj_js_float_opt(o, file, "beta_fast", &r->beta_fast, e) ||
@@ -179,8 +201,8 @@ static bool rope_gguf(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_e
     fj_arena_free(&keys);
     if (!ok) return false;
     if (dims && dims != (uint64_t)hp->head_dim)
-        return fj_fail(e, FJ_EUNSUP, "%s: rotary positions over %u of %lld values of a head", s->path, dims,
-                       (long long)hp->head_dim);
+        return fj_fail(e, FJ_EUNSUP, "%s: rotary positions over %u of %lld values of a head",
+                       s->path, dims, (long long)hp->head_dim);
     r->original = orig;
     r->factor = (double)f;
     if (r->kind != FJ_ROPE_PLAIN && !(f > 0))
@@ -198,12 +220,15 @@ static bool check_known(const fj_source *s, const fj_arch *a, fj_err *e) {
         for (int i = 0; i < a->n_hp && !ok; i++) ok = a->hp[i].hf && !strcmp(a->hp[i].hf, key);
         for (int i = 0; a->ignored[i] && !ok; i++) ok = !strcmp(a->ignored[i], key);
         if (!ok)
-            return fj_fail(e, FJ_EUNSUP, "%s/config.json: key \"%s\" is not known for %s; it may change the "
-                           "mathematics, so the model is refused", s->path, key, a->name);
+            return fj_fail(e, FJ_EUNSUP,
+                           "%s/config.json: key \"%s\" is not known for %s; it may change the "
+                           "mathematics, so the model is refused",
+                           s->path, key, a->name);
     }
     if (!fj_hf_string_opt(s->hf, "hidden_act", &act, e)) return false;
     if (strcmp(act, "silu") && strcmp(act, "swish"))
-        return fj_fail(e, FJ_EUNSUP, "%s/config.json: hidden_act \"%s\" is not supported for %s (silu is)",
+        return fj_fail(e, FJ_EUNSUP,
+                       "%s/config.json: hidden_act \"%s\" is not supported for %s (silu is)",
                        s->path, act, a->name);
     return true;
 }
@@ -227,11 +252,12 @@ bool fj_source_hparams(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_
     static const int64_t most = 1 << 24;
     if (hp->layers < 1 || hp->layers > 4096 || hp->width < 1 || hp->width > most || hp->heads < 1 ||
         hp->heads > 65536 || hp->kv_heads < 0 || hp->kv_heads > 65536 || hp->head_dim < 0 ||
-        hp->head_dim > 65536 || hp->ffn < 1 || hp->ffn > most || hp->vocab < 1 || hp->vocab > most ||
-        hp->context < 1 || !(hp->eps >= 0) || !(hp->rope.base > 0))
-        return fj_fail(e, FJ_EFORMAT, "%s: a hyper-parameter is out of range (layers %lld, width %lld, heads "
-                       "%lld, feed-forward %lld, vocabulary %lld, context %lld)", s->path,
-                       (long long)hp->layers, (long long)hp->width, (long long)hp->heads,
+        hp->head_dim > 65536 || hp->ffn < 1 || hp->ffn > most || hp->vocab < 1 ||
+        hp->vocab > most || hp->context < 1 || !(hp->eps >= 0) || !(hp->rope.base > 0))
+        return fj_fail(e, FJ_EFORMAT,
+                       "%s: a hyper-parameter is out of range (layers %lld, width %lld, heads "
+                       "%lld, feed-forward %lld, vocabulary %lld, context %lld)",
+                       s->path, (long long)hp->layers, (long long)hp->width, (long long)hp->heads,
                        (long long)hp->ffn, (long long)hp->vocab, (long long)hp->context);
     if (!a->finish(hp, e)) return fj_wrap(e, "%s", s->path);
     return s->hf ? rope_hf(s, hp, e) : rope_gguf(s, a, hp, e);
@@ -245,7 +271,9 @@ bool fj_source_tensor_get(const fj_source *s, const char *name, fj_source_tensor
     if (s->gguf) {
         const fj_gguf_tensor *g = fj_gguf_tensor_get(s->gguf, name, e);
         if (!g) return false;
-        if (g->n_dims > 2) return fj_fail(e, FJ_EFORMAT, "%s: tensor %s has %d dimensions", s->path, name, g->n_dims);
+        if (g->n_dims > 2)
+            return fj_fail(e, FJ_EFORMAT, "%s: tensor %s has %d dimensions", s->path, name,
+                           g->n_dims);
         *t = (fj_source_tensor){ g->name, g->dtype, g->dim[1], g->dim[0], g->data };
         return true;
     }
@@ -254,7 +282,8 @@ bool fj_source_tensor_get(const fj_source *s, const char *name, fj_source_tensor
     if (x->n_dims < 1 || x->n_dims > 2)
         return fj_fail(e, FJ_EFORMAT, "%s: tensor %s has %d dimensions", s->path, name, x->n_dims);
     bool two = x->n_dims == 2;
-    *t = (fj_source_tensor){ x->name, x->dtype, two ? x->dim[0] : 1, two ? x->dim[1] : x->dim[0], x->data };
+    *t = (fj_source_tensor){ x->name, x->dtype, two ? x->dim[0] : 1, two ? x->dim[1] : x->dim[0],
+                             x->data };
     return true;
 }
 
@@ -278,26 +307,36 @@ static fj_tokenizer *from_gguf(const fj_gguf *g, fj_err *e) {
     size_t n = 0, n_scores = 0, n_types = 0;
     const fj_gguf_str *tokens, *merges = NULL;
 #define K(x) "tokenizer.ggml." x
-    if (!fj_gguf_string(g, K("model"), &p.model, e) || !fj_gguf_string_opt(g, K("pre"), &p.pre, e) ||
+    if (!fj_gguf_string(g, K("model"), &p.model, e) ||
+        !fj_gguf_string_opt(g, K("pre"), &p.pre, e) ||
         !(tokens = fj_gguf_strings(g, K("tokens"), &n, e)))
         return NULL;
-    if (fj_gguf_find(g, K("scores")) && !(p.scores = fj_gguf_f32s(g, K("scores"), &n_scores, e))) return NULL;
-    if (fj_gguf_find(g, K("token_type")) && !(p.types = fj_gguf_i32s(g, K("token_type"), &n_types, e))) return NULL;
-    if (fj_gguf_find(g, K("merges")) && !(merges = fj_gguf_strings(g, K("merges"), &p.n_merges, e))) return NULL;
+    if (fj_gguf_find(g, K("scores")) && !(p.scores = fj_gguf_f32s(g, K("scores"), &n_scores, e)))
+        return NULL;
+    if (fj_gguf_find(g, K("token_type")) &&
+        !(p.types = fj_gguf_i32s(g, K("token_type"), &n_types, e)))
+        return NULL;
+    if (fj_gguf_find(g, K("merges")) && !(merges = fj_gguf_strings(g, K("merges"), &p.n_merges, e)))
+        return NULL;
     if ((p.scores && n_scores != n) || (p.types && n_types != n)) {
-        fj_fail(e, FJ_EFORMAT, "%s: %zu tokens, but %zu scores and %zu types", g->name, n, n_scores, n_types);
+        fj_fail(e, FJ_EFORMAT, "%s: %zu tokens, but %zu scores and %zu types", g->name, n, n_scores,
+                n_types);
         return NULL;
     }
-    if (!optional_id(g, K("bos_token_id"), &p.bos, e) || !optional_id(g, K("eos_token_id"), &p.eos, e) ||
-        !optional_id(g, K("eot_token_id"), &p.eot, e) || !optional_id(g, K("unknown_token_id"), &p.unk, e) ||
-        !optional_id(g, K("padding_token_id"), &p.pad, e) || !optional_flag(g, K("add_bos_token"), &p.add_bos, e) ||
+    if (!optional_id(g, K("bos_token_id"), &p.bos, e) ||
+        !optional_id(g, K("eos_token_id"), &p.eos, e) ||
+        !optional_id(g, K("eot_token_id"), &p.eot, e) ||
+        !optional_id(g, K("unknown_token_id"), &p.unk, e) ||
+        !optional_id(g, K("padding_token_id"), &p.pad, e) ||
+        !optional_flag(g, K("add_bos_token"), &p.add_bos, e) ||
         !optional_flag(g, K("add_eos_token"), &p.add_eos, e) ||
         !optional_flag(g, K("add_space_prefix"), &p.add_prefix, e))
         return NULL;
 #undef K
     fj_bytes *t = fj_alloc((n + p.n_merges + 1) * sizeof *t);
     for (size_t i = 0; i < n; i++) t[i] = (fj_bytes){ tokens[i].s, tokens[i].n };
-    for (size_t i = 0; i < p.n_merges; i++) t[n + i] = (fj_bytes){ merges[i].s, merges[i].n };
+    for (size_t i = 0; merges && i < p.n_merges; i++)
+        t[n + i] = (fj_bytes){ merges[i].s, merges[i].n };
     p.n = n;
     p.tokens = t;
     p.merges = merges ? t + n : NULL;

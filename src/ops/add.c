@@ -12,7 +12,8 @@ FJ_CPU(add_bias) {
     int64_t from, to;
     fj_team_split(t, n->out[0]->rows, 1, &from, &to);
     for (int64_t r = from; r < to; r++)
-        KERN(t)->add(fj_row(n->out[0], r), fj_row(n->in[0], r), n->in[1]->data, (int)n->in[0]->cols);
+        KERN(t)->add(fj_row(n->out[0], r), fj_row(n->in[0], r), n->in[1]->data,
+                     (int)n->in[0]->cols);
 }
 
 /* Threads own columns, rows are added in order: the same bits for any team. */
@@ -41,8 +42,13 @@ static void grad_add(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **
         if (fj_wants_grad(n, i)) fj_grad_add(g, &dx[i], dy[0]);
 }
 
-const fj_op fj_op_add = { .name = "add", .n_in = 2, .n_out = 1, .share = 1, .shape = shape_add,
-                          .grad = grad_add, FJ_CPU_FNS(add) };
+const fj_op fj_op_add = { .name = "add",
+                          .n_in = 2,
+                          .n_out = 1,
+                          .share = 1,
+                          .shape = shape_add,
+                          .grad = grad_add,
+                          FJ_CPU_FNS(add) };
 
 static bool shape_bias(fj_node *n, fj_err *e) {
     return fj_want(n->in[1], "bias", n->in[0]->dtype, 1, n->in[0]->cols, e) &&
@@ -54,8 +60,13 @@ static void grad_bias(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor *
     if (fj_wants_grad(n, 1)) fj_grad_add(g, &dx[1], FJ_EMIT(g, &fj_op_col_sum, NULL, dy[0]));
 }
 
-const fj_op fj_op_add_bias = { .name = "add_bias", .n_in = 2, .n_out = 1, .share = 1,
-                               .shape = shape_bias, .grad = grad_bias, FJ_CPU_FNS(add_bias) };
+const fj_op fj_op_add_bias = { .name = "add_bias",
+                               .n_in = 2,
+                               .n_out = 1,
+                               .share = 1,
+                               .shape = shape_bias,
+                               .grad = grad_bias,
+                               FJ_CPU_FNS(add_bias) };
 
 static bool shape_col_sum(fj_node *n, fj_err *e) {
     (void)e;
@@ -64,7 +75,10 @@ static bool shape_col_sum(fj_node *n, fj_err *e) {
     return true;
 }
 
-const fj_op fj_op_col_sum = { .name = "col_sum", .n_in = 1, .n_out = 1, .shape = shape_col_sum,
+const fj_op fj_op_col_sum = { .name = "col_sum",
+                              .n_in = 1,
+                              .n_out = 1,
+                              .shape = shape_col_sum,
                               FJ_CPU_FNS(col_sum) };
 
 static bool shape_one(fj_node *n, fj_err *e) {
@@ -72,9 +86,15 @@ static bool shape_one(fj_node *n, fj_err *e) {
     return fj_shape_like(n->out[0], n->in[0]);
 }
 
-const fj_op fj_op_one = { .name = "one", .n_in = 1, .n_out = 1, .shape = shape_one, FJ_CPU_FNS(one) };
+const fj_op fj_op_one = { .name = "one",
+                          .n_in = 1,
+                          .n_out = 1,
+                          .shape = shape_one,
+                          FJ_CPU_FNS(one) };
 
-fj_tensor *fj_add(fj_graph *g, fj_tensor *a, fj_tensor *b) { return FJ_EMIT(g, &fj_op_add, NULL, a, b); }
+fj_tensor *fj_add(fj_graph *g, fj_tensor *a, fj_tensor *b) {
+    return FJ_EMIT(g, &fj_op_add, NULL, a, b);
+}
 
 fj_tensor *fj_add_bias(fj_graph *g, fj_tensor *x, fj_tensor *b) {
     return FJ_EMIT(g, &fj_op_add_bias, NULL, x, b);

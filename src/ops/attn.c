@@ -68,11 +68,13 @@ static void one_group(const fj_team *t, const fj_node *n, const seq *s, int g) {
     for (int64_t r = s->row0; r < s->row0 + s->rows; r++)
         for (int h = g * group; h < (g + 1) * group; h++) {
             int64_t ho = (int64_t)h * hd, pos = s->pos0 + r - s->row0;
-            const real *q = fj_row(in[0], r) + ho, *y = fj_row(in[5], r) + ho, *dy = fj_row(in[7], r) + ho;
+            const real *q = fj_row(in[0], r) + ho, *y = fj_row(in[5], r) + ho,
+                       *dy = fj_row(in[7], r) + ho;
             real lse = fj_row(in[6], r)[h], *dq = fj_row(n->out[0], r) + ho;
             real d = KERN(t)->dot(dy, y, hd);
             for (int64_t j = 0; j <= pos; j++) {
-                const real *k = kv_row(in[1], blocks, s, j) + kvo, *v = kv_row(in[2], blocks, s, j) + kvo;
+                const real *k = kv_row(in[1], blocks, s, j) + kvo,
+                           *v = kv_row(in[2], blocks, s, j) + kvo;
                 real w = KERN(t)->dot(q, k, hd) * (real)p->scale - lse;
                 KERN(t)->vexp(&w, &w, 1);
                 real ds = w * (KERN(t)->dot(dy, v, hd) - d) * (real)p->scale;
@@ -105,8 +107,8 @@ static bool shape(fj_node *n, fj_err *e) {
     const params *p = n->params;
     const fj_tensor *q = n->in[0], *k = n->in[1], *v = n->in[2];
     if (p->heads < 1 || p->kv_heads < 1 || p->head_dim < 1 || p->heads % p->kv_heads)
-        return fj_fail(e, FJ_EINVAL, "%d heads over %d key heads of %d values", p->heads, p->kv_heads,
-                       p->head_dim);
+        return fj_fail(e, FJ_EINVAL, "%d heads over %d key heads of %d values", p->heads,
+                       p->kv_heads, p->head_dim);
     if (q->cols != (int64_t)p->heads * p->head_dim || k->cols != (int64_t)p->kv_heads * p->head_dim)
         return fj_fail(e, FJ_EINVAL, "rows of q have %lld values and of k %lld, wanted %d and %d",
                        (long long)q->cols, (long long)k->cols, p->heads * p->head_dim,
@@ -121,23 +123,32 @@ static bool shape(fj_node *n, fj_err *e) {
 }
 
 static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) {
-    fj_tensor *y = FJ_EMIT(g, &fj_op_attn_bwd, n->params, n->in[0], n->in[1], n->in[2], n->in[3], n->in[4],
-                           n->out[0], n->out[1], dy[0]);
+    fj_tensor *y = FJ_EMIT(g, &fj_op_attn_bwd, n->params, n->in[0], n->in[1], n->in[2], n->in[3],
+                           n->in[4], n->out[0], n->out[1], dy[0]);
     if (!y) return;
     for (int i = 0; i < 3; i++)
         if (fj_wants_grad(n, i)) fj_grad_add(g, &dx[i], y->node->out[i]);
 }
 
-const fj_op fj_op_attn = { .name = "attn", .n_in = 5, .n_out = 2, .params = sizeof(params), .shape = shape,
-                           .grad = grad, FJ_CPU_FNS(attn) };
+const fj_op fj_op_attn = { .name = "attn",
+                           .n_in = 5,
+                           .n_out = 2,
+                           .params = sizeof(params),
+                           .shape = shape,
+                           .grad = grad,
+                           FJ_CPU_FNS(attn) };
 
 static bool shape_bwd(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[7], e) && fj_shape_like(n->out[0], n->in[0]) &&
            fj_shape_like(n->out[1], n->in[1]) && fj_shape_like(n->out[2], n->in[2]);
 }
 
-const fj_op fj_op_attn_bwd = { .name = "attn_bwd", .n_in = 8, .n_out = 3, .params = sizeof(params),
-                               .shape = shape_bwd, FJ_CPU_FNS(attn_bwd) };
+const fj_op fj_op_attn_bwd = { .name = "attn_bwd",
+                               .n_in = 8,
+                               .n_out = 3,
+                               .params = sizeof(params),
+                               .shape = shape_bwd,
+                               FJ_CPU_FNS(attn_bwd) };
 
 fj_tensor *fj_attn(fj_graph *g, fj_tensor *q, fj_tensor *k, fj_tensor *v, fj_tensor *seqs,
                    fj_tensor *blocks, const fj_attn_params *p) {

@@ -22,7 +22,8 @@ FJ_CPU(dropout) {
 #ifndef FJ_F64
 static bool shape(fj_node *n, fj_err *e) {
     const params *p = n->params;
-    if (!(p->p >= 0 && p->p < 1)) return fj_fail(e, FJ_EINVAL, "probability %g is not in [0, 1)", p->p);
+    if (!(p->p >= 0 && p->p < 1))
+        return fj_fail(e, FJ_EINVAL, "probability %g is not in [0, 1)", p->p);
     return fj_shape_like(n->out[0], n->in[0]);
 }
 
@@ -30,8 +31,14 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
     if (fj_wants_grad(n, 0)) fj_grad_add(g, &dx[0], FJ_EMIT(g, &fj_op_dropout, n->params, dy[0]));
 }
 
-const fj_op fj_op_dropout = { .name = "dropout", .n_in = 1, .n_out = 1, .params = sizeof(params),
-                              .share = 1, .shape = shape, .grad = grad, FJ_CPU_FNS(dropout) };
+const fj_op fj_op_dropout = { .name = "dropout",
+                              .n_in = 1,
+                              .n_out = 1,
+                              .params = sizeof(params),
+                              .share = 1,
+                              .shape = shape,
+                              .grad = grad,
+                              FJ_CPU_FNS(dropout) };
 
 fj_tensor *fj_dropout(fj_graph *g, fj_tensor *x, double p, uint64_t seed) {
     return p == 0 ? x : FJ_EMIT(g, &fj_op_dropout, (&(params){ p, seed }), x);

@@ -8,7 +8,9 @@
 FJ_CPU(embed) {
     const fj_tensor *w = n->in[0];
     const int32_t *ids = n->in[1]->data;
-    fj_wmat m = { .dtype = w->dtype, .panels = w->panels, .data = w->data, .n = w->rows, .k = w->cols };
+    fj_wmat m = {
+        .dtype = w->dtype, .panels = w->panels, .data = w->data, .n = w->rows, .k = w->cols
+    };
     int64_t from, to;
     fj_team_split(t, n->out[0]->rows, 1, &from, &to);
     for (int64_t r = from; r < to; r++) FJ_R(fj_wmat_row)(t, &m, ids[r], fj_row(n->out[0], r));
@@ -43,7 +45,11 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
         fj_grad_add(g, &dx[0], FJ_EMIT(g, &fj_op_embed_dw, NULL, n->in[0], n->in[1], dy[0]));
 }
 
-const fj_op fj_op_embed = { .name = "embed", .n_in = 2, .n_out = 1, .shape = shape, .grad = grad,
+const fj_op fj_op_embed = { .name = "embed",
+                            .n_in = 2,
+                            .n_out = 1,
+                            .shape = shape,
+                            .grad = grad,
                             FJ_CPU_FNS(embed) };
 
 static bool shape_dw(fj_node *n, fj_err *e) {
@@ -51,7 +57,10 @@ static bool shape_dw(fj_node *n, fj_err *e) {
            fj_shape_like(n->out[0], n->in[0]);
 }
 
-const fj_op fj_op_embed_dw = { .name = "embed_dw", .n_in = 3, .n_out = 1, .shape = shape_dw,
+const fj_op fj_op_embed_dw = { .name = "embed_dw",
+                               .n_in = 3,
+                               .n_out = 1,
+                               .shape = shape_dw,
                                FJ_CPU_FNS(embed_dw) };
 
 fj_tensor *fj_embed(fj_graph *g, fj_tensor *table, fj_tensor *ids) {

@@ -6,7 +6,8 @@ FJ_CPU(gather) {
     int64_t from, to;
     fj_team_split(t, n->out[0]->rows, 1, &from, &to);
     for (int64_t r = from; r < to; r++)
-        memcpy(fj_row(n->out[0], r), fj_row(n->in[0], idx[r]), (size_t)n->in[0]->cols * sizeof(real));
+        memcpy(fj_row(n->out[0], r), fj_row(n->in[0], idx[r]),
+               (size_t)n->in[0]->cols * sizeof(real));
 }
 
 /* in: dy [m, d], idx; params: rows.  Threads own columns, so that no order of rows matters. */
@@ -35,7 +36,11 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
         fj_grad_add(g, &dx[0], FJ_EMIT(g, &fj_op_scatter, &n->in[0]->rows, dy[0], n->in[1]));
 }
 
-const fj_op fj_op_gather = { .name = "gather", .n_in = 2, .n_out = 1, .shape = shape, .grad = grad,
+const fj_op fj_op_gather = { .name = "gather",
+                             .n_in = 2,
+                             .n_out = 1,
+                             .shape = shape,
+                             .grad = grad,
                              FJ_CPU_FNS(gather) };
 
 static bool shape_scatter(fj_node *n, fj_err *e) {
@@ -45,8 +50,12 @@ static bool shape_scatter(fj_node *n, fj_err *e) {
     return true;
 }
 
-const fj_op fj_op_scatter = { .name = "scatter", .n_in = 2, .n_out = 1, .params = sizeof(int64_t),
-                              .shape = shape_scatter, FJ_CPU_FNS(scatter) };
+const fj_op fj_op_scatter = { .name = "scatter",
+                              .n_in = 2,
+                              .n_out = 1,
+                              .params = sizeof(int64_t),
+                              .shape = shape_scatter,
+                              FJ_CPU_FNS(scatter) };
 
 fj_tensor *fj_gather(fj_graph *g, fj_tensor *x, fj_tensor *idx) {
     return FJ_EMIT(g, &fj_op_gather, NULL, x, idx);

@@ -24,7 +24,9 @@ FJ_CPU(head_ce) {
     const int32_t *target = n->in[2]->data;
     const real *weight = n->in[3]->data;
     real *loss = n->out[0]->data, *nll = n->out[1]->data;
-    fj_wmat m = { .dtype = w->dtype, .panels = w->panels, .data = w->data, .n = w->rows, .k = w->cols };
+    fj_wmat m = {
+        .dtype = w->dtype, .panels = w->panels, .data = w->data, .n = w->rows, .k = w->cols
+    };
     int64_t c = chunk_rows(x->rows, w->rows), vocab = w->rows, d = x->cols;
     real *logits = t->scratch;
     fj_team sub = *t;
@@ -43,7 +45,8 @@ FJ_CPU(head_ce) {
             fj_team_barrier(t);
         }
         if (n->out[3]->rows) {
-            FJ_R(fj_gemm_dw)(&sub, k, logits, vocab, fj_row(x, r), d, n->out[3]->data, vocab, d, 1, r > 0);
+            FJ_R(fj_gemm_dw)
+            (&sub, k, logits, vocab, fj_row(x, r), d, n->out[3]->data, vocab, d, 1, r > 0);
             fj_team_barrier(t);
         }
     }
@@ -51,8 +54,7 @@ FJ_CPU(head_ce) {
     double sum = 0;
     for (int64_t i = 0; i < x->rows; i++) sum += (double)weight[i] * (double)nll[i];
     *loss = (real)sum;
-    if (!x->rows && n->out[3]->rows)
-        memset(n->out[3]->data, 0, (size_t)(vocab * d) * sizeof(real));
+    if (!x->rows && n->out[3]->rows) memset(n->out[3]->data, 0, (size_t)(vocab * d) * sizeof(real));
 }
 
 /* y = x * s[0, 0] */
@@ -90,7 +92,8 @@ static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
     if (!n->f64) {
         work = fj_gemm_fwd_scratch(c, &m, o->threads, o->f32);
         if (x->grad) work = FJ_MAX(work, fj_gemm_dx_scratch(c, &m, o->threads, o->f32));
-        if (w->grad) work = FJ_MAX(work, fj_gemm_dw_scratch(c, w->rows, w->cols, o->threads, o->f32));
+        if (w->grad)
+            work = FJ_MAX(work, fj_gemm_dw_scratch(c, w->rows, w->cols, o->threads, o->f32));
     }
     return round64(logits) + work;
 }
@@ -105,17 +108,28 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
         if (fj_wants_grad(n, i)) fj_grad_add(g, &dx[i], scaled(g, n->out[2 + i], dy[0]));
 }
 
-const fj_op fj_op_head_ce = { .name = "head_ce", .n_in = 4, .n_out = 4, .shape = shape, .grad = grad,
-                              .scratch = scratch, FJ_CPU_FNS(head_ce) };
+const fj_op fj_op_head_ce = { .name = "head_ce",
+                              .n_in = 4,
+                              .n_out = 4,
+                              .shape = shape,
+                              .grad = grad,
+                              .scratch = scratch,
+                              FJ_CPU_FNS(head_ce) };
 
 static bool shape_scale(fj_node *n, fj_err *e) {
-    return fj_want(n->in[1], "factor", n->in[0]->dtype, 1, 1, e) && fj_shape_like(n->out[0], n->in[0]);
+    return fj_want(n->in[1], "factor", n->in[0]->dtype, 1, 1, e) &&
+           fj_shape_like(n->out[0], n->in[0]);
 }
 
-const fj_op fj_op_scale_by = { .name = "scale_by", .n_in = 2, .n_out = 1, .share = 1,
-                               .shape = shape_scale, FJ_CPU_FNS(scale_by) };
+const fj_op fj_op_scale_by = { .name = "scale_by",
+                               .n_in = 2,
+                               .n_out = 1,
+                               .share = 1,
+                               .shape = shape_scale,
+                               FJ_CPU_FNS(scale_by) };
 
-fj_tensor *fj_head_ce(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *targets, fj_tensor *weights) {
+fj_tensor *fj_head_ce(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *targets,
+                      fj_tensor *weights) {
     return FJ_EMIT(g, &fj_op_head_ce, NULL, x, w, targets, weights);
 }
 #endif

@@ -12,7 +12,9 @@ typedef struct params {
 } params;
 
 static fj_wmat mat(const fj_tensor *w) {
-    return (fj_wmat){ .dtype = w->dtype, .panels = w->panels, .data = w->data, .n = w->rows, .k = w->cols };
+    return (fj_wmat){
+        .dtype = w->dtype, .panels = w->panels, .data = w->data, .n = w->rows, .k = w->cols
+    };
 }
 
 FJ_CPU(linear) {
@@ -22,11 +24,13 @@ FJ_CPU(linear) {
     if (c && c->data != y->data) {
         int64_t from, to;
         fj_team_split(t, y->rows * y->cols, 4096, &from, &to);
-        memcpy((real *)y->data + from, (const real *)c->data + from, (size_t)(to - from) * sizeof(real));
+        memcpy((real *)y->data + from, (const real *)c->data + from,
+               (size_t)(to - from) * sizeof(real));
         fj_team_barrier(t);
     }
     fj_wmat w = mat(n->in[1]);
-    FJ_R(fj_gemm_fwd)(t, x->rows, x->data, x->cols, &w, fj_row(y, p->row0), y->cols, (real)p->scale, c);
+    FJ_R(fj_gemm_fwd)
+    (t, x->rows, x->data, x->cols, &w, fj_row(y, p->row0), y->cols, (real)p->scale, c);
 }
 
 /* in: dy, W, gradient of x so far or NULL.  dy may be a taller tensor: rows from row0 on. */
@@ -37,20 +41,22 @@ FJ_CPU(linear_dx) {
     if (c && c->data != dx->data) {
         int64_t from, to;
         fj_team_split(t, dx->rows * dx->cols, 4096, &from, &to);
-        memcpy((real *)dx->data + from, (const real *)c->data + from, (size_t)(to - from) * sizeof(real));
+        memcpy((real *)dx->data + from, (const real *)c->data + from,
+               (size_t)(to - from) * sizeof(real));
         fj_team_barrier(t);
     }
     fj_wmat w = mat(n->in[1]);
-    FJ_R(fj_gemm_dx)(t, dx->rows, fj_row(dy, p->row0), dy->cols, &w, dx->data, dx->cols,
-                     (real)p->scale, c);
+    FJ_R(fj_gemm_dx)
+    (t, dx->rows, fj_row(dy, p->row0), dy->cols, &w, dx->data, dx->cols, (real)p->scale, c);
 }
 
 /* in: dy, x.  out: [N, K] */
 FJ_CPU(linear_dw) {
     const params *p = n->params;
     const fj_tensor *dy = n->in[0], *x = n->in[1];
-    FJ_R(fj_gemm_dw)(t, x->rows, fj_row(dy, p->row0), dy->cols, x->data, x->cols, n->out[0]->data,
-                     n->out[0]->rows, n->out[0]->cols, (real)p->scale, false);
+    FJ_R(fj_gemm_dw)
+    (t, x->rows, fj_row(dy, p->row0), dy->cols, x->data, x->cols, n->out[0]->data, n->out[0]->rows,
+     n->out[0]->cols, (real)p->scale, false);
 }
 
 #ifndef FJ_F64
@@ -58,9 +64,11 @@ static bool shape(fj_node *n, fj_err *e) {
     const fj_tensor *x = n->in[0], *w = n->in[1], *c = n->n_in > 2 ? n->in[2] : NULL;
     const params *p = n->params;
     if (x->cols != w->cols)
-        return fj_fail(e, FJ_EINVAL, "weight %s is %lld x %lld, a row of %s has %lld values", w->name,
-                       (long long)w->rows, (long long)w->cols, x->name, (long long)x->cols);
-    if (!c && p->row0) return fj_fail(e, FJ_EINVAL, "rows from %lld on of nothing", (long long)p->row0);
+        return fj_fail(e, FJ_EINVAL, "weight %s is %lld x %lld, a row of %s has %lld values",
+                       w->name, (long long)w->rows, (long long)w->cols, x->name,
+                       (long long)x->cols);
+    if (!c && p->row0)
+        return fj_fail(e, FJ_EINVAL, "rows from %lld on of nothing", (long long)p->row0);
     if (c && (c->cols != w->rows || p->row0 < 0 || p->row0 > c->rows - x->rows))
         return fj_fail(e, FJ_EINVAL, "cannot add %lld x %lld at row %lld of %s, %lld x %lld",
                        (long long)x->rows, (long long)w->rows, (long long)p->row0, c->name,
@@ -89,8 +97,15 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
     if (n->n_in > 2 && fj_wants_grad(n, 2)) fj_grad_add(g, &dx[2], dy[0]);
 }
 
-const fj_op fj_op_linear = { .name = "linear", .n_in = 3, .n_out = 1, .params = sizeof(params), .share = 3,
-                             .shape = shape, .grad = grad, .scratch = scratch, FJ_CPU_FNS(linear) };
+const fj_op fj_op_linear = { .name = "linear",
+                             .n_in = 3,
+                             .n_out = 1,
+                             .params = sizeof(params),
+                             .share = 3,
+                             .shape = shape,
+                             .grad = grad,
+                             .scratch = scratch,
+                             FJ_CPU_FNS(linear) };
 
 static bool shape_dx(fj_node *n, fj_err *e) {
     const fj_tensor *dy = n->in[0], *w = n->in[1], *c = n->n_in > 2 ? n->in[2] : NULL;
@@ -107,8 +122,13 @@ static size_t scratch_dx(const fj_node *n, const fj_graph_opts *o) {
     return fj_gemm_dx_scratch(n->in[0]->rows, &w, o->threads, o->f32);
 }
 
-const fj_op fj_op_linear_dx = { .name = "linear_dx", .n_in = 3, .n_out = 1, .params = sizeof(params),
-                                .share = 3, .shape = shape_dx, .scratch = scratch_dx,
+const fj_op fj_op_linear_dx = { .name = "linear_dx",
+                                .n_in = 3,
+                                .n_out = 1,
+                                .params = sizeof(params),
+                                .share = 3,
+                                .shape = shape_dx,
+                                .scratch = scratch_dx,
                                 FJ_CPU_FNS(linear_dx) };
 
 static bool shape_dw(fj_node *n, fj_err *e) {
@@ -125,8 +145,13 @@ static size_t scratch_dw(const fj_node *n, const fj_graph_opts *o) {
     return fj_gemm_dw_scratch(n->in[1]->rows, n->out[0]->rows, n->out[0]->cols, o->threads, o->f32);
 }
 
-const fj_op fj_op_linear_dw = { .name = "linear_dw", .n_in = 2, .n_out = 1, .params = sizeof(params),
-                                .shape = shape_dw, .scratch = scratch_dw, FJ_CPU_FNS(linear_dw) };
+const fj_op fj_op_linear_dw = { .name = "linear_dw",
+                                .n_in = 2,
+                                .n_out = 1,
+                                .params = sizeof(params),
+                                .shape = shape_dw,
+                                .scratch = scratch_dw,
+                                FJ_CPU_FNS(linear_dw) };
 
 fj_tensor *fj_linear(fj_graph *g, fj_tensor *x, fj_tensor *w) {
     return FJ_EMIT(g, &fj_op_linear, (&(params){ 1, 0 }), x, w);

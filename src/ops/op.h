@@ -10,8 +10,8 @@
 #include "ops/ops.h"
 #include "ops/real.h"
 
-#define FJ_OP(name)                                                  \
-    void fj_##name##_cpu_f32(const fj_team *t, const fj_node *n);    \
+#define FJ_OP(name)                                                                                \
+    void fj_##name##_cpu_f32(const fj_team *t, const fj_node *n);                                  \
     void fj_##name##_cpu_f64(const fj_team *t, const fj_node *n);
 #define FJ_OP_BWD(name) FJ_OP(name)
 #define FJ_OP_AUX(name) FJ_OP(name)
@@ -40,6 +40,7 @@ static inline bool fj_shape_like(fj_tensor *y, const fj_tensor *x) {
 /* False with a message naming both, unless a and b have one shape. */
 bool fj_same_shape(const fj_tensor *a, const fj_tensor *b, fj_err *e);
 /* False unless t is rows x cols of dt; cols or rows -1: any. */
-bool fj_want(const fj_tensor *t, const char *what, fj_dtype dt, int64_t rows, int64_t cols, fj_err *e);
+bool fj_want(const fj_tensor *t, const char *what, fj_dtype dt, int64_t rows, int64_t cols,
+             fj_err *e);
 
 #endif

@@ -25,7 +25,8 @@ fj_tensor *fj_add_bias(fj_graph *g, fj_tensor *x, fj_tensor *b);
  * fj_linear_add adds into c [n, N] (consumed where nobody else reads it): c + scale * x W^T; x may
  * then have fewer rows than c: they are added to rows [row0, row0 + rows of x), the others pass. */
 fj_tensor *fj_linear(fj_graph *g, fj_tensor *x, fj_tensor *w);
-fj_tensor *fj_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *c, double scale, int64_t row0);
+fj_tensor *fj_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *c, double scale,
+                         int64_t row0);
 
 /* rows `ids` [1, n] (I32) of table [V, d], in any weight format */
 fj_tensor *fj_embed(fj_graph *g, fj_tensor *table, fj_tensor *ids);
@@ -35,7 +36,8 @@ fj_tensor *fj_rmsnorm(fj_graph *g, fj_tensor *x, fj_tensor *w, double eps);
 
 /* Rotary table [n, hd]: cos then sin of pos * inv_freq, times mscale; pos [1, n] I32, inv_freq
  * [tables, hd/2], which [1, n] I32: the row of inv_freq that each row uses.  The angle is rounded to f32 first, as transformers does. */
-fj_tensor *fj_rope_table(fj_graph *g, fj_tensor *pos, fj_tensor *inv_freq, fj_tensor *which, double mscale);
+fj_tensor *fj_rope_table(fj_graph *g, fj_tensor *pos, fj_tensor *inv_freq, fj_tensor *which,
+                         double mscale);
 /* x [n, heads * hd]: pairs (i, i + hd/2) of each head turned by the table (Su et al. 2021, in the
  * rotate-half layout of Hugging Face; GGUF's interleaved rows are permuted at load). */
 fj_tensor *fj_rope(fj_graph *g, fj_tensor *x, fj_tensor *table, int heads);
@@ -68,7 +70,8 @@ fj_tensor *fj_dropout(fj_graph *g, fj_tensor *x, double p, uint64_t seed);
  *   x [m, d] the supervised rows; w [V, d]; targets I32 [1, m]; weights [1, m]
  * Results: loss [1, 1] = sum of weights * nll; nll [m, 1]; then gradients of loss as by-products, so
  * that backward needs no second pass over the head: gx [m, d], gw [V, d] (0 rows when not wanted). */
-fj_tensor *fj_head_ce(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *targets, fj_tensor *weights);
+fj_tensor *fj_head_ce(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *targets,
+                      fj_tensor *weights);
 
 /* cache [slots, d] with x [n, d] written to rows slots [1, n] (I32).  In place. */
 fj_tensor *fj_kv_put(fj_graph *g, fj_tensor *cache, fj_tensor *x, fj_tensor *slots);
@@ -79,6 +82,6 @@ fj_tensor *fj_sumsq(fj_graph *g, fj_tensor *x);
 /* AdamW (Loshchilov and Hutter 2019, as torch.optim.AdamW): p, m, v in place.
  * hyper [1, 8] F32: lr, beta1, beta2, eps, weight decay, 1 - beta1^t, 1 - beta2^t, gradient scale */
 fj_tensor *fj_adamw_step(fj_graph *g, fj_tensor *p, fj_tensor *grad, fj_tensor *m, fj_tensor *v,
-                    fj_tensor *hyper);
+                         fj_tensor *hyper);
 
 #endif

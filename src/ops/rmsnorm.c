@@ -39,7 +39,8 @@ FJ_CPU(rmsnorm_dw) {
     fj_team_split(t, d, 16, &from, &to);
     real *dw = (real *)n->out[0]->data + from;
     memset(dw, 0, (size_t)(to - from) * sizeof *dw);
-    for (int64_t c = 0; c < chunks; c++) KERN(t)->add(dw, dw, part + c * d + from, (int)(to - from));
+    for (int64_t c = 0; c < chunks; c++)
+        KERN(t)->add(dw, dw, part + c * d + from, (int)(to - from));
 }
 
 #ifndef FJ_F64
@@ -56,15 +57,24 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
         fj_grad_add(g, &dx[1], FJ_EMIT(g, &fj_op_rmsnorm_dw, n->params, x, w, dy[0]));
 }
 
-const fj_op fj_op_rmsnorm = { .name = "rmsnorm", .n_in = 2, .n_out = 1, .params = sizeof(double),
-                              .shape = shape, .grad = grad, FJ_CPU_FNS(rmsnorm) };
+const fj_op fj_op_rmsnorm = { .name = "rmsnorm",
+                              .n_in = 2,
+                              .n_out = 1,
+                              .params = sizeof(double),
+                              .shape = shape,
+                              .grad = grad,
+                              FJ_CPU_FNS(rmsnorm) };
 
 static bool shape_dx(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[2], e) && fj_shape_like(n->out[0], n->in[0]);
 }
 
-const fj_op fj_op_rmsnorm_dx = { .name = "rmsnorm_dx", .n_in = 3, .n_out = 1, .params = sizeof(double),
-                                 .shape = shape_dx, FJ_CPU_FNS(rmsnorm_dx) };
+const fj_op fj_op_rmsnorm_dx = { .name = "rmsnorm_dx",
+                                 .n_in = 3,
+                                 .n_out = 1,
+                                 .params = sizeof(double),
+                                 .shape = shape_dx,
+                                 FJ_CPU_FNS(rmsnorm_dx) };
 
 static bool shape_dw(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[2], e) && fj_shape_like(n->out[0], n->in[1]);
@@ -75,8 +85,13 @@ static size_t scratch_dw(const fj_node *n, const fj_graph_opts *o) {
     return (size_t)((n->in[0]->rows + CHUNK - 1) / CHUNK * n->in[0]->cols) * (n->f64 ? 8 : 4);
 }
 
-const fj_op fj_op_rmsnorm_dw = { .name = "rmsnorm_dw", .n_in = 3, .n_out = 1, .params = sizeof(double),
-                                 .shape = shape_dw, .scratch = scratch_dw, FJ_CPU_FNS(rmsnorm_dw) };
+const fj_op fj_op_rmsnorm_dw = { .name = "rmsnorm_dw",
+                                 .n_in = 3,
+                                 .n_out = 1,
+                                 .params = sizeof(double),
+                                 .shape = shape_dw,
+                                 .scratch = scratch_dw,
+                                 FJ_CPU_FNS(rmsnorm_dw) };
 
 fj_tensor *fj_rmsnorm(fj_graph *g, fj_tensor *x, fj_tensor *w, double eps) {
     return FJ_EMIT(g, &fj_op_rmsnorm, &eps, x, w);

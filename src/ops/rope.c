@@ -33,8 +33,8 @@ FJ_CPU(rope) {
     for (int64_t r = from; r < to; r++) {
         const real *c = fj_row(n->in[1], r);
         for (int h = 0; h < p->heads; h++)
-            KERN(t)->rope(fj_row(n->out[0], r) + h * hd, fj_row(n->in[0], r) + h * hd, c, c + hd / 2,
-                          (int)hd, p->sign);
+            KERN(t)->rope(fj_row(n->out[0], r) + h * hd, fj_row(n->in[0], r) + h * hd, c,
+                          c + hd / 2, (int)hd, p->sign);
     }
 }
 
@@ -48,15 +48,21 @@ static bool shape_table(fj_node *n, fj_err *e) {
     return true;
 }
 
-const fj_op fj_op_rope_table = { .name = "rope_table", .n_in = 3, .n_out = 1, .params = sizeof(double),
-                                 .shape = shape_table, FJ_CPU_FNS(rope_table) };
+const fj_op fj_op_rope_table = { .name = "rope_table",
+                                 .n_in = 3,
+                                 .n_out = 1,
+                                 .params = sizeof(double),
+                                 .shape = shape_table,
+                                 FJ_CPU_FNS(rope_table) };
 
 static bool shape(fj_node *n, fj_err *e) {
     const params *p = n->params;
     const fj_tensor *x = n->in[0], *tab = n->in[1];
-    if (p->heads < 1 || x->cols % p->heads || x->cols / p->heads != tab->cols || x->rows != tab->rows)
-        return fj_fail(e, FJ_EINVAL, "%s %lld x %lld does not have %d heads of the table's %lld x %lld",
-                       x->name, (long long)x->rows, (long long)x->cols, p->heads, (long long)tab->rows,
+    if (p->heads < 1 || x->cols % p->heads || x->cols / p->heads != tab->cols ||
+        x->rows != tab->rows)
+        return fj_fail(e, FJ_EINVAL,
+                       "%s %lld x %lld does not have %d heads of the table's %lld x %lld", x->name,
+                       (long long)x->rows, (long long)x->cols, p->heads, (long long)tab->rows,
                        (long long)tab->cols);
     return fj_shape_like(n->out[0], x);
 }
@@ -67,8 +73,14 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
     if (fj_wants_grad(n, 0)) fj_grad_add(g, &dx[0], FJ_EMIT(g, &fj_op_rope, &p, dy[0], n->in[1]));
 }
 
-const fj_op fj_op_rope = { .name = "rope", .n_in = 2, .n_out = 1, .params = sizeof(params), .share = 1,
-                           .shape = shape, .grad = grad, FJ_CPU_FNS(rope) };
+const fj_op fj_op_rope = { .name = "rope",
+                           .n_in = 2,
+                           .n_out = 1,
+                           .params = sizeof(params),
+                           .share = 1,
+                           .shape = shape,
+                           .grad = grad,
+                           FJ_CPU_FNS(rope) };
 
 fj_tensor *fj_rope_table(fj_graph *g, fj_tensor *pos, fj_tensor *inv_freq, fj_tensor *which,
                          double mscale) {

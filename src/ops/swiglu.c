@@ -29,16 +29,25 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
         if (fj_wants_grad(n, i)) fj_grad_add(g, &dx[i], y->node->out[i]);
 }
 
-const fj_op fj_op_swiglu = { .name = "swiglu", .n_in = 2, .n_out = 1, .share = 1, .shape = shape,
-                             .grad = grad, FJ_CPU_FNS(swiglu) };
+const fj_op fj_op_swiglu = { .name = "swiglu",
+                             .n_in = 2,
+                             .n_out = 1,
+                             .share = 1,
+                             .shape = shape,
+                             .grad = grad,
+                             FJ_CPU_FNS(swiglu) };
 
 static bool shape_bwd(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[2], e) && fj_shape_like(n->out[0], n->in[0]) &&
            fj_shape_like(n->out[1], n->in[0]);
 }
 
-const fj_op fj_op_swiglu_bwd = { .name = "swiglu_bwd", .n_in = 3, .n_out = 2, .share = 3,
-                                 .shape = shape_bwd, FJ_CPU_FNS(swiglu_bwd) };
+const fj_op fj_op_swiglu_bwd = { .name = "swiglu_bwd",
+                                 .n_in = 3,
+                                 .n_out = 2,
+                                 .share = 3,
+                                 .shape = shape_bwd,
+                                 FJ_CPU_FNS(swiglu_bwd) };
 
 fj_tensor *fj_swiglu(fj_graph *g, fj_tensor *gate, fj_tensor *up) {
     return FJ_EMIT(g, &fj_op_swiglu, NULL, gate, up);

@@ -38,12 +38,19 @@ FJ_CPU(sumsq) {
 /* in: p (also the result), gradient, m, v, hyper */
 FJ_CPU(adamw) {
     const float *h = n->in[4]->data;
-    fj_adamw c = { .lr = h[0], .beta1 = h[1], .beta2 = h[2], .eps = h[3], .wd = h[4], .bc1 = h[5],
-                   .bc2 = h[6], .gscale = h[7] };
+    fj_adamw c = { .lr = h[0],
+                   .beta1 = h[1],
+                   .beta2 = h[2],
+                   .eps = h[3],
+                   .wd = h[4],
+                   .bc1 = h[5],
+                   .bc2 = h[6],
+                   .gscale = h[7] };
     int64_t from, to;
     fj_team_split(t, n->in[1]->rows * n->in[1]->cols, 1024, &from, &to);
     KERN(t)->adamw((real *)n->out[0]->data + from, (real *)n->in[2]->data + from,
-                   (real *)n->in[3]->data + from, (const real *)n->in[1]->data + from, to - from, &c);
+                   (real *)n->in[3]->data + from, (const real *)n->in[1]->data + from, to - from,
+                   &c);
 }
 
 #ifndef FJ_F64
@@ -53,15 +60,25 @@ static bool shape_put(fj_node *n, fj_err *e) {
            fj_want(n->in[2], "slots", FJ_I32, 1, x->rows, e) && fj_shape_like(n->out[0], c);
 }
 
-const fj_op fj_op_kv_put = { .name = "kv_put", .n_in = 3, .n_out = 1, .share = 1, .in_place = true,
-                             .shape = shape_put, FJ_CPU_FNS(kv_put) };
+const fj_op fj_op_kv_put = { .name = "kv_put",
+                             .n_in = 3,
+                             .n_out = 1,
+                             .share = 1,
+                             .in_place = true,
+                             .shape = shape_put,
+                             FJ_CPU_FNS(kv_put) };
 
 static bool shape_accum(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[1], e) && fj_shape_like(n->out[0], n->in[0]);
 }
 
-const fj_op fj_op_accum = { .name = "accum", .n_in = 2, .n_out = 1, .share = 1, .in_place = true,
-                            .shape = shape_accum, FJ_CPU_FNS(accum) };
+const fj_op fj_op_accum = { .name = "accum",
+                            .n_in = 2,
+                            .n_out = 1,
+                            .share = 1,
+                            .in_place = true,
+                            .shape = shape_accum,
+                            FJ_CPU_FNS(accum) };
 
 static bool shape_sumsq(fj_node *n, fj_err *e) {
     (void)e;
@@ -75,17 +92,27 @@ static size_t scratch_sumsq(const fj_node *n, const fj_graph_opts *o) {
     return (size_t)((n->in[0]->rows * n->in[0]->cols + PIECE - 1) / PIECE) * sizeof(double);
 }
 
-const fj_op fj_op_sumsq = { .name = "sumsq", .n_in = 1, .n_out = 1, .shape = shape_sumsq,
-                            .scratch = scratch_sumsq, FJ_CPU_FNS(sumsq) };
+const fj_op fj_op_sumsq = { .name = "sumsq",
+                            .n_in = 1,
+                            .n_out = 1,
+                            .shape = shape_sumsq,
+                            .scratch = scratch_sumsq,
+                            FJ_CPU_FNS(sumsq) };
 
 static bool shape_adamw(fj_node *n, fj_err *e) {
     for (int i = 1; i < 4; i++)
         if (!fj_same_shape(n->in[0], n->in[i], e)) return false;
-    return fj_want(n->in[4], "hyper-parameters", FJ_F32, 1, 8, e) && fj_shape_like(n->out[0], n->in[0]);
+    return fj_want(n->in[4], "hyper-parameters", FJ_F32, 1, 8, e) &&
+           fj_shape_like(n->out[0], n->in[0]);
 }
 
-const fj_op fj_op_adamw = { .name = "adamw", .n_in = 5, .n_out = 1, .share = 1, .in_place = true,
-                            .shape = shape_adamw, FJ_CPU_FNS(adamw) };
+const fj_op fj_op_adamw = { .name = "adamw",
+                            .n_in = 5,
+                            .n_out = 1,
+                            .share = 1,
+                            .in_place = true,
+                            .shape = shape_adamw,
+                            FJ_CPU_FNS(adamw) };
 
 fj_tensor *fj_kv_put(fj_graph *g, fj_tensor *cache, fj_tensor *x, fj_tensor *slots) {
     return FJ_EMIT(g, &fj_op_kv_put, NULL, cache, x, slots);
@@ -98,7 +125,7 @@ fj_tensor *fj_accum(fj_graph *g, fj_tensor *acc, fj_tensor *x) {
 fj_tensor *fj_sumsq(fj_graph *g, fj_tensor *x) { return FJ_EMIT(g, &fj_op_sumsq, NULL, x); }
 
 fj_tensor *fj_adamw_step(fj_graph *g, fj_tensor *p, fj_tensor *grad, fj_tensor *m, fj_tensor *v,
-                    fj_tensor *hyper) {
+                         fj_tensor *hyper) {
     return FJ_EMIT(g, &fj_op_adamw, NULL, p, grad, m, v, hyper);
 }
 #endif

@@ -128,7 +128,7 @@ static fj_tok_pre *add_pre(rd *r, fj_tok_pre p) {
 #define LIT(s) ((fj_bytes){ s, sizeof(s) - 1 })
 
 static bool prefix_scheme(rd *r, const char *where, json_t *j, int *out) {
-    bool always;
+    bool always = true;
     if (!get_bool(r, where, j, "add_prefix_space", true, &always)) return false;
     *out = always ? FJ_PREFIX_ALWAYS : FJ_PREFIX_NEVER;
     const char *s = json_string_value(json_object_get(j, "prepend_scheme"));

@@ -11,21 +11,26 @@
 #define MADD(s, a, b) _mm512_dpbf16_ps(s, (__m512bh)(a), (__m512bh)(b))
 #include "kernels/x86/tile_avx512.inc"
 
-static __mmask16 lanes(int64_t n) { return n < 16 ? (__mmask16)((1u << n) - 1) : (__mmask16)0xffff; }
+static __mmask16 lanes(int64_t n) {
+    return n < 16 ? (__mmask16)((1u << n) - 1) : (__mmask16)0xffff;
+}
 
 static void f32_to_bf16(uint16_t *y, const float *x, int64_t n) {
     for (int64_t i = 0; i < n; i += 16) {
         __mmask16 m = lanes(n - i);
-        _mm256_mask_storeu_epi16(y + i, m, (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(m, x + i)));
+        _mm256_mask_storeu_epi16(y + i, m,
+                                 (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(m, x + i)));
     }
 }
 
 static void pairs_bf16(uint32_t *y, const float *a, const float *b, int64_t n) {
     for (int64_t i = 0; i < n; i += 16) {
         __mmask16 m = lanes(n - i);
-        __m512i v = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(m, a + i)));
+        __m512i v =
+            _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(m, a + i)));
         if (b) {
-            __m512i w = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(m, b + i)));
+            __m512i w =
+                _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(m, b + i)));
             v = _mm512_or_si512(v, _mm512_slli_epi32(w, 16));
         }
         _mm512_mask_storeu_epi32(y + i, m, v);

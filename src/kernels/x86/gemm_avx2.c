@@ -6,9 +6,10 @@
 
 /* Up to 6 rows by one panel of 16 columns: 12 sums, 2 of b, 1 of a.  More rows and panels are taken in
  * turn; the sums of an output do not notice. */
-static inline __attribute__((always_inline)) void tile(float *t, int64_t ldt, const float *a, int64_t ars,
-                                                       int64_t acs, const float *b, int64_t ldb, int64_t k,
-                                                       const int MR, bool first) {
+static inline __attribute__((always_inline)) void tile(float *t, int64_t ldt, const float *a,
+                                                       int64_t ars, int64_t acs, const float *b,
+                                                       int64_t ldb, int64_t k, const int MR,
+                                                       bool first) {
     __m256 s[6][2];
 #pragma GCC unroll 6
     for (int r = 0; r < MR; r++)
@@ -36,9 +37,11 @@ static inline __m256 odd(__m256i v) {
 
 static inline __m256 even(__m256i v) { return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16)); }
 
-static inline __attribute__((always_inline)) void tile_bf16(float *t, int64_t ldt, const uint32_t *a,
-                                                            int64_t ars, int64_t acs, const uint32_t *b,
-                                                            int64_t ldb, int64_t k, const int MR, bool first) {
+static inline __attribute__((always_inline)) void tile_bf16(float *t, int64_t ldt,
+                                                            const uint32_t *a, int64_t ars,
+                                                            int64_t acs, const uint32_t *b,
+                                                            int64_t ldb, int64_t k, const int MR,
+                                                            bool first) {
     __m256 s[4][2];
 #pragma GCC unroll 4
     for (int r = 0; r < MR; r++)
@@ -63,11 +66,11 @@ static inline __attribute__((always_inline)) void tile_bf16(float *t, int64_t ld
         for (int p = 0; p < 2; p++) _mm256_storeu_ps(t + r * ldt + p * 8, s[r][p]);
 }
 
-#define CASE(TILE, N)                                                                                  \
+#define CASE(TILE, N)                                                                              \
     case N: TILE(t + p * 16, ldt, a, ars, acs, b + p * 16, ldb, k, N, first); break;
 
-static void gemm(float *t, int64_t ldt, const float *a, int64_t ars, int64_t acs, const float *b, int64_t ldb,
-                 int64_t k, int mr, int np, bool first) {
+static void gemm(float *t, int64_t ldt, const float *a, int64_t ars, int64_t acs, const float *b,
+                 int64_t ldb, int64_t k, int mr, int np, bool first) {
     while (mr > 0) {
         int now = mr > 6 ? 4 : mr;
         for (int p = 0; p < np; p++) switch (now) {
@@ -79,8 +82,8 @@ static void gemm(float *t, int64_t ldt, const float *a, int64_t ars, int64_t acs
     }
 }
 
-static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int64_t acs, const uint32_t *b,
-                      int64_t ldb, int64_t k, int mr, int np, bool first) {
+static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int64_t acs,
+                      const uint32_t *b, int64_t ldb, int64_t k, int mr, int np, bool first) {
     while (mr > 0) {
         int now = mr > 4 ? 4 : mr;
         for (int p = 0; p < np; p++) switch (now) {
@@ -95,7 +98,8 @@ static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int
 /* Four products of bytes into 32 bits without saturation: even and odd bytes widened to 16. */
 static inline __m256i dot4(__m256i s, __m256i w, __m256i even_a, __m256i odd_a) {
     __m256i we = _mm256_and_si256(w, _mm256_set1_epi16(255)), wo = _mm256_srli_epi16(w, 8);
-    return _mm256_add_epi32(s, _mm256_add_epi32(_mm256_madd_epi16(we, even_a), _mm256_madd_epi16(wo, odd_a)));
+    return _mm256_add_epi32(
+        s, _mm256_add_epi32(_mm256_madd_epi16(we, even_a), _mm256_madd_epi16(wo, odd_a)));
 }
 
 static inline __m256i splat4(const int8_t *p) {
@@ -108,8 +112,8 @@ static inline __m256 scale8(const char *b, int i) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)b + i));
 }
 
-static void gemm_q8(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w, int64_t nb, int mr,
-                    bool first) {
+static void gemm_q8(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w,
+                    int64_t nb, int mr, bool first) {
     for (int r = 0; r < mr; r++, a++, t += ldt) {
         __m256 s[4];
         for (int p = 0; p < 4; p++) s[p] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(t + 8 * p);
@@ -120,7 +124,8 @@ static void gemm_q8(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const
             for (int p = 0; p < 4; p++) c[p] = _mm256_set1_epi32(x->corr[i & 7]);
             for (int j = 0; j < 8; j++) {
                 __m256i v = splat4(x->q + (i & 7) * 32 + 4 * j);
-                __m256i ve = _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8), vo = _mm256_srai_epi16(v, 8);
+                __m256i ve = _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8),
+                        vo = _mm256_srai_epi16(v, 8);
                 const __m256i *q = (const __m256i *)(const void *)(b + 64 + 128 * j);
 #pragma GCC unroll 4
                 for (int p = 0; p < 4; p++) c[p] = dot4(c[p], _mm256_loadu_si256(q + p), ve, vo);
@@ -128,14 +133,15 @@ static void gemm_q8(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const
             __m256 da = _mm256_set1_ps(x->d[i & 7]);
 #pragma GCC unroll 4
             for (int p = 0; p < 4; p++)
-                s[p] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(c[p]), _mm256_mul_ps(scale8(b, p), da), s[p]);
+                s[p] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(c[p]), _mm256_mul_ps(scale8(b, p), da),
+                                       s[p]);
         }
         for (int p = 0; p < 4; p++) _mm256_storeu_ps(t + 8 * p, s[p]);
     }
 }
 
-static void gemm_q4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w, int64_t nb, int mr,
-                    bool first) {
+static void gemm_q4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w,
+                    int64_t nb, int mr, bool first) {
     const __m256i nibble = _mm256_set1_epi8(15);
     for (int r = 0; r < mr; r++, a++, t += ldt) {
         const char *b = w;
@@ -149,8 +155,10 @@ static void gemm_q4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const
             for (int j = 0; j < 4; j++) {
                 const int8_t *q = x->q + (i & 7) * 32 + 4 * j;
                 __m256i v = splat4(q), u = splat4(q + 16);
-                __m256i ve = _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8), vo = _mm256_srai_epi16(v, 8);
-                __m256i ue = _mm256_srai_epi16(_mm256_slli_epi16(u, 8), 8), uo = _mm256_srai_epi16(u, 8);
+                __m256i ve = _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8),
+                        vo = _mm256_srai_epi16(v, 8);
+                __m256i ue = _mm256_srai_epi16(_mm256_slli_epi16(u, 8), 8),
+                        uo = _mm256_srai_epi16(u, 8);
                 const __m256i *q4 = (const __m256i *)(const void *)(b + 64 + 128 * j);
 #pragma GCC unroll 4
                 for (int p = 0; p < 4; p++) {

@@ -12,7 +12,8 @@
 #include "kernels/x86/tile_avx512.inc"
 
 /* 16 x 16 in registers: pairs, quads, then 128-bit lanes. */
-static inline void transpose16(float *dst, int64_t ldd, const float *src, int64_t lds, __mmask16 rows, int cols) {
+static inline void transpose16(float *dst, int64_t ldd, const float *src, int64_t lds,
+                               __mmask16 rows, int cols) {
     __m512 a[16], b[16];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++)
@@ -50,16 +51,18 @@ static inline void transpose16(float *dst, int64_t ldd, const float *src, int64_
         if (i < cols) _mm512_mask_storeu_ps(dst + i * ldd, rows, a[i]);
 }
 
-static void transpose(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t cols) {
+static void transpose(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows,
+                      int64_t cols) {
     for (int64_t c = 0; c < cols; c += 16)
         for (int64_t r = 0; r < rows; r += 16) {
             int64_t nr = rows - r < 16 ? rows - r : 16, nc = cols - c < 16 ? cols - c : 16;
-            transpose16(dst + c * ldd + r, ldd, src + r * lds + c, lds, (__mmask16)((1u << nr) - 1), (int)nc);
+            transpose16(dst + c * ldd + r, ldd, src + r * lds + c, lds, (__mmask16)((1u << nr) - 1),
+                        (int)nc);
         }
 }
 
-static void tile_out(float *y, int64_t ldy, const float *t, int64_t ldt, int64_t rows, int64_t cols, float s,
-                     bool acc) {
+static void tile_out(float *y, int64_t ldy, const float *t, int64_t ldt, int64_t rows, int64_t cols,
+                     float s, bool acc) {
     __m512 k = _mm512_set1_ps(s);
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < cols; c += 16) {
@@ -75,8 +78,10 @@ static void tile_out(float *y, int64_t ldy, const float *t, int64_t ldt, int64_t
 static inline void spread(float t[32][16], int j, __m512i w, __m512 d, __m512i offset) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
-        __m512i q = _mm512_and_si512(_mm512_srli_epi32(w, (unsigned)(8 * i)), _mm512_set1_epi32(255));
-        _mm512_store_ps(t[4 * j + i], _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_sub_epi32(q, offset))));
+        __m512i q =
+            _mm512_and_si512(_mm512_srli_epi32(w, (unsigned)(8 * i)), _mm512_set1_epi32(255));
+        _mm512_store_ps(t[4 * j + i],
+                        _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_sub_epi32(q, offset))));
     }
 }
 
@@ -101,7 +106,8 @@ static void unpack_q4(float *dst, int64_t ld, const void *b) {
         for (int j = 0; j < 4; j++) {
             __m512i w = _mm512_loadu_si512((const char *)b + 64 + (j * 2 + p) * 64);
             spread(t, j, _mm512_and_si512(w, nibble), scales(b, p), eight);
-            spread(t, j + 4, _mm512_and_si512(_mm512_srli_epi16(w, 4), nibble), scales(b, p), eight);
+            spread(t, j + 4, _mm512_and_si512(_mm512_srli_epi16(w, 4), nibble), scales(b, p),
+                   eight);
         }
         transpose(dst + p * 16 * ld, ld, t[0], 16, 32, 16);
     }

@@ -19,10 +19,8 @@ static inline V ldf(const float *p, int64_t n, float f) {
     return _mm256_blendv_ps(set(f), ld(p, n), _mm256_castsi256_ps(lanes(n)));
 }
 static inline void st(float *p, V v, int64_t n) {
-    if (n < W)
-        _mm256_maskstore_ps(p, lanes(n), v);
-    else
-        _mm256_storeu_ps(p, v);
+    if (n < W) _mm256_maskstore_ps(p, lanes(n), v);
+    else _mm256_storeu_ps(p, v);
 }
 static inline V add(V a, V b) { return _mm256_add_ps(a, b); }
 static inline V sub(V a, V b) { return _mm256_sub_ps(a, b); }
@@ -34,7 +32,9 @@ static inline V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
 static inline V min(V a, V b) { return _mm256_min_ps(a, b); }
 static inline V max(V a, V b) { return _mm256_max_ps(a, b); }
 static inline V root(V a) { return _mm256_sqrt_ps(a); }
-static inline V round_near(V a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline V round_near(V a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 /* In two steps, since 2^n alone may lie beyond the numbers. */
 static inline V pow2(V p, V n) {
     __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);
@@ -56,7 +56,9 @@ typedef struct D {
 static inline D d_zero(void) { return (D){ _mm256_setzero_pd(), _mm256_setzero_pd() }; }
 static inline __m256d low(V v) { return _mm256_cvtps_pd(_mm256_castps256_ps128(v)); }
 static inline __m256d high(V v) { return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
-static inline D d_add(D s, V v) { return (D){ _mm256_add_pd(s.a, low(v)), _mm256_add_pd(s.b, high(v)) }; }
+static inline D d_add(D s, V v) {
+    return (D){ _mm256_add_pd(s.a, low(v)), _mm256_add_pd(s.b, high(v)) };
+}
 static inline D d_addsq(D s, V v) {
     __m256d l = low(v), h = high(v);
     return (D){ _mm256_fmadd_pd(l, l, s.a), _mm256_fmadd_pd(h, h, s.b) };
@@ -98,7 +100,9 @@ static void f16_to_f32(float *y, const uint16_t *x, int64_t n) {
 }
 
 static void f32_to_f16(uint16_t *y, const float *x, int64_t n) {
-    EACH st16(y + i, _mm256_cvtps_ph(ld(x + i, n - i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), n - i);
+    EACH st16(y + i,
+              _mm256_cvtps_ph(ld(x + i, n - i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+              n - i);
 }
 
 /* Rounded to bf16 as vcvtneps2bf16 does, in the low half of each lane: nearest even, denormals become
@@ -117,7 +121,8 @@ static inline __m256i bf16(V x) {
 static void f32_to_bf16(uint16_t *y, const float *x, int64_t n) {
     EACH {
         __m256i v = bf16(ld(x + i, n - i));
-        st16(y + i, _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)), n - i);
+        st16(y + i, _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)),
+             n - i);
     }
 }
 
@@ -125,10 +130,8 @@ static void pairs_bf16(uint32_t *y, const float *a, const float *b, int64_t n) {
     EACH {
         __m256i v = bf16(ld(a + i, n - i));
         if (b) v = _mm256_or_si256(v, _mm256_slli_epi32(bf16(ld(b + i, n - i)), 16));
-        if (n - i < W)
-            _mm256_maskstore_epi32((int *)(void *)(y + i), lanes(n - i), v);
-        else
-            _mm256_storeu_si256((__m256i *)(void *)(y + i), v);
+        if (n - i < W) _mm256_maskstore_epi32((int *)(void *)(y + i), lanes(n - i), v);
+        else _mm256_storeu_si256((__m256i *)(void *)(y + i), v);
     }
 }
 

@@ -6,10 +6,14 @@
 
 #define V __m512
 enum { W = 16 };
-static inline __mmask16 lanes(int64_t n) { return n < 16 ? (__mmask16)((1u << n) - 1) : (__mmask16)0xffff; }
+static inline __mmask16 lanes(int64_t n) {
+    return n < 16 ? (__mmask16)((1u << n) - 1) : (__mmask16)0xffff;
+}
 static inline V set(float f) { return _mm512_set1_ps(f); }
 static inline V ld(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(lanes(n), p); }
-static inline V ldf(const float *p, int64_t n, float f) { return _mm512_mask_loadu_ps(set(f), lanes(n), p); }
+static inline V ldf(const float *p, int64_t n, float f) {
+    return _mm512_mask_loadu_ps(set(f), lanes(n), p);
+}
 static inline void st(float *p, V v, int64_t n) { _mm512_mask_storeu_ps(p, lanes(n), v); }
 static inline V add(V a, V b) { return _mm512_add_ps(a, b); }
 static inline V sub(V a, V b) { return _mm512_sub_ps(a, b); }
@@ -21,7 +25,9 @@ static inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 static inline V min(V a, V b) { return _mm512_min_ps(a, b); }
 static inline V max(V a, V b) { return _mm512_max_ps(a, b); }
 static inline V root(V a) { return _mm512_sqrt_ps(a); }
-static inline V round_near(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline V round_near(V a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 static inline V pow2(V p, V n) { return _mm512_scalef_ps(p, n); }
 static inline float largest(V v) { return _mm512_reduce_max_ps(v); }
 
@@ -31,7 +37,9 @@ typedef struct D {
 static inline D d_zero(void) { return (D){ _mm512_setzero_pd(), _mm512_setzero_pd() }; }
 static inline __m512d low(V v) { return _mm512_cvtps_pd(_mm512_castps512_ps256(v)); }
 static inline __m512d high(V v) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)); }
-static inline D d_add(D s, V v) { return (D){ _mm512_add_pd(s.a, low(v)), _mm512_add_pd(s.b, high(v)) }; }
+static inline D d_add(D s, V v) {
+    return (D){ _mm512_add_pd(s.a, low(v)), _mm512_add_pd(s.b, high(v)) };
+}
 static inline D d_addsq(D s, V v) {
     __m512d l = low(v), h = high(v);
     return (D){ _mm512_fmadd_pd(l, l, s.a), _mm512_fmadd_pd(h, h, s.b) };
@@ -54,8 +62,9 @@ static void f16_to_f32(float *y, const uint16_t *x, int64_t n) {
 
 static void f32_to_f16(uint16_t *y, const float *x, int64_t n) {
     for (int64_t i = 0; i < n; i += 16)
-        _mm256_mask_storeu_epi16(y + i, lanes(n - i),
-                                 _mm512_cvtps_ph(ld(x + i, n - i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+        _mm256_mask_storeu_epi16(
+            y + i, lanes(n - i),
+            _mm512_cvtps_ph(ld(x + i, n - i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
 void fj_kern_avx512_rows(fj_kern *k) {

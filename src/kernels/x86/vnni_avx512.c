@@ -11,7 +11,8 @@
 enum { AHEAD = 4096 };
 
 static inline __attribute__((always_inline)) void ahead(const char *b, int lines) {
-    for (int i = 0; i < lines; i++) _mm_prefetch((const char *)((uintptr_t)b + AHEAD + 64 * (uintptr_t)i), _MM_HINT_T0);
+    for (int i = 0; i < lines; i++)
+        _mm_prefetch((const char *)((uintptr_t)b + AHEAD + 64 * (uintptr_t)i), _MM_HINT_T0);
 }
 
 static inline __m512i splat4(const int8_t *p) {
@@ -24,8 +25,9 @@ static inline __m512 scales(const char *b, int p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)b + p));
 }
 
-static inline __attribute__((always_inline)) void tile8(float *t, int64_t ldt, const fj_a8 *a, int64_t stride,
-                                                        const char *b, int64_t nb, const int MR, bool first) {
+static inline __attribute__((always_inline)) void tile8(float *t, int64_t ldt, const fj_a8 *a,
+                                                        int64_t stride, const char *b, int64_t nb,
+                                                        const int MR, bool first) {
     __m512 s[6][2];
 #pragma GCC unroll 6
     for (int r = 0; r < MR; r++)
@@ -40,10 +42,12 @@ static inline __attribute__((always_inline)) void tile8(float *t, int64_t ldt, c
         if (MR < 3) ahead(b, 17);
         __m512i c[6][2];
 #pragma GCC unroll 6
-        for (int r = 0; r < MR; r++) c[r][0] = c[r][1] = _mm512_set1_epi32(corr[r * (int)(sizeof(fj_a8) / 4)]);
+        for (int r = 0; r < MR; r++)
+            c[r][0] = c[r][1] = _mm512_set1_epi32(corr[r * (int)(sizeof(fj_a8) / 4)]);
 #pragma GCC unroll 8
         for (int j = 0; j < 8; j++) {
-            __m512i w0 = _mm512_loadu_si512(b + 64 + 128 * j), w1 = _mm512_loadu_si512(b + 128 + 128 * j);
+            __m512i w0 = _mm512_loadu_si512(b + 64 + 128 * j),
+                    w1 = _mm512_loadu_si512(b + 128 + 128 * j);
 #pragma GCC unroll 6
             for (int r = 0; r < MR; r++) {
                 __m512i v = splat4(q + r * (int)sizeof(fj_a8) + 4 * j);
@@ -65,8 +69,9 @@ static inline __attribute__((always_inline)) void tile8(float *t, int64_t ldt, c
         for (int p = 0; p < 2; p++) _mm512_storeu_ps(t + r * ldt + 16 * p, s[r][p]);
 }
 
-static inline __attribute__((always_inline)) void tile4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride,
-                                                        const char *b, int64_t nb, const int MR, bool first) {
+static inline __attribute__((always_inline)) void tile4(float *t, int64_t ldt, const fj_a8 *a,
+                                                        int64_t stride, const char *b, int64_t nb,
+                                                        const int MR, bool first) {
     const __m512i nibble = _mm512_set1_epi8(15);
     for (int64_t i = 0; i < nb; a += stride, first = false) {
         __m512 s[6][2];
@@ -79,10 +84,12 @@ static inline __attribute__((always_inline)) void tile4(float *t, int64_t ldt, c
             if (MR < 3) ahead(b, 9);
             __m512i c[6][2];
 #pragma GCC unroll 6
-            for (int r = 0; r < MR; r++) c[r][0] = c[r][1] = _mm512_set1_epi32(corr[r * (int)(sizeof(fj_a8) / 4)]);
+            for (int r = 0; r < MR; r++)
+                c[r][0] = c[r][1] = _mm512_set1_epi32(corr[r * (int)(sizeof(fj_a8) / 4)]);
 #pragma GCC unroll 4
             for (int j = 0; j < 4; j++) {
-                __m512i w0 = _mm512_loadu_si512(b + 64 + 128 * j), w1 = _mm512_loadu_si512(b + 128 + 128 * j);
+                __m512i w0 = _mm512_loadu_si512(b + 64 + 128 * j),
+                        w1 = _mm512_loadu_si512(b + 128 + 128 * j);
                 __m512i l0 = _mm512_and_si512(w0, nibble), l1 = _mm512_and_si512(w1, nibble);
                 __m512i h0 = _mm512_and_si512(_mm512_srli_epi16(w0, 4), nibble);
                 __m512i h1 = _mm512_and_si512(_mm512_srli_epi16(w1, 4), nibble);
@@ -118,23 +125,23 @@ static inline __attribute__((always_inline)) void tile4(float *t, int64_t ldt, c
     }
 }
 
-#define ROWS(TILE)                                                                                     \
-    switch (mr) {                                                                                      \
-    case 1: TILE(t, ldt, a, stride, b, nb, 1, first); break;                                           \
-    case 2: TILE(t, ldt, a, stride, b, nb, 2, first); break;                                           \
-    case 3: TILE(t, ldt, a, stride, b, nb, 3, first); break;                                           \
-    case 4: TILE(t, ldt, a, stride, b, nb, 4, first); break;                                           \
-    case 5: TILE(t, ldt, a, stride, b, nb, 5, first); break;                                           \
-    case 6: TILE(t, ldt, a, stride, b, nb, 6, first); break;                                           \
+#define ROWS(TILE)                                                                                 \
+    switch (mr) {                                                                                  \
+    case 1: TILE(t, ldt, a, stride, b, nb, 1, first); break;                                       \
+    case 2: TILE(t, ldt, a, stride, b, nb, 2, first); break;                                       \
+    case 3: TILE(t, ldt, a, stride, b, nb, 3, first); break;                                       \
+    case 4: TILE(t, ldt, a, stride, b, nb, 4, first); break;                                       \
+    case 5: TILE(t, ldt, a, stride, b, nb, 5, first); break;                                       \
+    case 6: TILE(t, ldt, a, stride, b, nb, 6, first); break;                                       \
     }
 
-static void gemm_q8(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *b, int64_t nb, int mr,
-                    bool first) {
+static void gemm_q8(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *b,
+                    int64_t nb, int mr, bool first) {
     ROWS(tile8)
 }
 
-static void gemm_q4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *b, int64_t nb, int mr,
-                    bool first) {
+static void gemm_q4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *b,
+                    int64_t nb, int mr, bool first) {
     ROWS(tile4)
 }
 
@@ -142,12 +149,16 @@ static void gemm_q4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const
 static inline uint32_t largest(const float *x, int n) {
     __m512i m = _mm512_setzero_si512();
     for (int i = 0; i < n; i += 16)
-        m = _mm512_max_epi32(m, _mm512_and_si512(_mm512_loadu_si512(x + i), _mm512_set1_epi32(0x7fffffff)));
+        m = _mm512_max_epi32(
+            m, _mm512_and_si512(_mm512_loadu_si512(x + i), _mm512_set1_epi32(0x7fffffff)));
     return (uint32_t)_mm512_reduce_max_epi32(m);
 }
 
 static inline void quant(fj_a8 *y, int at, const float *x, int n, int offset) {
-    union { uint32_t u; float f; } amax = { largest(x, n) };
+    union {
+        uint32_t u;
+        float f;
+    } amax = { largest(x, n) };
     bool finite = amax.u < 0x7f800000, zero = !finite || amax.f < 0x1p-100f;
     float d = amax.f / 127, id = zero ? 0 : 1 / d;
     d = !finite ? NAN : zero ? 0 : d;

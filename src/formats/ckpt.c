@@ -31,7 +31,7 @@ static char *with(const char *path, const char *end) {
     return fj_str_take(&s);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------ */
+/* ---- writing --------------------------------------------------------------------------------- */
 static void free_writer(fj_ckpt_writer *w) {
     free(w->run);
     free(w->tmp);
@@ -119,8 +119,8 @@ static bool move(const char *from, const char *to, fj_err *e) {
 
 bool fj_ckpt_commit(fj_ckpt_writer *w, fj_err *e) {
     bool ok = write_manifest(w, e), had = fj_exists(w->final);
-    /* A folder cannot be renamed over one that has files: put the old one aside (fj_ckpt_list brings it
-     * back should this process die in between). */
+    /* A folder cannot be renamed over one that has files: put the old one aside (fj_ckpt_list
+     * brings it back should this process die in between). */
     ok = ok && (!had || (fj_remove_tree(w->old, e) && move(w->final, w->old, e)));
     if (ok && !move(w->tmp, w->final, e)) {
         if (had) move(w->old, w->final, NULL);
@@ -138,7 +138,7 @@ void fj_ckpt_abort(fj_ckpt_writer *w) {
     free_writer(w);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 static bool check_file(const char *dir, const char *name, const json_t *j, fj_err *e) {
     const char *want = json_string_value(json_object_get(j, "sha256"));
     const json_t *bytes = json_object_get(j, "bytes");
@@ -225,7 +225,7 @@ void fj_ckpt_close(fj_ckpt *c) {
     free(c);
 }
 
-/* ---- the run folder ----------------------------------------------------------------------------- */
+/* ---- the run folder -------------------------------------------------------------------------- */
 /* "checkpoint-12" + end; -1: not such a name. */
 static int64_t step_of(const char *name, const char *end) {
     if (strncmp(name, NAME, sizeof NAME - 1)) return -1;

@@ -4,8 +4,8 @@
  *     manifest.json      step, and size and SHA-256 of every file in the folder
  *     ...                what else the caller puts there (an adapter, a tokenizer)
  *
- * Written as checkpoint-N.tmp, synced, renamed.  Opening verifies every byte: a damaged checkpoint is
- * refused with the name of its file, and the one before is there to fall back to. */
+ * Written as checkpoint-N.tmp, synced, renamed.  Opening verifies every byte: a damaged checkpoint
+ * is refused with the name of its file, and the one before is there to fall back to. */
 #ifndef FJ_FORMATS_CKPT_H
 #define FJ_FORMATS_CKPT_H
 
@@ -16,12 +16,13 @@
 
 typedef struct fj_ckpt_writer fj_ckpt_writer;
 
-/* The run folder is there.  One that is left over from a killed process under this name is removed. */
+/* The run folder is there.  One that is left over from a killed process under this name is
+ * removed. */
 fj_ckpt_writer *fj_ckpt_begin(const char *run, int64_t step, fj_err *e);
 /* Where to write further files (no folders) before commit. */
 const char *fj_ckpt_folder(const fj_ckpt_writer *w);
-/* The writer of the tensors: add and write them, close it, then commit.  state is borrowed; integers
- * beyond i64 go in as strings. */
+/* The writer of the tensors: add and write them, close it, then commit.  state is borrowed;
+ * integers beyond i64 go in as strings. */
 fj_st_writer *fj_ckpt_state(fj_ckpt_writer *w, const json_t *state, fj_err *e);
 /* A checkpoint of the same step is replaced.  Frees w; after a failure nothing is left. */
 bool fj_ckpt_commit(fj_ckpt_writer *w, fj_err *e);
@@ -35,8 +36,8 @@ typedef struct fj_ckpt {
 } fj_ckpt;
 
 fj_ckpt *fj_ckpt_open(const char *dir, fj_err *e);
-/* The newest of a run that is whole; a damaged one is reported to log (may be NULL) and passed over.
- * NULL and FJ_EIO when the run has none, FJ_EFORMAT when all are damaged. */
+/* The newest of a run that is whole; a damaged one is reported to log (may be NULL) and passed
+ * over. NULL and FJ_EIO when the run has none, FJ_EFORMAT when all are damaged. */
 fj_ckpt *fj_ckpt_open_newest(const char *run, const fj_log *log, fj_err *e);
 void fj_ckpt_close(fj_ckpt *c); /* NULL is fine */
 

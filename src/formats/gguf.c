@@ -14,7 +14,7 @@ struct fj_gguf_own {
     fj_map keys, tensors; /* name to index */
 };
 
-/* ---- types -------------------------------------------------------------------------------------- */
+/* ---- types ----------------------------------------------------------------------------------- */
 static const struct {
     const char *name;
     int bytes;
@@ -55,7 +55,7 @@ const char *fj_ggml_type_info(uint32_t id, int *block, int *bytes) {
     return ggml_types[id].name;
 }
 
-/* ---- metadata ----------------------------------------------------------------------------------- */
+/* ---- metadata -------------------------------------------------------------------------------- */
 static bool cut_short(const fj_rd *r, const char *file, const char *what, uint64_t i, fj_err *e) {
     return fj_fail(e, FJ_EFORMAT, "%s: the file ends inside %s %" PRIu64 " (at byte %zu of %zu)",
                    file, what, i, fj_rd_pos(r), (size_t)(r->end - r->start));
@@ -130,7 +130,7 @@ static bool read_value(fj_rd *r, fj_arena *mem, const char *file, fj_gguf_kv *kv
     return true;
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------ */
+/* ---- tensors --------------------------------------------------------------------------------- */
 static bool read_tensor(fj_rd *r, fj_arena *mem, const char *file, fj_gguf_tensor *t, uint64_t i,
                         fj_err *e) {
     t->name = read_name(r, mem, file, "tensor", i, e);
@@ -213,7 +213,7 @@ static bool place(struct fj_gguf_own *o, fj_gguf_tensor *t, const uint8_t *base,
     return ok;
 }
 
-/* ---- open --------------------------------------------------------------------------------------- */
+/* ---- open ------------------------------------------------------------------------------------ */
 static bool parse(struct fj_gguf_own *o, const void *bytes, size_t n, fj_err *e) {
     fj_gguf *g = &o->pub;
     fj_rd r = fj_rd_init(bytes, n);
@@ -305,7 +305,7 @@ void fj_gguf_close(fj_gguf *g) {
     free(o);
 }
 
-/* ---- getters ------------------------------------------------------------------------------------ */
+/* ---- getters --------------------------------------------------------------------------------- */
 const fj_gguf_kv *fj_gguf_find(const fj_gguf *g, const char *key) {
     const int64_t *i = fj_map_get(&g->own->keys, key, strlen(key));
     return i ? &g->kv[*i] : NULL;

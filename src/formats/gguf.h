@@ -1,9 +1,10 @@
 /* gguf.h - GGUF files: typed metadata and a table of tensors; version 3 read and written, 2 read.
  *
- * Format: ggml/docs/gguf.md.  Reading maps the file; tensor data are pointers into the map and live
- * until fj_gguf_close.  Everything is checked at open: counts and lengths against the file, duplicate
- * keys and tensors, alignment, data ranges inside the file and apart from each other.  After open an
- * fj_gguf is read-only and may be used by any number of threads.  Big-endian files are refused. */
+ * Format: ggml/docs/gguf.md.  Reading maps the file; tensor data are pointers into the map and
+ * live until fj_gguf_close.  Everything is checked at open: counts and lengths against the file,
+ * duplicate keys and tensors, alignment, data ranges inside the file and apart from each other.
+ * After open an fj_gguf is read-only and may be used by any number of threads.  Big-endian files
+ * are refused. */
 #ifndef FJ_FORMATS_GGUF_H
 #define FJ_FORMATS_GGUF_H
 
@@ -100,10 +101,10 @@ const char *fj_gguf_type_name(fj_gguf_type t);
 /* Name and block of any ggml type; NULL: not known.  *block values take *bytes bytes. */
 const char *fj_ggml_type_info(uint32_t id, int *block, int *bytes);
 
-/* ---- writing ------------------------------------------------------------------------------------
- * put_* and add_tensor in the order of the file; then the data of each tensor, in the order they were
- * added, in as many pieces as is convenient; then close.  Errors are sticky and come out at close.
- * Nothing has the final name before close succeeded.  One thread at a time. */
+/* ---- writing ---------------------------------------------------------------------------------
+ * put_* and add_tensor in the order of the file; then the data of each tensor, in the order they
+ * were added, in as many pieces as is convenient; then close.  Errors are sticky and come out at
+ * close.  Nothing has the final name before close succeeded.  One thread at a time. */
 typedef struct fj_gguf_writer fj_gguf_writer;
 
 fj_gguf_writer *fj_gguf_writer_open(const char *path, fj_err *e);

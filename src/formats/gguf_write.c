@@ -1,5 +1,5 @@
-/* gguf_write.c - the writer of gguf.h.  Metadata are collected in memory, since the header says how many
- * keys and tensors follow; tensor data are streamed. */
+/* gguf_write.c - the writer of gguf.h.  Metadata are collected in memory, since the header says
+ * how many keys and tensors follow; tensor data are streamed. */
 #include "formats/gguf.h"
 
 #include "base/fs.h"

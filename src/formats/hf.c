@@ -62,7 +62,7 @@ char *fj_hf_load(const fj_hf *h, const char *name, size_t *n, fj_err *e) {
     return text;
 }
 
-/* ---- getters ------------------------------------------------------------------------------------ */
+/* ---- getters --------------------------------------------------------------------------------- */
 json_t *fj_js_find(const json_t *o, const char *key) {
     json_t *j = (json_t *)(uintptr_t)o;
     for (const char *dot; j; key = dot + 1) {

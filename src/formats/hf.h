@@ -1,7 +1,7 @@
 /* hf.h - a Hugging Face model folder: its JSON files with typed getters, and which weights it has.
  *
- * Required: config.json.  Read when there: generation_config.json, tokenizer_config.json; tokenizer.json
- * is loaded on request, since it is large.  Read-only after open. */
+ * Required: config.json.  Read when there: generation_config.json, tokenizer_config.json;
+ * tokenizer.json is loaded on request, since it is large.  Read-only after open. */
 #ifndef FJ_FORMATS_HF_H
 #define FJ_FORMATS_HF_H
 
@@ -23,9 +23,9 @@ void fj_hf_close(fj_hf *h); /* NULL is fine */
 /* A file of the folder, 0-terminated; caller frees.  The error names the folder and the file. */
 char *fj_hf_load(const fj_hf *h, const char *name, size_t *n, fj_err *e);
 
-/* Getters on an object; `file` is for messages.  key may be a path: "rope_scaling.factor".  null counts
- * as not there.  Required form: an error when missing.  _opt: *v stays when it is missing.  Both: an
- * error that names file, key, expected and found type when the type is wrong. */
+/* Getters on an object; `file` is for messages.  key may be a path: "rope_scaling.factor".  null
+ * counts as not there.  Required form: an error when missing.  _opt: *v stays when it is missing.
+ * Both: an error that names file, key, expected and found type when the type is wrong. */
 bool fj_js_int(const json_t *o, const char *file, const char *key, int64_t *v, fj_err *e);
 bool fj_js_float(const json_t *o, const char *file, const char *key, double *v, fj_err *e);
 bool fj_js_bool(const json_t *o, const char *file, const char *key, bool *v, fj_err *e);

@@ -1,5 +1,6 @@
-/* json.h - reading JSON from files nobody has checked, through jansson, strictly: no duplicate keys,
- * nothing after the document, nesting limited by jansson (2048).  Errors name file, line, column. */
+/* json.h - reading JSON from files nobody has checked, through jansson, strictly: no duplicate
+ * keys, nothing after the document, nesting limited by jansson (2048).  Errors name file, line,
+ * column. */
 #ifndef FJ_FORMATS_JSON_H
 #define FJ_FORMATS_JSON_H
 

@@ -56,7 +56,7 @@ static bool check_pairs(struct fj_peft_own *o, fj_err *e) {
     return true;
 }
 
-/* ---- PEFT --------------------------------------------------------------------------------------- */
+/* ---- PEFT ------------------------------------------------------------------------------------ */
 static bool read_peft_tensors(struct fj_peft_own *o, const fj_st *s, fj_err *e) {
     for (size_t i = 0; i < s->n_tensors; i++) {
         const char *name = s->tensors[i].name, *module;
@@ -102,7 +102,7 @@ static bool open_peft(struct fj_peft_own *o, const char *dir, fj_err *e) {
     return ok;
 }
 
-/* ---- GGUF --------------------------------------------------------------------------------------- */
+/* ---- GGUF ------------------------------------------------------------------------------------ */
 static bool ends_with(const char *s, const char *end) {
     size_t n = strlen(s), k = strlen(end);
     return n > k && !strcmp(s + n - k, end);
@@ -177,7 +177,7 @@ void fj_peft_close(fj_peft_file *f) {
     free(o);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------ */
+/* ---- writing --------------------------------------------------------------------------------- */
 static bool check_shape(const char *path, const fj_peft_pair *p, fj_err *e) {
     if (p->a.rows == p->r && p->b.cols == p->r && p->r > 0) return true;
     return fj_fail(e, FJ_EINVAL,

@@ -56,7 +56,8 @@ static bool unused(const json_t *j) {
            (json_is_string(j) && !*json_string_value(j));
 }
 
-/* How the matrices were initialised does not matter any more, unless that changed the base as well. */
+/* How the matrices were initialised does not matter any more, unless that changed the base as
+ * well. */
 static bool init_is_fine(const json_t *j) {
     static const char *const fine[] = { "gaussian", "eva", "orthogonal" };
     const char *s = json_string_value(j);
@@ -176,7 +177,7 @@ bool fj_peft_config_read(const char *path, fj_peft_config *c, fj_arena *mem, fj_
     return ok;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------ */
+/* ---- writing --------------------------------------------------------------------------------- */
 static json_t *string_or_null(const char *s) { return s ? json_string(s) : json_null(); }
 
 /* 16, not 16.0, where PEFT users write an integer. */
@@ -235,7 +236,7 @@ bool fj_peft_config_write(const char *path, const fj_peft_config *c, fj_err *e) 
     return ok;
 }
 
-/* ---- patterns ----------------------------------------------------------------------------------- */
+/* ---- patterns -------------------------------------------------------------------------------- */
 /* The first that matches wins, as in PEFT (utils/other.py, get_pattern_key). */
 static bool match(const fj_peft_pattern *p, size_t n, const char *module, double *v) {
     size_t len = strlen(module);
@@ -260,7 +261,7 @@ double fj_peft_scale(const fj_peft_config *c, const char *module) {
     return alpha / (c->rslora ? sqrt(r) : r);
 }
 
-/* ---- keys --------------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 #define PREFIX "base_model.model."
 
 bool fj_peft_key_parse(const char *key, const char **module, size_t *n, char *ab) {

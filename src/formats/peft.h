@@ -1,12 +1,14 @@
-/* peft.h - LoRA adapters as files: PEFT folders (adapter_config.json, adapter_model.safetensors) and
- * GGUF adapters (llama.cpp), both as one list of pairs of matrices.
+/* peft.h - LoRA adapters as files: PEFT folders (adapter_config.json, adapter_model.safetensors)
+ * and GGUF adapters (llama.cpp), both as one list of pairs of matrices.
  *
- *     y = W x + scale * B (A x)      A [r, in], B [out, r], scale = alpha / r, rsLoRA: alpha / sqrt(r)
+ *     y = W x + scale * B (A x)      A [r, in], B [out, r]; scale = alpha / r
+ *                                    rsLoRA: scale = alpha / sqrt(r)
  *
- * Module names stay those of the file: HF module paths ("model.layers.0.self_attn.q_proj") or GGUF tensor
- * names ("blk.0.attn_q.weight"); models/ maps between them.  Mind that Llama in GGUF has the rows of
- * attn_q and attn_k (hence those of B) in another order than HF.  What changes the mathematics and is
- * not computed here (DoRA, biases, saved modules, ...) is refused by the name of its key. */
+ * Module names stay those of the file: HF module paths ("model.layers.0.self_attn.q_proj") or GGUF
+ * tensor names ("blk.0.attn_q.weight"); models/ maps between them.  Mind that Llama in GGUF has
+ * the rows of attn_q and attn_k (hence those of B) in another order than HF.  What changes the
+ * mathematics and is not computed here (DoRA, biases, saved modules, ...) is refused by the name
+ * of its key. */
 #ifndef FJ_FORMATS_PEFT_H
 #define FJ_FORMATS_PEFT_H
 
@@ -62,22 +64,23 @@ typedef struct fj_peft_file {
     struct fj_peft_own *own;
 } fj_peft_file;
 
-/* A PEFT folder or a GGUF file.  Data point into the mapped files until close; shapes of each pair are
- * checked against each other and against the configuration. */
+/* A PEFT folder or a GGUF file.  Data point into the mapped files until close; shapes of each pair
+ * are checked against each other and against the configuration. */
 fj_peft_file *fj_peft_open(const char *path, fj_err *e);
 void fj_peft_close(fj_peft_file *f); /* NULL is fine */
 
-/* Writing: matrices of any one format of safetensors or GGUF.  The folder is there; each file is written
- * atomically, the configuration last.  A pair's r and scale must be what c gives its module. */
+/* Writing: matrices of any one format of safetensors or GGUF.  The folder is there; each file is
+ * written atomically, the configuration last.  A pair's r and scale must be what c gives its
+ * module. */
 bool fj_peft_save(const char *dir, const fj_peft_config *c, const fj_peft_pair *pairs, size_t n,
                   fj_err *e);
-/* One alpha stands for all in GGUF: where a pair's scale * r differs from that of the first, the factor
- * goes into its B, which must be f32 then.  base_model may be NULL. */
+/* One alpha stands for all in GGUF: where a pair's scale * r differs from that of the first, the
+ * factor goes into its B, which must be f32 then.  base_model may be NULL. */
 bool fj_peft_save_gguf(const char *path, const char *arch, const char *base_model,
                        const fj_peft_pair *pairs, size_t n, fj_err *e);
 
-/* "base_model.model.X.lora_A.weight" and X: *module points into key and has *n bytes, *ab is 'A' or 'B'.
- * false: not such a key. */
+/* "base_model.model.X.lora_A.weight" and X: *module points into key and has *n bytes, *ab is 'A'
+ * or 'B'. false: not such a key. */
 bool fj_peft_key_parse(const char *key, const char **module, size_t *n, char *ab);
 char *fj_peft_key(const char *module, char ab); /* caller frees */
 

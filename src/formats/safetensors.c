@@ -52,7 +52,7 @@ static bool dtype_of(const char *type, fj_dtype *t) {
     return false;
 }
 
-/* ---- one header --------------------------------------------------------------------------------- */
+/* ---- one header ------------------------------------------------------------------------------ */
 static bool whole(const json_t *j, int64_t *v) {
     if (!json_is_integer(j) || json_integer_value(j) < 0) return false;
     *v = json_integer_value(j);
@@ -221,7 +221,7 @@ static bool read_file(struct fj_st_own *o, const char *file, const void *bytes, 
     return ok;
 }
 
-/* ---- shards ------------------------------------------------------------------------------------- */
+/* ---- shards ---------------------------------------------------------------------------------- */
 static bool add_file(struct fj_st_own *o, const char *path, fj_err *e) {
     fj_st *s = &o->pub;
     size_t i = s->n_files;
@@ -352,7 +352,7 @@ void fj_st_close(fj_st *s) {
     free(o);
 }
 
-/* ---- lookup ------------------------------------------------------------------------------------- */
+/* ---- lookup ---------------------------------------------------------------------------------- */
 const fj_st_tensor *fj_st_find(const fj_st *s, const char *name) {
     const int64_t *i = fj_map_get(&s->own->names, name, strlen(name));
     return i ? &s->tensors[*i] : NULL;

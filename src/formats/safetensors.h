@@ -1,9 +1,10 @@
 /* safetensors.h - safetensors files: one file, or shards under an index; read and written.
  *
- * Format: github.com/huggingface/safetensors README.  Reading maps the files; tensor data are pointers
- * into the maps and live until fj_st_close.  Checked at open: the length of the header, strict JSON
- * without duplicates, shape times format = bytes, ranges that cover the data without hole or overlap,
- * the index against its shards.  After open read-only, for any number of threads. */
+ * Format: github.com/huggingface/safetensors README.  Reading maps the files; tensor data are
+ * pointers into the maps and live until fj_st_close.  Checked at open: the length of the header,
+ * strict JSON without duplicates, shape times format = bytes, ranges that cover the data without
+ * hole or overlap, the index against its shards.  After open read-only, for any number of threads.
+ */
 #ifndef FJ_FORMATS_SAFETENSORS_H
 #define FJ_FORMATS_SAFETENSORS_H
 
@@ -45,17 +46,17 @@ const fj_st_tensor *fj_st_get(const fj_st *s, const char *name, fj_err *e);
 /* An entry of __metadata__ of the first file that has it; NULL: not there. */
 const char *fj_st_meta(const fj_st *s, const char *key);
 
-/* ---- writing ------------------------------------------------------------------------------------
- * meta and add first.  The data then follow in the order of the file, which puts wider values first so
- * that all are aligned: ask for it with next.
+/* ---- writing ---------------------------------------------------------------------------------
+ * meta and add first.  The data then follow in the order of the file, which puts wider values
+ * first so that all are aligned: ask for it with next.
  *     for (int64_t i; (i = fj_st_writer_next(w)) >= 0;) fj_st_writer_data(w, data[i], bytes[i]);
  * Errors are sticky and come out at close.  Nothing has a final name before close; a failed close
  * leaves none of its files.  One thread at a time. */
 typedef struct fj_st_writer fj_st_writer;
 
 fj_st_writer *fj_st_writer_open(const char *path, fj_err *e);
-/* Files model-00001-of-0000N.safetensors of at most max_bytes of data each (one tensor at least) and
- * their index in the folder dir, or model.safetensors alone where all fits. */
+/* Files model-00001-of-0000N.safetensors of at most max_bytes of data each (one tensor at least)
+ * and their index in the folder dir, or model.safetensors alone where all fits. */
 fj_st_writer *fj_st_writer_open_sharded(const char *dir, int64_t max_bytes, fj_err *e);
 void fj_st_writer_meta(fj_st_writer *w, const char *key,
                        const char *value); /* format=pt is there */

@@ -1,5 +1,6 @@
-/* st_write.c - the writer of safetensors.h.  The format has no room for padding between tensors, so wide
- * values go first and every tensor is then aligned by itself; the header is padded to 8 bytes. */
+/* st_write.c - the writer of safetensors.h.  The format has no room for padding between tensors,
+ * so wide values go first and every tensor is then aligned by itself; the header is padded to 8
+ * bytes. */
 #include "formats/safetensors.h"
 
 #include "base/fs.h"
@@ -110,7 +111,7 @@ void fj_st_writer_add(fj_st_writer *w, const char *name, const char *type, int n
     w->t[w->n++] = t;
 }
 
-/* ---- headers ------------------------------------------------------------------------------------ */
+/* ---- headers --------------------------------------------------------------------------------- */
 static int by_file(const void *a, const void *b) {
     const entry *x = a, *y = b;
     if (x->shard != y->shard) return x->shard < y->shard ? -1 : 1;
@@ -126,9 +127,10 @@ static bool write_header(fj_st_writer *w, size_t k, size_t first, size_t end) {
         const entry *t = &w->t[i];
         json_t *shape = json_array();
         for (int d = 0; d < t->n_dims; d++) json_array_append_new(shape, json_integer(t->dim[d]));
+        json_int_t next = at + t->bytes;
         json_t *j = json_pack("{s:s,s:o,s:[I,I]}", "dtype", t->type, "shape", shape, "data_offsets",
-                              (json_int_t)at, (json_int_t)(at + t->bytes));
-        at += t->bytes;
+                              (json_int_t)at, next);
+        at = next;
         if (json_object_set_new(h, t->name, j) != 0)
             ok = fj_fail(&w->err, FJ_EINVAL, "%s: the name of tensor %s is not UTF-8", place(w),
                          t->name);
@@ -179,7 +181,7 @@ static bool begin(fj_st_writer *w) {
     return true;
 }
 
-/* ---- data --------------------------------------------------------------------------------------- */
+/* ---- data ------------------------------------------------------------------------------------ */
 int64_t fj_st_writer_next(fj_st_writer *w) {
     if (!begin(w)) return -1;
     if (w->written) {

@@ -141,10 +141,10 @@ static const fj_yaml *collection(state *s, const yaml_event_t *ev, bool map, int
         if (map) key[y->n] = k;
         y->n++;
     }
-    if (ok && y->n) {
+    if (ok && item) {
         y->item = fj_arena_alloc(s->mem, y->n * sizeof *item);
         memcpy(y->item, item, y->n * sizeof *item);
-        if (map) {
+        if (key) {
             y->key = fj_arena_alloc(s->mem, y->n * sizeof *key);
             memcpy(y->key, key, y->n * sizeof *key);
         }
@@ -239,7 +239,7 @@ void fj_yaml_close(fj_yaml_doc *d) {
     *d = (fj_yaml_doc){ 0 };
 }
 
-/* ---- getters ------------------------------------------------------------------------------------ */
+/* ---- getters --------------------------------------------------------------------------------- */
 const fj_yaml *fj_yaml_get(const fj_yaml *map, const char *key) {
     if (!map || map->kind != FJ_YAML_MAP) return NULL;
     for (size_t i = 0; i < map->n; i++)

@@ -1,9 +1,10 @@
 /* yaml.h - a YAML document as a small tree that remembers where everything stood.
  *
  * libyaml's events into nodes.  Limits: 1 MiB of text, nesting 64, 100000 nodes after aliases are
- * followed (an alias is a second pointer to the same node).  Refused with line and column: duplicate keys, keys
- * that are no scalars, merge keys (<<), tags other than the standard ones, several documents.
- * The getters decide what a scalar means: 1e-4 is a number where a number is asked for.  Read-only. */
+ * followed (an alias is a second pointer to the same node).  Refused with line and column:
+ * duplicate keys, keys that are no scalars, merge keys (<<), tags other than the standard ones,
+ * several documents. The getters decide what a scalar means: 1e-4 is a number where a number is
+ * asked for.  Read-only. */
 #ifndef FJ_FORMATS_YAML_H
 #define FJ_FORMATS_YAML_H
 
@@ -36,8 +37,9 @@ void fj_yaml_close(fj_yaml_doc *d); /* a zeroed or closed one is fine */
 const fj_yaml *fj_yaml_get(const fj_yaml *map, const char *key); /* NULL: no map, or not there */
 bool fj_yaml_is_null(const fj_yaml *y);                          /* NULL, null, ~ or nothing */
 
-/* Values; `what` names the value ("train.lr") in "FILE:LINE:COLUMN: train.lr: expected a number, found
- * \"abc\"".  A number must be finite; an integer may be written 1e3 or 1_000.  Bools: true false yes no on off. */
+/* Values; `what` names the value ("train.lr") in "FILE:LINE:COLUMN: train.lr: expected a number,
+ * found \"abc\"".  A number must be finite; an integer may be written 1e3 or 1_000.  Bools: true
+ * false yes no on off. */
 bool fj_yaml_int(const fj_yaml *y, const char *what, int64_t *v, fj_err *e);
 bool fj_yaml_float(const fj_yaml *y, const char *what, double *v, fj_err *e);
 bool fj_yaml_bool(const fj_yaml *y, const char *what, bool *v, fj_err *e);

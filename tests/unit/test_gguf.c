@@ -110,7 +110,7 @@ static void stories(void **state) {
     fj_gguf_close(g);
 }
 
-/* ---- bytes made by hand ------------------------------------------------------------------------- */
+/* ---- bytes made by hand ---------------------------------------------------------------------- */
 static void le(fj_str *s, uint64_t v, int n) {
     for (int i = 0; i < n; i++) fj_str_addc(s, (char)(v >> (8 * i)));
 }
@@ -386,8 +386,8 @@ static void writer_fails_clean(void **state) {
     FJ_FAILS_WITH(fj_gguf_writer_open(fj_test_path("nowhere/x.gguf"), &e), e, "nowhere/x.gguf");
 }
 
-/* The same model in both forms: equal tensors, but for the order of the rows of q and k, where GGUF has
- * pairs of RoPE side by side and HF has them in two halves of a head. */
+/* The same model in both forms: equal tensors, but for the order of the rows of q and k, where
+ * GGUF has pairs of RoPE side by side and HF has them in two halves of a head. */
 static void same_model(void **state) {
     (void)state;
     const char *a = fj_test_shared("models/stories260K/stories260K.gguf");

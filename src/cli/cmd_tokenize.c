@@ -161,20 +161,6 @@ static bool by_lines(job *j, const char *text, size_t n, fj_err *e) {
     return true;
 }
 
-/* All of stdin, exactly. */
-static bool read_stdin(fj_str *s, fj_err *e) {
-    enum { STEP = 1 << 16 };
-    const size_t most = (size_t)1 << 30;
-    char *buf = fj_alloc(STEP);
-    size_t n;
-    while ((n = fread(buf, 1, STEP, stdin)) > 0 && s->n <= most) fj_str_addn(s, buf, n);
-    free(buf);
-    fj_str_addn(s, "", 0);
-    if (s->n > most) return fj_fail(e, FJ_EINVAL, "the text is over 1 GiB; give it in parts");
-    if (ferror(stdin)) return fj_fail_errno(e, "cannot read the standard input");
-    return true;
-}
-
 static int run(fj_call *c) {
     const opts *o = c->opts;
     fj_err e = { 0 };
@@ -188,7 +174,7 @@ static int run(fj_call *c) {
     fj_str text = { 0 };
     bool ok = true;
     if (c->n_args > 1) fj_str_add(&text, c->args[1]);
-    else ok = read_stdin(&text, &e);
+    else ok = fj_read_stdin(&text, (size_t)1 << 30, &e);
     if (ok) ok = j.by_line ? by_lines(&j, text.s, text.n, &e) : one(&j, text.s, text.n, &e);
     if (ok && j.dropped)
         fj_term_say(c->term, FJ_WARN,

@@ -52,6 +52,9 @@ int fj_text_width(const char *s);              /* columns of UTF-8 */
 /* Indented JSON and a newline on stdout; takes the reference. */
 void fj_print_json(json_t *j);
 
+/* All of stdin, exactly, and a 0 behind it; more than `most` bytes are an error. */
+bool fj_read_stdin(fj_str *s, size_t most, fj_err *e);
+
 /* ---- tables: columns parted by two spaces; a head that starts with '>' stands right ------------- */
 typedef struct fj_table {
     int n_cols;

@@ -85,6 +85,20 @@ void fj_print_json(json_t *j) {
     json_decref(j);
 }
 
+bool fj_read_stdin(fj_str *s, size_t most, fj_err *e) {
+    enum { STEP = 1 << 16 };
+    char *buf = fj_alloc(STEP);
+    size_t n;
+    while ((n = fread(buf, 1, STEP, stdin)) > 0 && s->n <= most) fj_str_addn(s, buf, n);
+    free(buf);
+    fj_str_addn(s, "", 0);
+    if (s->n > most)
+        return fj_fail(e, FJ_EINVAL, "the standard input is over %zu MiB; give it in parts",
+                       most >> 20);
+    if (ferror(stdin)) return fj_fail_errno(e, "cannot read the standard input");
+    return true;
+}
+
 /* ---- tables ------------------------------------------------------------------------------------- */
 
 static void add_cells(fj_table *t, va_list ap) {

@@ -11,6 +11,13 @@ PLACES = {"stories260K": "models/stories260K/hf", "smollm2": "models/tokenizers/
           "tinyllama": "models/tokenizers/tinyllama-tokenizer"}
 
 
+def tokenize(folder, texts):
+    """Ids of every text in one process; each line in is a JSON string, each line out its ids."""
+    lines = "".join(json.dumps(t) + "\n" for t in texts).encode()
+    out = forja("tokenize", folder, "--json-lines", "--ids", "--special", "--no-bos", data=lines)
+    return [[int(i) for i in line.split()] for line in out.decode().split("\n")[:-1]]
+
+
 def main():
     for name, rel in PLACES.items():
         folder = shared(rel)

@@ -5,6 +5,7 @@ AdamW of torch, clip_grad_norm_ of torch, the constant schedule with warm-up of 
 first step has rate 0), loss = mean over the supervised tokens of the batch.
 """
 import argparse
+import json
 import os
 import shutil
 
@@ -13,7 +14,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import get_constant_schedule_with_warmup
 
-from common import OUT, STORIES, batches, load, settle, write
+from common import OUT, STORIES, batches, load, settle, write, write_json
 from stories import loss_of
 
 STEPS, ROWS, WIDTH, WARMUP, LR, CLIP = 20, 4, 64, 2, 1e-3, 1.0
@@ -56,13 +57,26 @@ def save_adapter(model, folder):
     shutil.rmtree(folder, ignore_errors=True)
     model.peft_config["default"].base_model_name_or_path = "stories260K"
     model.save_pretrained(folder, save_embedding_layers=False)
+    path = os.path.join(folder, "adapter_config.json")
+    with open(path, encoding="utf-8") as f:
+        config = json.load(f)
+    config["target_modules"].sort()  # a set: in another order each time
+    write_json(path, config)
     readme = os.path.join(folder, "README.md")
     if os.path.exists(readme):
         os.remove(readme)
 
 
-def distance(a, b):
-    return max(abs(x - y) / abs(y) for x, y in zip(a, b))
+def run(model, exact, ids, labels):
+    """Trains both; (what the file says about the first, how far the losses of the second lie)."""
+    losses, norms, rates = train(model, ids, labels)
+    apart = max(abs(x - y) / abs(y) for x, y in zip(losses, train(exact, ids, labels)[0]))
+    probe = ids[0, 1]  # a row without padding
+    with torch.no_grad():
+        logits, same = (m.eval()(torch.tensor(probe[None]).long()).logits[0] for m in (model, exact))
+    noise = float((logits - same).abs().max())
+    return {"losses": losses, "norms": norms, "rates": rates, "probe.ids": probe, "probe.logits": logits,
+            "probe.noise": [noise]}, apart
 
 
 def main():
@@ -73,34 +87,24 @@ def main():
     settle(a.seed)
     out = os.path.join(a.out, "stories260k")
     ids, labels = batches(a.seed, STEPS, ROWS, WIDTH)
-    probe = ids[0, 1]  # a row without padding
     about = dict(seed=a.seed, peft=peft.__version__, lr=LR, warmup=WARMUP, clip=CLIP, betas=[0.9, 0.999],
                  eps=1e-8, weight_decay=0.0)
     write(os.path.join(out, "batches.safetensors"), {"ids": ids, "labels": labels}, seed=a.seed)
 
-    model = with_lora(load(STORIES), a.seed)
+    model, exact = with_lora(load(STORIES), a.seed), with_lora(load(STORIES, torch.float64), a.seed)
     save_adapter(model, os.path.join(out, "lora-init"))
-    losses, norms, rates = train(model, ids, labels)
-    exact, _, _ = train(with_lora(load(STORIES, torch.float64), a.seed), ids, labels)
+    tensors, apart = run(model, exact, ids, labels)
     save_adapter(model, os.path.join(out, "lora-final"))
-    with torch.no_grad():
-        logits = model.eval()(torch.tensor(probe[None]).long()).logits[0]
-    write(os.path.join(out, "lora.safetensors"),
-          {"losses": losses, "norms": norms, "rates": rates, "probe.ids": probe, "probe.logits": logits},
-          largest_loss_difference_from_f64=distance(losses, exact), r=8, alpha=16, **about)
+    write(os.path.join(out, "lora.safetensors"), tensors, largest_loss_difference_from_f64=apart, r=8,
+          alpha=16, **about)
 
     model = load(STORIES)
-    losses, norms, rates = train(model, ids, labels)
-    exact, _, _ = train(load(STORIES, torch.float64), ids, labels)
-    tensors = {"losses": losses, "norms": norms, "rates": rates, "probe.ids": probe}
-    with torch.no_grad():
-        tensors["probe.logits"] = model(torch.tensor(probe[None]).long()).logits[0]
+    tensors, apart = run(model, load(STORIES, torch.float64), ids, labels)
     for name, w in model.named_parameters():
         tensors["norm/" + name] = [float(w.detach().double().norm())]
         if name in KEPT:
             tensors["final/" + name] = w
-    write(os.path.join(out, "full.safetensors"), tensors,
-          largest_loss_difference_from_f64=distance(losses, exact), **about)
+    write(os.path.join(out, "full.safetensors"), tensors, largest_loss_difference_from_f64=apart, **about)
 
 
 if __name__ == "__main__":

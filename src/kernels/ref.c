@@ -160,6 +160,27 @@ static void tile_out(real *y, int64_t ldy, const real *t, int64_t ldt, int64_t r
         }
 }
 
+static void softmax_block(real *s, int64_t rows, const int32_t *seen, real *max, real *sum,
+                          real *fix) {
+    for (int64_t r = 0; r < rows; r++, s += 32) {
+        real top = max[r], total = 0;
+        for (int i = 0; i < seen[r]; i++) top = s[i] > top ? s[i] : top;
+        for (int i = 0; i < 32; i++) total += s[i] = i < seen[r] ? EXP(s[i] - top) : 0;
+        fix[r] = EXP(max[r] - top);
+        sum[r] = sum[r] * fix[r] + total;
+        max[r] = top;
+    }
+}
+
+static void softmax_block_bwd(real *s, real *ds, int64_t rows, const int32_t *seen, const real *lse,
+                              const real *d) {
+    for (int64_t r = 0; r < rows; r++, s += 32, ds += 32)
+        for (int i = 0; i < 32; i++) {
+            s[i] = i < seen[r] ? EXP(s[i] - lse[r]) : 0;
+            ds[i] = s[i] * (ds[i] - d[r]);
+        }
+}
+
 #ifndef FJ_F64
 /* vcvtneps2bf16 and vdpbf16ps take denormals as zero and flush denormal results. */
 static float flush(float f) { return fabsf(f) < 0x1p-126f ? copysignf(0, f) : f; }

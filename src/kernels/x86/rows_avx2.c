@@ -49,6 +49,12 @@ static inline float largest(V v) {
     for (int i = 1; i < W; i++) m = f[i] > m ? f[i] : m;
     return m;
 }
+static inline float total(V v) {
+    float f[W];
+    _mm256_storeu_ps(f, v);
+    return ((f[0] + f[4]) + (f[2] + f[6])) + ((f[1] + f[5]) + (f[3] + f[7]));
+}
+static inline float first(V v) { return _mm256_cvtss_f32(v); }
 
 typedef struct D {
     __m256d a, b;

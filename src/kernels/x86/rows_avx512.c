@@ -7,7 +7,7 @@
 #define V __m512
 enum { W = 16 };
 static inline __mmask16 lanes(int64_t n) {
-    return n < 16 ? (__mmask16)((1u << n) - 1) : (__mmask16)0xffff;
+    return n >= 16 ? (__mmask16)0xffff : n > 0 ? (__mmask16)((1u << n) - 1) : (__mmask16)0;
 }
 static inline V set(float f) { return _mm512_set1_ps(f); }
 static inline V ld(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(lanes(n), p); }
@@ -30,6 +30,8 @@ static inline V round_near(V a) {
 }
 static inline V pow2(V p, V n) { return _mm512_scalef_ps(p, n); }
 static inline float largest(V v) { return _mm512_reduce_max_ps(v); }
+static inline float total(V v) { return _mm512_reduce_add_ps(v); }
+static inline float first(V v) { return _mm512_cvtss_f32(v); }
 
 typedef struct D {
     __m512d a, b;

@@ -7,3 +7,4 @@ python=${PYTHON:-../../build/interop-venv/bin/python}
 "$python" tiny.py "$@"
 "$python" stories.py "$@"
 "$python" train.py "$@"
+"$python" tokens.py "$@"

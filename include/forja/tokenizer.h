@@ -81,7 +81,8 @@ FJ_API fj_tokenizer *fj_tokenizer_from_parts(const fj_tok_parts *parts, fj_err *
 FJ_API bool fj_tokenizer_parts(const fj_tokenizer *t, fj_tok_parts *parts, fj_err *e);
 FJ_API void fj_tokenizer_parts_free(fj_tok_parts *parts);
 
-/* A tokenizer.json that Hugging Face `tokenizers` reads; the caller frees.  n: its length. */
+/* A tokenizer.json that Hugging Face `tokenizers` reads; the caller frees.  n: its length.  Error: a
+ * spelling that JSON cannot hold, or two tokens with the same one. */
 FJ_API char *fj_tokenizer_to_json(const fj_tokenizer *t, size_t *n, fj_err *e);
 
 FJ_API void fj_tokenizer_free(fj_tokenizer *t); /* NULL is fine */

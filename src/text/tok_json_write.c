@@ -126,6 +126,7 @@ static json_t *decoder(const fj_tokenizer *t) {
 static int by_rank(const void *a, const void *b) {
     const fj_merge_slot *x = a, *y = b;
     if (x->rank != y->rank) return x->rank < y->rank ? -1 : 1;
+    if (x->id != y->id) return x->id < y->id ? -1 : 1;
     return (x->key > y->key) - (x->key < y->key);
 }
 
@@ -140,6 +141,8 @@ static json_t *merges(const fj_tokenizer *t, fj_err *e) {
         ok = put_merge(list, t->merge_list[i].l, t->merge_list[i].r);
     if (!ok) fj_fail(e, FJ_EUNSUP, "tokenizer.json: a merge that is not UTF-8");
     if (t->by_score) {
+        /* Merges have no ties.  Tokens of one score (Llama 2 has some) follow each other as their ids,
+         * which is what the tokenizer.json of those models does. */
         fj_merge_slot *m = fj_alloc((t->n_merges + 1) * sizeof *m);
         size_t n = 0;
         for (uint64_t i = 0; i <= t->merge_mask; i++)
@@ -151,11 +154,6 @@ static json_t *merges(const fj_tokenizer *t, fj_err *e) {
                 ok = fj_fail(e, FJ_EUNSUP,
                              "tokenizer.json: token %d is made of characters that are no tokens",
                              (int)m[i].id);
-            else if (i && m[i].rank == m[i - 1].rank && m[i].id != m[i - 1].id)
-                ok = fj_fail(
-                    e, FJ_EUNSUP,
-                    "tokenizer.json: tokens %d and %d have the same score, which it cannot say",
-                    (int)m[i - 1].id, (int)m[i].id);
             else if (!put_merge(list, t->piece[l], t->piece[r]))
                 ok = fj_fail(e, FJ_EUNSUP, "tokenizer.json: a merge that is not UTF-8");
         }

@@ -33,7 +33,7 @@ FJ_CPU(linear) {
     (t, x->rows, x->data, x->cols, &w, fj_row(y, p->row0), y->cols, (real)p->scale, c);
 }
 
-/* in: dy, W, gradient of x so far or NULL */
+/* in: dy, W, gradient of x so far or NULL.  dy may be a taller tensor: rows from row0 on. */
 FJ_CPU(linear_dx) {
     const fj_tensor *dy = n->in[0], *c = n->n_in > 2 ? n->in[2] : NULL;
     const params *p = n->params;

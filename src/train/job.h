@@ -1,0 +1,55 @@
+/* job.h - the parts of one run; train.c puts them in order. */
+#ifndef FJ_TRAIN_JOB_H
+#define FJ_TRAIN_JOB_H
+
+#include "eval/run.h"
+#include "train/registry.h"
+#include "train/run.h"
+#include "train/trainer.h"
+
+#include <forja/train.h>
+
+typedef struct fj_answers { /* pairs of answers for the report */
+    fj_str *prompt, *base, *tuned;
+    int n, n_base, n_tuned;
+} fj_answers;
+
+typedef struct fj_job {
+    const fj_train_opts *o;
+    const fj_log *log;
+    fj_train_result *r;
+    fj_recipe recipe;
+    fj_run *run;
+    fj_registry *registry;
+    int64_t id; /* in the registry */
+    fj_dev *dev;
+    fj_model *model;
+    fj_lora *lora; /* NULL: full */
+    fj_chat_kind chat;
+    fj_dataset data, eval_data, general_data;
+    fj_samples samples, eval_samples, general_samples; /* eval: of eval_data */
+    fj_split split;                                    /* of samples, when eval_split is used */
+    bool has_eval, has_general;
+    fj_plan *plan;
+    fj_trainer_opts topts;
+    fj_trainer *trainer;
+    /* where the run stands */
+    int64_t step, micro; /* steps done; micro-steps done of the next */
+    int64_t micros_done; /* of the run: seeds dropout */
+    double partial_loss, last_loss, best_loss;
+    int64_t best_step, tokens_done;
+    double seconds_before; /* of earlier processes of this run */
+    json_t *base_result;   /* of the base, kept through a resume */
+    fj_answers answers;
+} fj_job;
+
+bool fj_job_data(fj_job *j, fj_err *e);  /* data sets, samples, split */
+bool fj_job_plan(fj_job *j, fj_err *e);  /* steps and memory */
+bool fj_job_loop(fj_job *j, fj_err *e);
+bool fj_job_save(fj_job *j, fj_err *e);    /* a checkpoint of where it stands */
+bool fj_job_restore(fj_job *j, fj_err *e); /* the newest whole one; none: from the beginning */
+bool fj_job_eval_loss(fj_job *j, bool base, fj_eval_result *r, fj_err *e);
+bool fj_job_measure(fj_job *j, bool base, fj_eval_result *r, fj_err *e); /* loss and answers */
+bool fj_job_finish(fj_job *j, fj_err *e); /* what was trained, measured and written */
+
+#endif

@@ -1,0 +1,126 @@
+#include "train/job.h"
+
+static bool load(fj_job *j, const fj_strs *paths, bool open_rows, fj_dataset *d, fj_err *e) {
+    fj_dataset_opts o = { .format = (fj_data_format)j->recipe.data_format, .skip_bad_rows = j->recipe.skip_bad_rows,
+                          .open_rows = open_rows };
+    if (open_rows) o.format = FJ_DATA_AUTO; /* data_format is said of the training data */
+    return fj_dataset_load(d, paths->s, paths->n, &o, j->log, e);
+}
+
+static bool build(fj_job *j, const fj_dataset *d, bool training, fj_samples *s, fj_err *e) {
+    fj_samples_opts o = { .max_length = (int)j->recipe.max_length, .chat = j->chat,
+                          .system_prompt = j->recipe.system_prompt,
+                          .truncation = training ? (fj_truncation)j->recipe.truncation : FJ_TRUNC_DROP,
+                          .skip_bad_rows = !training || j->recipe.skip_bad_rows };
+    return fj_samples_build(s, d, j->model->tok, &o, j->log, e);
+}
+
+bool fj_job_data(fj_job *j, fj_err *e) {
+    fj_recipe *r = &j->recipe;
+    static const char *const names[] = { "auto", "chatml", "raw" };
+    if (!fj_eval_chat(names[r->chat_template], j->model->tok, &j->chat, e)) return false;
+    if (r->max_length > j->model->hp.context) {
+        fj_log_message(j->log, FJ_WARN, "max_length %lld is more than the model's context: %lld is used",
+                       (long long)r->max_length, (long long)j->model->hp.context);
+        r->max_length = j->model->hp.context;
+    }
+    if (!load(j, &r->data, false, &j->data, e) || !build(j, &j->data, true, &j->samples, e)) return false;
+    if (r->eval_data.n) {
+        j->has_eval = load(j, &r->eval_data, true, &j->eval_data, e) &&
+                      build(j, &j->eval_data, false, &j->eval_samples, e);
+        if (!j->has_eval) return false;
+        if (r->eval_max_rows && (size_t)r->eval_max_rows < j->eval_samples.n) j->eval_samples.n = (size_t)r->eval_max_rows;
+    } else if (r->eval_split > 0) {
+        if (!fj_samples_split(&j->samples, r->eval_split, (uint64_t)r->seed, &j->split, e)) return false;
+        j->has_eval = true;
+        if (r->eval_max_rows && (size_t)r->eval_max_rows < j->split.n_eval) j->split.n_eval = (size_t)r->eval_max_rows;
+    }
+    if (r->general_data.n) {
+        j->has_general = load(j, &r->general_data, true, &j->general_data, e) &&
+                         build(j, &j->general_data, false, &j->general_samples, e);
+        if (!j->has_general) return false;
+    }
+    j->r->rows = (int64_t)j->data.n;
+    j->r->samples = (int64_t)(j->split.train ? j->split.n_train : j->samples.n);
+    j->r->eval_samples = (int64_t)(j->split.train ? j->split.n_eval : j->eval_samples.n);
+    j->r->too_long = j->samples.too_long;
+    return true;
+}
+
+/* Which samples are trained on or evaluated, as fj_plan_* wants them; caller frees *ids. */
+static size_t lists(const fj_samples *s, const int64_t *which, size_t n, int64_t **ids, int32_t **len,
+                    int32_t **learn) {
+    *ids = fj_alloc((n + 1) * (sizeof **ids + sizeof **len + sizeof **learn));
+    *len = (int32_t *)(*ids + n + 1);
+    *learn = *len + n + 1;
+    for (size_t i = 0; i < n; i++) {
+        (*ids)[i] = which ? which[i] : (int64_t)i;
+        (*len)[i] = s->s[(*ids)[i]].n;
+        (*learn)[i] = s->s[(*ids)[i]].n_learn;
+    }
+    return n;
+}
+
+static fj_shape shape_of(const fj_plan *p) {
+    const fj_plan_totals *t = fj_plan_sum(p);
+    return (fj_shape){ t->max_rows, t->max_seqs, t->max_learn };
+}
+
+static bool eval_shape(fj_job *j, fj_shape *s, fj_err *e) {
+    if (!j->has_eval || j->recipe.no_eval) return true;
+    int64_t *ids;
+    int32_t *len, *learn;
+    size_t n = j->split.train ? lists(&j->samples, j->split.eval, j->split.n_eval, &ids, &len, &learn)
+                              : lists(&j->eval_samples, NULL, j->eval_samples.n, &ids, &len, &learn);
+    fj_plan *p = fj_plan_eval(ids, len, learn, n, (int)j->recipe.batch, (int)j->recipe.max_length, e);
+    free(ids);
+    if (!p) return false;
+    *s = shape_of(p);
+    fj_plan_free(p);
+    return true;
+}
+
+bool fj_job_plan(fj_job *j, fj_err *e) {
+    const fj_recipe *r = &j->recipe;
+    int64_t *ids;
+    int32_t *len, *learn;
+    size_t n = lists(&j->samples, j->split.train, j->split.train ? j->split.n_train : j->samples.n, &ids, &len, &learn);
+    fj_plan_opts po = fj_recipe_plan(r);
+    j->plan = fj_plan_epochs(ids, len, learn, n, &po, e);
+    free(ids);
+    if (!j->plan) return false;
+    const fj_plan_totals *t = fj_plan_sum(j->plan);
+    fj_shape eval = { 0 }; /* evaluations between steps go through the same memory */
+    if (!eval_shape(j, &eval, e)) return false;
+    j->topts = (fj_trainer_opts){ .lora = j->lora, .max = shape_of(j->plan), .eval_max = eval, .beta1 = r->adam_beta1, .beta2 = r->adam_beta2,
+                                  .eps = r->adam_epsilon, .weight_decay = r->weight_decay,
+                                  .max_grad_norm = r->max_grad_norm, .seed = (uint64_t)r->seed };
+    fj_trainer_bytes b;
+    int64_t physical;
+    j->dev->fn->memory(j->dev, NULL, NULL, &physical);
+    int64_t limit = r->max_memory ? r->max_memory : physical / 10 * 9;
+    if (r->gradient_checkpointing == FJ_AUTO) {
+        if (!fj_trainer_fit(j->model, &j->topts, limit, &j->topts.recompute, &b, e)) return false;
+    } else {
+        j->topts.recompute = r->gradient_checkpointing == FJ_ON ? (int)j->model->hp.layers : 0;
+        if (!fj_trainer_plan(j->model, &j->topts, &b, e)) return false;
+        if (b.total > limit)
+            return fj_fail(e, FJ_ENOMEM, "training needs %lld MiB, %lld MiB are allowed: lower "
+                           "per_device_train_batch_size or max_length, or set gradient_checkpointing: auto",
+                           (long long)(b.total >> 20), (long long)(limit >> 20));
+    }
+    fj_train_result *o = j->r;
+    o->tokens = t->rows;
+    o->learn_tokens = t->learn;
+    o->steps = t->steps;
+    o->micro_steps = t->micros;
+    o->params = j->model->params;
+    o->trainable = b.gradients / (int64_t)sizeof(float);
+    o->planned_bytes = b.total;
+    o->weights_bytes = b.weights + b.adapter;
+    o->optimizer_bytes = b.gradients + b.optimizer;
+    o->activation_bytes = b.activations;
+    o->recomputed_layers = j->topts.recompute;
+    o->layers = (int)j->model->hp.layers;
+    return true;
+}

@@ -1,13 +1,13 @@
 #include "train/recipe.h"
 
 #include "base/fs.h"
+#include "formats/yaml.h"
 #include "train/recipe_keys.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <unistd.h>
-#include <yaml.h>
 
 /* ---- the table -------------------------------------------------------------------------------- */
 static const char *const methods[] = { "lora", "full", NULL };
@@ -151,15 +151,6 @@ static bool fail_at(const fj_place *at, fj_err *e, const char *fmt, ...) {
     return fj_fail(e, FJ_EINVAL, "%s: %s", at->name, msg);
 }
 
-static const char *scalar(const yaml_node_t *n) { return (const char *)n->data.scalar.value; }
-
-static bool is_null(const yaml_node_t *n) {
-    if (n->type != YAML_SCALAR_NODE || n->data.scalar.style != YAML_PLAIN_SCALAR_STYLE)
-        return false;
-    const char *s = scalar(n);
-    return !*s || !strcmp(s, "~") || !strcmp(s, "null") || !strcmp(s, "Null") || !strcmp(s, "NULL");
-}
-
 static const char *absolute(fj_recipe *r, const fj_place *at, const char *path) {
     if (*path == '/') return fj_arena_strdup(&r->arena, path);
     if (path[0] == '~' && path[1] == '/') {
@@ -172,31 +163,26 @@ static const char *absolute(fj_recipe *r, const fj_place *at, const char *path) 
                            path);
 }
 
-static bool text(fj_recipe *r, const fj_key *k, const fj_place *at, const yaml_node_t *n,
+static bool text(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_yaml *y,
                  const char **out, fj_err *e) {
-    if (n->type != YAML_SCALAR_NODE) return fail_at(at, e, "%s: expected text", k->name);
-    const char *s = scalar(n);
-    if (strlen(s) != n->data.scalar.length)
-        return fail_at(at, e, "%s: a zero byte is not allowed in text", k->name);
+    if (y->kind != FJ_YAML_SCALAR) return fail_at(at, e, "%s: expected text", k->name);
     bool path = k->type == FJ_KEY_PATH || k->type == FJ_KEY_PATHS;
-    if (path && !*s) return fail_at(at, e, "%s: expected a path, found nothing", k->name);
-    *out = path ? absolute(r, at, s) : fj_arena_strdup(&r->arena, s);
+    if (path && !*y->text) return fail_at(at, e, "%s: expected a path, found nothing", k->name);
+    *out = path ? absolute(r, at, y->text) : fj_arena_strdup(&r->arena, y->text);
     return true;
 }
 
-static bool texts(fj_recipe *r, const fj_key *k, const fj_place *at, yaml_document_t *doc,
-                  const yaml_node_t *n, fj_strs *out, fj_err *e) {
-    size_t count = 1;
-    bool list = n->type == YAML_SEQUENCE_NODE;
-    if (list) count = (size_t)(n->data.sequence.items.top - n->data.sequence.items.start);
+static bool texts(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_yaml *y, fj_strs *out,
+                  fj_err *e) {
+    bool list = y->kind == FJ_YAML_LIST;
+    size_t count = list ? y->n : 1;
     if (count < 1 || count > 10000)
         return fail_at(at, e, "%s: expected one or more names", k->name);
     out->s = fj_arena_alloc(&r->arena, count * sizeof *out->s);
     out->n = 0;
     for (size_t i = 0; i < count; i++) {
-        const yaml_node_t *item =
-            list ? yaml_document_get_node(doc, n->data.sequence.items.start[i]) : n;
-        if (!item || is_null(item)) return fail_at(at, e, "%s: an entry is empty", k->name);
+        const fj_yaml *item = list ? y->item[i] : y;
+        if (fj_yaml_is_null(item)) return fail_at(at, e, "%s: an entry is empty", k->name);
         if (!text(r, k, at, item, &out->s[i], e)) return false;
         out->n++;
     }
@@ -271,12 +257,11 @@ static bool wrong(const fj_key *k, const fj_place *at, const char *found, fj_err
     return fail_at(at, e, "%s wants %s, not \"%.60s\"", k->name, wants, found);
 }
 
-static bool assign(fj_recipe *r, const fj_key *k, const fj_place *at, yaml_document_t *doc,
-                   const yaml_node_t *n, fj_err *e) {
+static bool assign(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_yaml *y, fj_err *e) {
     char *field = (char *)r + k->offset;
     bool pointer = k->type == FJ_KEY_STR || k->type == FJ_KEY_PATH;
     bool list = k->type == FJ_KEY_PATHS || k->type == FJ_KEY_STRS;
-    if (is_null(n)) {
+    if (fj_yaml_is_null(y)) {
         if (k->def) return wrong(k, at, "nothing", e);
         if (pointer) *(const char **)field = NULL;
         else if (list) *(fj_strs *)field = (fj_strs){ 0 };
@@ -284,11 +269,11 @@ static bool assign(fj_recipe *r, const fj_key *k, const fj_place *at, yaml_docum
         return true;
     }
     r->set[k - fj_recipe_keys] = true;
-    if (list) return texts(r, k, at, doc, n, (fj_strs *)field, e);
-    if (n->type != YAML_SCALAR_NODE)
-        return wrong(k, at, n->type == YAML_SEQUENCE_NODE ? "a list" : "a table", e);
-    if (pointer) return text(r, k, at, n, (const char **)field, e);
-    const char *s = scalar(n);
+    if (list) return texts(r, k, at, y, (fj_strs *)field, e);
+    if (y->kind != FJ_YAML_SCALAR)
+        return wrong(k, at, y->kind == FJ_YAML_LIST ? "a list" : "a table", e);
+    if (pointer) return text(r, k, at, y, (const char **)field, e);
+    const char *s = y->text;
     double v;
     switch (k->type) {
     case FJ_KEY_BOOL: {
@@ -337,109 +322,70 @@ static bool unknown(const fj_place *at, const char *name, fj_err *e) {
     return fail_at(at, e, "unknown key \"%.60s\": `forja train --help` lists the keys", name);
 }
 
-static bool put(fj_recipe *r, const char *name, const fj_place *at, yaml_document_t *doc,
-                const yaml_node_t *value, bool *seen, fj_err *e) {
-    if (!strcmp(name, "export") && value->type == YAML_MAPPING_NODE) {
-        for (const yaml_node_pair_t *p = value->data.mapping.pairs.start;
-             p < value->data.mapping.pairs.top; p++) {
-            const yaml_node_t *kn = yaml_document_get_node(doc, p->key);
-            const yaml_node_t *vn = yaml_document_get_node(doc, p->value);
-            fj_place here = *at;
-            here.line = kn->start_mark.line + 1;
-            const char *s = kn->type == YAML_SCALAR_NODE ? scalar(kn) : "";
+static bool put(fj_recipe *r, const char *name, const fj_place *at, const fj_yaml *value,
+                bool *seen, fj_err *e) {
+    if (!strcmp(name, "export") && value->kind == FJ_YAML_MAP) {
+        for (size_t i = 0; i < value->n; i++) {
+            const char *s = value->key[i]->text;
             const char *full = !strcmp(s, "gguf")   ? "export_gguf"
                                : !strcmp(s, "type") ? "export_type"
                                                     : NULL;
+            fj_place here = *at;
+            here.line = (size_t)value->key[i]->line;
             if (!full)
                 return fail_at(&here, e, "export: unknown key \"%.60s\": expected gguf or type", s);
-            if (!put(r, full, &here, doc, vn, seen, e)) return false;
+            if (!put(r, full, &here, value->item[i], seen, e)) return false;
         }
         return true;
     }
     const fj_key *k = find(name);
     if (!k) return unknown(at, name, e);
-    if (seen && seen[k - fj_recipe_keys]) return fail_at(at, e, "%s is said twice", name);
-    if (seen) seen[k - fj_recipe_keys] = true;
-    return assign(r, k, at, doc, value, e);
-}
-
-/* One YAML document; more than one is refused. */
-static bool load_yaml(const char *s, size_t n, const fj_place *at, yaml_document_t *doc,
-                      fj_err *e) {
-    yaml_parser_t p;
-    if (!yaml_parser_initialize(&p)) return fj_fail(e, FJ_ENOMEM, "no memory for YAML");
-    yaml_parser_set_input_string(&p, (const unsigned char *)s, n);
-    bool ok = yaml_parser_load(&p, doc);
-    fj_place here = *at;
-    if (!ok) {
-        if (at->line == 0 && strcmp(at->name, "override")) here.line = p.problem_mark.line + 1;
-        fail_at(&here, e, "not valid YAML: %s", p.problem ? p.problem : "cannot be read");
-    } else {
-        yaml_document_t next;
-        bool more = yaml_parser_load(&p, &next) && yaml_document_get_root_node(&next);
-        if (more || p.error) {
-            ok = fail_at(&here, e,
-                         p.error ? "not valid YAML after the first document"
-                                 : "expected one YAML document, found more");
-            yaml_document_delete(doc);
-        }
-        if (!p.error) yaml_document_delete(&next);
-    }
-    yaml_parser_delete(&p);
-    return ok;
+    if (seen[k - fj_recipe_keys]) return fail_at(at, e, "%s is said twice", name);
+    seen[k - fj_recipe_keys] = true;
+    return assign(r, k, at, value, e);
 }
 
 static bool read_file_part(fj_recipe *r, const char *s, size_t n, const fj_place *at, fj_err *e) {
-    yaml_document_t doc;
-    if (!load_yaml(s, n, at, &doc, e)) return false;
-    const yaml_node_t *root = yaml_document_get_root_node(&doc);
+    fj_yaml_doc doc;
+    if (!fj_yaml_parse(&doc, s, n, at->name, e)) return false;
+    const fj_yaml *root = doc.root;
     bool ok = true, seen[FJ_RECIPE_KEYS_MAX] = { false };
-    if (root && root->type != YAML_MAPPING_NODE)
+    if (root->kind != FJ_YAML_MAP && !fj_yaml_is_null(root))
         ok = fail_at(at, e, "expected `key: value` lines, found %s",
-                     root->type == YAML_SEQUENCE_NODE ? "a list" : "text");
-    if (root && ok)
-        for (const yaml_node_pair_t *p = root->data.mapping.pairs.start;
-             ok && p < root->data.mapping.pairs.top; p++) {
-            const yaml_node_t *kn = yaml_document_get_node(&doc, p->key);
-            const yaml_node_t *vn = yaml_document_get_node(&doc, p->value);
-            fj_place here = *at;
-            here.line = kn->start_mark.line + 1;
-            if (kn->type != YAML_SCALAR_NODE) ok = fail_at(&here, e, "a key is not a name");
-            else ok = put(r, scalar(kn), &here, &doc, vn, seen, e);
-        }
-    yaml_document_delete(&doc);
+                     root->kind == FJ_YAML_LIST ? "a list" : "text");
+    for (size_t i = 0; ok && root->kind == FJ_YAML_MAP && i < root->n; i++) {
+        fj_place here = *at;
+        here.line = (size_t)root->key[i]->line;
+        ok = put(r, root->key[i]->text, &here, root->item[i], seen, e);
+    }
+    fj_yaml_close(&doc);
     return ok;
 }
 
 static bool set_one(fj_recipe *r, const char *key, const char *value, const char *folder,
                     fj_err *e) {
     fj_place at = { "override", 0, folder };
-    if (!find(key)) return unknown(&at, key, e);
     const fj_key *k = find(key);
+    if (!k) return unknown(&at, key, e);
     /* Text is taken as it stands: a prompt with a colon in it need not be quoted twice. */
-    bool plain = k->type == FJ_KEY_STR || k->type == FJ_KEY_PATH;
-    yaml_document_t doc;
-    if (plain || !*value) {
-        if (!yaml_document_initialize(&doc, NULL, NULL, NULL, 1, 1))
-            return fj_fail(e, FJ_ENOMEM, "no memory for YAML");
-        yaml_document_add_scalar(&doc, NULL, (const unsigned char *)value, (int)strlen(value),
-                                 *value && strcmp(value, "null") ? YAML_DOUBLE_QUOTED_SCALAR_STYLE
-                                                                 : YAML_PLAIN_SCALAR_STYLE);
-    } else if (!load_yaml(value, strlen(value), &at, &doc, e)) {
-        return fj_wrap(e, "%s=", key);
+    if (k->type == FJ_KEY_STR || k->type == FJ_KEY_PATH) {
+        bool null = !*value || !strcmp(value, "null");
+        fj_yaml y = { .kind = FJ_YAML_SCALAR, .text = null ? "" : value, .quoted = !null };
+        return assign(r, k, &at, &y, e);
     }
-    const yaml_node_t *n = yaml_document_get_root_node(&doc);
-    bool ok = n ? assign(r, k, &at, &doc, n, e) : wrong(k, &at, value, e);
-    yaml_document_delete(&doc);
+    fj_yaml_doc doc;
+    if (!fj_yaml_parse(&doc, value, strlen(value), key, e)) return fj_wrap(e, "override");
+    bool ok = assign(r, k, &at, doc.root, e);
+    fj_yaml_close(&doc);
     return ok;
 }
 
-static bool override(fj_recipe *r, const char *text_, const char *cwd, fj_err *e) {
-    const char *eq = strchr(text_, '=');
+static bool override(fj_recipe *r, const char *said, const char *cwd, fj_err *e) {
+    const char *eq = strchr(said, '=');
     fj_place at = { "override", 0, cwd };
-    if (!eq || eq == text_) return fail_at(&at, e, "expected key=value, found \"%.60s\"", text_);
+    if (!eq || eq == said) return fail_at(&at, e, "expected key=value, found \"%.60s\"", said);
     char key[80];
-    snprintf(key, sizeof key, "%.*s", (int)FJ_MIN(eq - text_, 79), text_);
+    snprintf(key, sizeof key, "%.*s", (int)FJ_MIN(eq - said, 79), said);
     return set_one(r, key, eq + 1, cwd, e);
 }
 
@@ -502,6 +448,18 @@ static const char *folder_of(fj_recipe *r, const char *folder, fj_err *e) {
     return fj_arena_printf(&r->arena, "%s/%s", cwd, folder);
 }
 
+/* demo.yaml is the run "demo", and so is demo/recipe.yaml. */
+static const char *name_of(fj_recipe *r, const char *file, const char *folder) {
+    const char *stem = fj_base_name(file);
+    while (*stem == '.') stem++;
+    const char *dot = strrchr(stem, '.');
+    size_t n = dot ? (size_t)(dot - stem) : strlen(stem);
+    const char *parent = fj_base_name(folder);
+    if (n == 6 && !memcmp(stem, "recipe", 6) && *parent && *parent != '.')
+        return fj_arena_strdup(&r->arena, parent);
+    return n ? fj_arena_strndup(&r->arena, stem, n) : "run";
+}
+
 bool fj_recipe_parse(fj_recipe *r, const char *text_, size_t n_text, const char *name,
                      const char *folder, const char *const *overrides, int n, fj_err *e) {
     *r = (fj_recipe){ 0 };
@@ -511,12 +469,7 @@ bool fj_recipe_parse(fj_recipe *r, const char *text_, size_t n_text, const char 
     fj_place at = { name, 0, from };
     bool ok = from && cwd && read_file_part(r, text_, n_text, &at, e);
     for (int i = 0; ok && i < n; i++) ok = override(r, overrides[i], cwd, e);
-    if (ok && !r->run_name) {
-        const char *stem = fj_base_name(name), *dot = strrchr(stem, '.');
-        while (*stem == '.') stem++;
-        size_t len = dot && dot > stem ? (size_t)(dot - stem) : strlen(stem);
-        r->run_name = len ? fj_arena_strndup(&r->arena, stem, len) : "run";
-    }
+    if (ok && !r->run_name) r->run_name = name_of(r, name, from);
     ok = ok && check(r, name, e);
     if (!ok) fj_recipe_free(r);
     return ok;
@@ -553,6 +506,19 @@ bool fj_recipe_gate(const fj_recipe *r, fj_err *e) {
         "%s: nothing to measure: name an evaluation set (eval_data: FILE), or keep a share of "
         "the data apart (eval_split: 0.1); no_eval: true trains without, and is recorded",
         r->file ? r->file : "recipe");
+}
+
+fj_chat_kind fj_recipe_chat(const fj_recipe *r, const fj_tokenizer *t) {
+    if (r->chat_template == FJ_TEMPLATE_AUTO) return fj_chat_default(t);
+    return r->chat_template == FJ_TEMPLATE_RAW ? FJ_CHAT_RAW : FJ_CHAT_CHATML;
+}
+
+fj_samples_opts fj_recipe_samples(const fj_recipe *r, const fj_tokenizer *t) {
+    return (fj_samples_opts){ .max_length = (int)r->max_length,
+                              .truncation = (fj_truncation)r->truncation,
+                              .skip_bad_rows = r->skip_bad_rows,
+                              .chat = fj_recipe_chat(r, t),
+                              .system_prompt = r->system_prompt };
 }
 
 fj_plan_opts fj_recipe_plan(const fj_recipe *r) {

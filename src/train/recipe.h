@@ -8,8 +8,8 @@
 #define FJ_TRAIN_RECIPE_H
 
 #include "base/mem.h"
-#include "data/dataset.h"
 #include "data/pack.h"
+#include "data/samples.h"
 
 typedef struct fj_strs {
     const char **s;
@@ -101,7 +101,9 @@ const char *fj_recipe_differs(const fj_recipe *a, const fj_recipe *b);
 /* Is there something to measure?  FJ_EGATE, with the two ways to give it and no_eval, when not. */
 bool fj_recipe_gate(const fj_recipe *r, fj_err *e);
 
-/* The part that the plan of steps needs. */
+/* What lower layers need of it. */
+fj_chat_kind fj_recipe_chat(const fj_recipe *r, const fj_tokenizer *t);
+fj_samples_opts fj_recipe_samples(const fj_recipe *r, const fj_tokenizer *t);
 fj_plan_opts fj_recipe_plan(const fj_recipe *r);
 
 #endif

@@ -279,6 +279,23 @@ static void test_utf8(void **state) {
         assert_int_equal(fj_data_text_bad(cases[i].s, cases[i].n), cases[i].bad);
 }
 
+/* The demo's own data, as the demo reads it. */
+static void test_demo(void **state) {
+    (void)state;
+    fj_dataset d;
+    fj_err e = { 0 };
+    FJ_OK_OR_FAIL(load(&d, fj_test_source("demo/train.jsonl"), (fj_dataset_opts){ 0 }, &e), e);
+    assert_true(d.n >= 40);
+    fj_dataset_free(&d);
+    FJ_OK_OR_FAIL(
+        load(&d, fj_test_source("demo/eval.jsonl"), (fj_dataset_opts){ .open_rows = true }, &e), e);
+    assert_true(d.n >= 20);
+    fj_dataset_free(&d);
+    FJ_OK_OR_FAIL(load(&d, fj_test_source("demo/general.txt"), (fj_dataset_opts){ 0 }, &e), e);
+    assert_int_equal(d.n, 1);
+    fj_dataset_free(&d);
+}
+
 static void test_shared(void **state) {
     (void)state;
     static const struct {
@@ -311,7 +328,7 @@ int main(void) {
         cmocka_unit_test(test_bad),        cmocka_unit_test(test_skip),
         cmocka_unit_test(test_eval_rows),  cmocka_unit_test(test_hash),
         cmocka_unit_test(test_compressed), cmocka_unit_test(test_utf8),
-        cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_shared),     cmocka_unit_test(test_demo),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,6 +30,10 @@ static void test_defaults(void **state) {
     FJ_OK_OR_FAIL(parse(&r, BASE "method: full\n", &e), e);
     assert_true(r.learning_rate == 2e-5);
     fj_recipe_free(&r);
+    FJ_OK_OR_FAIL(
+        fj_recipe_parse(&r, BASE, strlen(BASE), "/x/demo/recipe.yaml", "/x/demo", NULL, 0, &e), e);
+    assert_string_equal(r.run_name, "demo");
+    fj_recipe_free(&r);
 }
 
 static void test_values(void **state) {
@@ -104,14 +108,15 @@ static void test_errors(void **state) {
         { BASE "lr_scheduler_type: x\n", "wants linear, constant or cosine, not \"x\"" },
         { BASE "max_memory: 4 apples\n", "max_memory wants a size such as 4GiB" },
         { BASE "eval_split: 1\n", "eval_split wants a number from 0 to 0.9" },
-        { BASE "data: x\n", "r.yaml:3: data is said twice" },
+        { BASE "data: x\n", "r.yaml:3:1: key \"data\" is there twice" },
         { BASE "data2: [", "r.yaml:" },
         { "- a\n", "expected `key: value` lines, found a list" },
         { "base: m\ndata: []\n", "data: expected one or more names" },
         { "base: m\ndata: [a, null]\n", "data: an entry is empty" },
         { "base: {a: b}\ndata: x\n", "base wants a path, not \"a table\"" },
         { "base: \"\"\ndata: x\n", "base: expected a path, found nothing" },
-        { BASE "---\nbase: b\n", "expected one YAML document, found more" },
+        { BASE "---\nbase: b\n", "document" },
+        { BASE "export_gguf: a\nexport: {gguf: x}\n", "r.yaml:4: export_gguf is said twice" },
         { BASE "export: {ggu: x}\n", "export: unknown key \"ggu\"" },
         { BASE "eval_data: e\neval_split: 0.1\n", "eval_data and eval_split are both set" },
         { BASE "warmup_steps: 3\nwarmup_ratio: 0.1\n", "warmup_steps and warmup_ratio" },
@@ -121,8 +126,8 @@ static void test_errors(void **state) {
         { BASE "export_type: q8_0\n", "export_gguf names no file" },
         { BASE "run_name: a/b\n", "run_name \"a/b\"" },
         { BASE "target_modules: [all-linear, q_proj]\n", "all-linear stands alone" },
-        { BASE "? [a]\n: b\n", "a key is not a name" },
-        { BASE "system_prompt: \"a\\0b\"\n", "a zero byte is not allowed" },
+        { BASE "? [a]\n: b\n", "r.yaml:3:" },
+        { BASE "system_prompt: \"a\\0b\"\n", "r.yaml:3:" },
     };
     for (size_t i = 0; i < FJ_LEN(cases); i++) {
         fj_recipe r;

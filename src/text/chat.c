@@ -37,7 +37,7 @@ typedef struct out {
 static void marked(out *o, bool answer) {
     size_t n = o->ids->n - o->from;
     o->from = o->ids->n;
-    if (!o->mask) return;
+    if (!o->mask || !n) return;
     FJ_GROW(o->mask->p, o->mask->n + n, o->mask->cap);
     memset(o->mask->p + o->mask->n, answer, n);
     o->mask->n += n;

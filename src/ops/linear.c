@@ -47,7 +47,7 @@ FJ_CPU(linear_dx) {
     }
     fj_wmat w = mat(n->in[1]);
     FJ_R(fj_gemm_dx)
-    (t, dx->rows, fj_row(dy, p->row0), dy->cols, &w, dx->data, dx->cols, (real)p->scale, c);
+    (t, dx->rows, dy->data, dy->cols, &w, dx->data, dx->cols, (real)p->scale, c);
 }
 
 /* in: dy, x.  out: [N, K] */
@@ -55,7 +55,7 @@ FJ_CPU(linear_dw) {
     const params *p = n->params;
     const fj_tensor *dy = n->in[0], *x = n->in[1];
     FJ_R(fj_gemm_dw)
-    (t, x->rows, fj_row(dy, p->row0), dy->cols, x->data, x->cols, n->out[0]->data, n->out[0]->rows,
+    (t, x->rows, dy->data, dy->cols, x->data, x->cols, n->out[0]->data, n->out[0]->rows,
      n->out[0]->cols, (real)p->scale, false);
 }
 

@@ -46,7 +46,7 @@ static void test_adapter_of_peft(void **state) {
     fj_st_close(s);
 }
 
-static void train(const char *base) {
+static void train(const char *base, int micros, int recompute) {
     const char *path = fj_test_shared(base);
     if (!path) skip();
     fj_err e = { 0 };
@@ -54,9 +54,7 @@ static void train(const char *base) {
     fj_dev *d = golden_dev();
     fj_model *m = golden_model(d, path, false);
     fj_lora *l = open_lora(m, golden_path("stories260k/lora-init"));
-    golden_trainer t;
-    golden_trainer_init(&t, m, l);
-    golden_train(&t, s);
+    golden_train(m, l, s, micros, recompute);
     golden_check_logits(m, l, s, "probe.", "logits after 20 steps");
 
     const char *dir = fj_test_path("trained");
@@ -78,7 +76,6 @@ static void train(const char *base) {
     printf("adapter: within %.2g\n", worst);
     fj_st_close(ours);
     fj_st_close(theirs);
-    golden_trainer_free(&t);
     fj_lora_close(l);
     fj_model_close(m);
     fj_dev_close(d);
@@ -87,12 +84,18 @@ static void train(const char *base) {
 
 static void test_train_hf(void **state) {
     (void)state;
-    train("models/stories260K/hf");
+    train("models/stories260K/hf", 1, 0);
 }
 
 static void test_train_gguf(void **state) {
     (void)state;
-    train("models/stories260K/stories260K.gguf");
+    train("models/stories260K/stories260K.gguf", 1, 0);
+}
+
+/* The same steps out of two micro-batches each, two layers recomputed. */
+static void test_train_in_parts(void **state) {
+    (void)state;
+    train("models/stories260K/hf", 2, 2);
 }
 
 int main(void) {
@@ -100,6 +103,7 @@ int main(void) {
         cmocka_unit_test(test_adapter_of_peft),
         cmocka_unit_test(test_train_hf),
         cmocka_unit_test(test_train_gguf),
+        cmocka_unit_test(test_train_in_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -77,7 +77,7 @@ enum {
     MRQ = 6,  /* the same, int8 */
     TW = 48,  /* columns of a tile */
     KC = 512, /* floats, or pairs of bf16, of a piece of the reduction: 96 KiB a tile */
-    MP = 512, /* rows of a piece in dw; part of the definition of its result */
+    MC = 256, /* rows of a lot, int8 */
     A8 = 256, /* values of an int8 record */
 };
 
@@ -285,6 +285,18 @@ static void fwd_bf16(const fj_team *t, int64_t m, const float *x, int64_t ldx, c
     }
 }
 
+/* 8 blocks of 32 columns of rows as they are in files, as panels in mem->tile. */
+static const char *int8_tile(const fj_team *t, const fj_wmat *w, int64_t g, int64_t cols,
+                             int64_t b0, int64_t bl, thread_mem *mem) {
+    int64_t d = fj_dtype_get(w->dtype)->bytes, nb = w->k / 32;
+    char *strip = (char *)mem->block;
+    for (int64_t c = 0; c < cols; c++)
+        memcpy(strip + c * bl * d, (const char *)w->data + ((g * 32 + c) * nb + b0) * d,
+               (size_t)(bl * d));
+    fj_wmat_pack(t->kern, w->dtype, cols, bl * 32, strip, mem->tile, 0, 1);
+    return (const char *)mem->tile;
+}
+
 static void fwd_int8(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w,
                      out o) {
     const fj_kern *kern = t->kern;
@@ -296,31 +308,29 @@ static void fwd_int8(const fj_team *t, int64_t m, const float *x, int64_t ldx, c
     fj_team_barrier(t);
     thread_mem mem = thread_take(t, fwd_shared(m, w, false), share_rows(t->nth, m));
     rect s = share(t->ith, t->nth, m, tiles, MRQ);
-    int64_t n = s.r1 - s.r0, blocks = (n + MRQ - 1) / MRQ;
-    /* Few rows: one pass over the whole tile.  Many: super-blocks of 256, which stay in the L1 cache. */
-    int64_t len = blocks > 1 || !w->panels ? 8 : nb;
-    for (int64_t g = s.c0; g < s.c1 && n > 0; g++) {
-        int64_t cols = LESS(32, w->n - g * 32);
-        for (int64_t b0 = 0; b0 < nb; b0 += len) {
-            int64_t bl = LESS(len, nb - b0);
-            const char *b = (const char *)w->data + (g * nb + b0) * bytes;
-            if (!w->panels) {
-                /* A strip of the rows, 8 blocks long, is a matrix of its own to the packer. */
-                int64_t d = fj_dtype_get(w->dtype)->bytes;
-                char *strip = (char *)mem.block;
-                for (int64_t c = 0; c < cols; c++)
-                    memcpy(strip + c * bl * d, (const char *)w->data + ((g * 32 + c) * nb + b0) * d,
-                           (size_t)(bl * d));
-                fj_wmat_pack(kern, w->dtype, cols, bl * 32, strip, mem.tile, 0, 1);
-                b = (const char *)mem.tile;
+    /* Rows in lots whose records and sums stay in the L2 cache while all tiles pass by; rows of files
+     * are packed once for all. */
+    int64_t lot = w->panels ? MC : m, most = q8 ? MRQ - 1 : MRQ;
+    for (int64_t r0 = s.r0; r0 < s.r1; r0 += lot) {
+        int64_t n = LESS(lot, s.r1 - r0), blocks = (n + most - 1) / most;
+        /* One block of rows: one pass over the whole tile.  Several: super-blocks of 256, which stay
+         * in the L1 cache. */
+        int64_t len = blocks > 1 || !w->panels ? 8 : nb;
+        for (int64_t g = s.c0; g < s.c1; g++) {
+            int64_t cols = LESS(32, w->n - g * 32);
+            for (int64_t b0 = 0; b0 < nb; b0 += len) {
+                int64_t bl = LESS(len, nb - b0);
+                const char *b = w->panels ? (const char *)w->data + (g * nb + b0) * bytes
+                                          : int8_tile(t, w, g, cols, b0, bl, &mem);
+                for (int64_t i = 0; i < blocks; i++) {
+                    int64_t lo = n * i / blocks, mr = n * (i + 1) / blocks - lo;
+                    (q8 ? kern->gemm_q8 : kern->gemm_q4)(mem.sums + lo * 32, 32,
+                                                         a + b0 / 8 * m + r0 + lo, m, b, bl,
+                                                         (int)mr, b0 == 0);
+                }
             }
-            for (int64_t i = 0; i < blocks; i++) {
-                int64_t lo = n * i / blocks, mr = n * (i + 1) / blocks - lo;
-                (q8 ? kern->gemm_q8 : kern->gemm_q4)(
-                    mem.sums + lo * 32, 32, a + b0 / 8 * m + s.r0 + lo, m, b, bl, (int)mr, b0 == 0);
-            }
+            kern->tile_out(o.y + r0 * o.ld + g * 32, o.ld, mem.sums, 32, n, cols, o.scale, o.acc);
         }
-        kern->tile_out(o.y + s.r0 * o.ld + g * 32, o.ld, mem.sums, 32, n, cols, o.scale, o.acc);
     }
 }
 
@@ -400,13 +410,19 @@ void fj_gemm_dx_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, c
 
 /* ---- gradient of the weights --------------------------------------------------------------------- */
 /* Shared: A = dy of a piece as [n/8][rows][8], B = x as [tile][rows][16 np]; floats or pairs of bf16. */
-static size_t dw_bytes(int64_t m, int64_t cols, int64_t round, bool f32) {
-    int64_t rows = LESS(m, MP), units = f32 ? rows : (rows + 1) / 2;
+/* Rows of a piece; part of the definition of the result.  Large: every piece reads and writes all of
+ * dw.  For an LM head the packed rows must not grow to hundreds of megabytes. */
+static int64_t dw_piece(int64_t n, int64_t k) { return n + k > 8192 ? 512 : 2048; }
+
+static size_t dw_bytes(int64_t m, int64_t piece, int64_t cols, int64_t round, bool f32) {
+    int64_t rows = LESS(m, piece), units = f32 ? rows : (rows + 1) / 2;
     return align64(units * up(cols, round) * 4);
 }
 
 size_t fj_gemm_dw_scratch(int64_t m, int64_t n, int64_t k, int nth, bool f32) {
-    return dw_bytes(m, n, MR, f32) + dw_bytes(m, k, 16, f32) + (size_t)nth * thread_bytes(MR);
+    int64_t piece = dw_piece(n, k);
+    return dw_bytes(m, piece, n, MR, f32) + dw_bytes(m, piece, k, 16, f32) +
+           (size_t)nth * thread_bytes(MR);
 }
 
 /* rows [m0, m0+mm) of src [., n] as groups of `group` columns, [group][unit][width]; the share of ith. */
@@ -433,12 +449,13 @@ void fj_gemm_dw_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, c
         return;
     }
     const fj_kern *kern = t->kern;
-    size_t a_bytes = dw_bytes(m, n, MR, f32);
+    const int64_t piece = dw_piece(n, k);
+    size_t a_bytes = dw_bytes(m, piece, n, MR, f32);
     uint32_t *da = t->scratch, *db = (uint32_t *)(void *)((char *)t->scratch + a_bytes);
-    thread_mem mem = thread_take(t, a_bytes + dw_bytes(m, k, 16, f32), MR);
+    thread_mem mem = thread_take(t, a_bytes + dw_bytes(m, piece, k, 16, f32), MR);
     rect s = share(t->ith, t->nth, n, (k + TW - 1) / TW, MR);
-    for (int64_t m0 = 0; m0 < m; m0 += MP) {
-        int64_t mm = LESS(MP, m - m0), units = f32 ? mm : (mm + 1) / 2;
+    for (int64_t m0 = 0; m0 < m; m0 += piece) {
+        int64_t mm = LESS(piece, m - m0), units = f32 ? mm : (mm + 1) / 2;
         if (m0) fj_team_barrier(t); /* nobody reads the last piece any more */
         dw_pack(t, mm, n, MR, MR, dy + m0 * ldy, ldy, da, f32);
         dw_pack(t, mm, k, TW, 16, x + m0 * ldx, ldx, db, f32);

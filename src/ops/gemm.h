@@ -14,8 +14,8 @@
  * dx: F32 weights in f32; others as bf16 times dy rounded to bf16.  dw: x and dy rounded to bf16, sums
  * in f32.  With team->f32 everything is f32 and weights are dequantised exactly.
  * Same bits: an output of fwd or dx depends on its row and the weights alone: not on m, the place of
- * the row, threads, blocking, or panels against rows.  dw adds up pieces of 512 rows: its bits depend
- * on m, not on threads.
+ * the row, threads, blocking, or panels against rows.  dw adds up pieces of 2048 rows (512 when
+ * n + k is over 8192): its bits depend on m, not on threads.
  *
  * The double instance (FJ_F64) is the oracle: plain loops, weights F64 or any format as rows. */
 #ifndef FJ_OPS_GEMM_H

@@ -249,27 +249,31 @@ static void test_row_alone(void **state) {
     }
 }
 
-/* dw: 1 to 3 threads. */
-static void test_dw_threads(void **state) {
+/* dw over several pieces: 1 to 3 threads, and against f64. */
+static void test_dw_pieces(void **state) {
     (void)state;
     fj_rng r = fj_test_rng();
+    static const int64_t dims[][3] = { { 2100, 40, 64 }, { 600, 8200, 17 } };
     for (size_t v = 0; v < FJ_LEN(isas); v++) {
         fj_kern kern;
         if (!fj_kern_init(&kern, isas[v], NULL)) continue;
-        problem p = make(&r, &kern, FJ_F32, 600, 40, 64);
-        for (int f32 = 0; f32 < 2; f32++) {
-            int64_t rows, cols, ldo;
-            float *one =
-                result(&p, &kern, DW, 0, p.m, 1, false, f32, true, 0.5f, &rows, &cols, &ldo);
-            for (int threads = 2; threads < 4; threads++) {
-                float *more = result(&p, &kern, DW, 0, p.m, threads, false, f32, true, 0.5f, &rows,
-                                     &cols, &ldo);
-                assert_memory_equal(one, more, (size_t)(rows * ldo) * 4);
-                free(more);
+        for (size_t i = 0; i < (v ? 2 : 1); i++) { /* scalar is slow */
+            problem p = make(&r, &kern, FJ_F32, dims[i][0], dims[i][1], dims[i][2]);
+            for (int f32 = 0; f32 < 2; f32++) {
+                int64_t rows, cols, ldo;
+                float *one =
+                    result(&p, &kern, DW, 0, p.m, 1, false, f32, true, 0.5f, &rows, &cols, &ldo);
+                for (int threads = 2; threads < 4; threads++) {
+                    float *more = result(&p, &kern, DW, 0, p.m, threads, false, f32, true, 0.5f,
+                                         &rows, &cols, &ldo);
+                    assert_memory_equal(one, more, (size_t)(rows * ldo) * 4);
+                    free(more);
+                }
+                free(one);
+                check(&p, &kern, DW, 2, false, f32, true);
             }
-            free(one);
+            drop(&p);
         }
-        drop(&p);
     }
 }
 
@@ -356,7 +360,7 @@ static void test_nan_shows(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_f64),       cmocka_unit_test(test_row_alone),
-        cmocka_unit_test(test_dw_threads),        cmocka_unit_test(test_sets_agree),
+        cmocka_unit_test(test_dw_pieces),         cmocka_unit_test(test_sets_agree),
         cmocka_unit_test(test_panels_round_trip), cmocka_unit_test(test_nan_shows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

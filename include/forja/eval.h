@@ -38,7 +38,7 @@ typedef struct fj_eval_result {
 
 /* One generated answer, in the order of the rows. */
 typedef struct fj_eval_answer {
-    const char *prompt; /* the last user message */
+    const char *prompt;         /* the last user message */
     const char *given, *wanted; /* wanted: "answer" or NULL */
     bool exact, contains, regex;
 } fj_eval_answer;
@@ -66,8 +66,8 @@ FJ_API char *fj_eval_json(const fj_eval_result *r);
 /* Loss of given ids (each row a sequence) and logits of every position, for comparisons with other
  * programs: rows [n_rows] of lengths len; writes logits [len, vocab] one row after another to a
  * safetensors file as tensors "logits.N" (F32). */
-FJ_API bool fj_eval_dump(fj_model *m, const fj_lora *lora, const int32_t *const *rows, const int64_t *len,
-                         int n_rows, const char *path, fj_err *e);
+FJ_API bool fj_eval_dump(fj_model *m, const fj_lora *lora, const int32_t *const *rows,
+                         const int64_t *len, int n_rows, const char *path, fj_err *e);
 
 #ifdef __cplusplus
 }

@@ -9,12 +9,12 @@ extern "C" {
 #endif
 
 typedef struct fj_train_opts {
-    const char *recipe;            /* YAML file */
-    const char *const *overrides;  /* "key=value" [n_overrides] */
+    const char *recipe;           /* YAML file */
+    const char *const *overrides; /* "key=value" [n_overrides] */
     int n_overrides;
-    bool resume;   /* go on with the run in output_dir */
-    bool dry_run;  /* plan and say, train nothing, write nothing */
-    bool no_eval;  /* train without a measurement; recorded */
+    bool resume;     /* go on with the run in output_dir */
+    bool dry_run;    /* plan and say, train nothing, write nothing */
+    bool no_eval;    /* train without a measurement; recorded */
     const char *isa; /* as in fj_dev_opts */
 } fj_train_opts;
 
@@ -30,8 +30,8 @@ typedef struct fj_train_result {
     double train_loss, tokens_per_s, seconds;
     int64_t best_step;
     double best_loss;
-    bool measured;          /* base and tuned are filled */
-    bool measured_general;  /* forgetting is filled */
+    bool measured;         /* base and tuned are filled */
+    bool measured_general; /* forgetting is filled */
     fj_eval_result base, tuned;
     fj_forgetting forgetting;
 } fj_train_result;

@@ -17,18 +17,22 @@ static bool collect(void *ctx, const char *bytes, size_t n) {
     return true;
 }
 
-static bool wants_answer(const fj_data_row *r) { return r->messages && (r->answer || r->n_contains || r->regex); }
+static bool wants_answer(const fj_data_row *r) {
+    return r->messages && (r->answer || r->n_contains || r->regex);
+}
 
 /* The ids up to the answer: a last assistant message is what we want to hear, not what we say. */
-static bool prompt_of(const fj_data_row *r, const fj_tokenizer *t, fj_chat_kind chat, const char *system,
-                      fj_ids *ids, fj_err *e) {
+static bool prompt_of(const fj_data_row *r, const fj_tokenizer *t, fj_chat_kind chat,
+                      const char *system, fj_ids *ids, fj_err *e) {
     int n = r->n_messages;
     if (n && !strcmp(r->messages[n - 1].role, "assistant")) n--;
     fj_msg *m = fj_alloc(((size_t)n + 1) * sizeof *m);
     size_t k = 0;
-    if (system && !(n && !strcmp(r->messages[0].role, "system"))) m[k++] = (fj_msg){ "system", system, strlen(system) };
+    if (system && !(n && !strcmp(r->messages[0].role, "system")))
+        m[k++] = (fj_msg){ "system", system, strlen(system) };
     for (int i = 0; i < n; i++)
-        m[k++] = (fj_msg){ r->messages[i].role, r->messages[i].content, strlen(r->messages[i].content) };
+        m[k++] =
+            (fj_msg){ r->messages[i].role, r->messages[i].content, strlen(r->messages[i].content) };
     bool ok = fj_chat_render(t, chat, m, k, true, ids, NULL, e);
     free(m);
     return ok;
@@ -40,8 +44,9 @@ static const char *last_user(const fj_data_row *r) {
     return "";
 }
 
-static bool one_answer(fj_session *s, const fj_data_row *row, const fj_ids *ids, const fj_eval_opts *o,
-                       void (*answer)(void *ctx, const fj_eval_answer *a), void *ctx, fj_eval_result *r, fj_err *e) {
+static bool one_answer(fj_session *s, const fj_data_row *row, const fj_ids *ids,
+                       const fj_eval_opts *o, void (*answer)(void *ctx, const fj_eval_answer *a),
+                       void *ctx, fj_eval_result *r, fj_err *e) {
     fj_sampling p = FJ_SAMPLING_DEFAULT;
     p.max_new_tokens = o->max_new_tokens;
     fj_str text = { 0 };
@@ -68,7 +73,8 @@ static bool one_answer(fj_session *s, const fj_data_row *row, const fj_ids *ids,
 
 bool fj_eval_answers(fj_model *m, const fj_lora *lora, const fj_dataset *d, fj_chat_kind chat,
                      const fj_eval_opts *o, const fj_log *log,
-                     void (*answer)(void *ctx, const fj_eval_answer *a), void *ctx, fj_eval_result *r, fj_err *e) {
+                     void (*answer)(void *ctx, const fj_eval_answer *a), void *ctx,
+                     fj_eval_result *r, fj_err *e) {
     int64_t asked = 0, done = 0, longest = 0;
     fj_ids ids = { 0 };
     char name[512];
@@ -102,8 +108,13 @@ bool fj_eval_answers(fj_model *m, const fj_lora *lora, const fj_dataset *d, fj_c
                         fj_wrap(e, "%s", fj_row_name(d, row, name, sizeof name)));
         }
         done++;
-        fj_log_progress(log, &(fj_progress){ .what = "answers", .done = done, .total = asked, .unit = "row",
-            .loss = NAN, .eta_s = (fj_clock() - t0) * (double)(asked - done) / (double)done });
+        fj_log_progress(log, &(fj_progress){ .what = "answers",
+                                             .done = done,
+                                             .total = asked,
+                                             .unit = "row",
+                                             .loss = NAN,
+                                             .eta_s = (fj_clock() - t0) * (double)(asked - done) /
+                                                      (double)done });
     }
     fj_rate_finish(&r->exact);
     fj_rate_finish(&r->contains);
@@ -113,8 +124,8 @@ bool fj_eval_answers(fj_model *m, const fj_lora *lora, const fj_dataset *d, fj_c
     return ok;
 }
 
-static bool load(fj_model *m, const char *const *paths, int n, const fj_eval_opts *o, const fj_log *log,
-                 fj_dataset *d, fj_chat_kind *chat, fj_err *e) {
+static bool load(fj_model *m, const char *const *paths, int n, const fj_eval_opts *o,
+                 const fj_log *log, fj_dataset *d, fj_chat_kind *chat, fj_err *e) {
     if (!fj_eval_chat(o->chat, m->tok, chat, e) ||
         !fj_dataset_load(d, paths, n, &(fj_dataset_opts){ .open_rows = true }, log, e))
         return false;
@@ -124,22 +135,28 @@ static bool load(fj_model *m, const char *const *paths, int n, const fj_eval_opt
 
 static fj_samples_opts samples_opts(const fj_model *m, const fj_eval_opts *o, fj_chat_kind chat) {
     int64_t max = o->max_length ? FJ_MIN(o->max_length, m->hp.context) : m->hp.context;
-    return (fj_samples_opts){ .max_length = (int)max, .truncation = FJ_TRUNC_DROP, .skip_bad_rows = true,
-                              .chat = chat, .system_prompt = o->system };
+    return (fj_samples_opts){ .max_length = (int)max,
+                              .truncation = FJ_TRUNC_DROP,
+                              .skip_bad_rows = true,
+                              .chat = chat,
+                              .system_prompt = o->system };
 }
 
 /* Rows that only contains or regex judge have nothing to take a loss on. */
 static bool any_loss(const fj_dataset *d) {
     for (size_t i = 0; i < d->n; i++) {
         const fj_data_row *r = &d->rows[i];
-        if (r->text || r->answer || (r->n_messages && !strcmp(r->messages[r->n_messages - 1].role, "assistant"))) return true;
+        if (r->text || r->answer ||
+            (r->n_messages && !strcmp(r->messages[r->n_messages - 1].role, "assistant")))
+            return true;
     }
     return false;
 }
 
 bool fj_eval_files(fj_model *m, const fj_lora *lora, const char *const *paths, int n_paths,
                    const fj_eval_opts *o, const fj_log *log,
-                   void (*answer)(void *ctx, const fj_eval_answer *a), void *ctx, fj_eval_result *r, fj_err *e) {
+                   void (*answer)(void *ctx, const fj_eval_answer *a), void *ctx, fj_eval_result *r,
+                   fj_err *e) {
     fj_dataset d = { 0 };
     fj_samples s = { 0 };
     fj_chat_kind chat;
@@ -151,7 +168,8 @@ bool fj_eval_files(fj_model *m, const fj_lora *lora, const char *const *paths, i
     if (any_loss(&d)) {
         fj_scorer sc = { .m = m, .lora = lora };
         ok = fj_samples_build(&s, &d, m->tok, &so, log, e) &&
-             fj_eval_loss(&s, NULL, s.n, o->batch ? (int)o->batch : 4, so.max_length, fj_scorer_nll, &sc, "eval", log, r, e);
+             fj_eval_loss(&s, NULL, s.n, o->batch ? (int)o->batch : 4, so.max_length, fj_scorer_nll,
+                          &sc, "eval", log, r, e);
         r->too_long = s.too_long;
         r->unlearned = s.no_target;
         fj_scorer_free(&sc);
@@ -163,14 +181,16 @@ bool fj_eval_files(fj_model *m, const fj_lora *lora, const char *const *paths, i
     return ok;
 }
 
-bool fj_eval_forgetting(fj_model *base, fj_model *tuned, const fj_lora *lora, const char *const *paths,
-                        int n_paths, const fj_eval_opts *o, const fj_log *log, fj_forgetting *f, fj_err *e) {
+bool fj_eval_forgetting(fj_model *base, fj_model *tuned, const fj_lora *lora,
+                        const char *const *paths, int n_paths, const fj_eval_opts *o,
+                        const fj_log *log, fj_forgetting *f, fj_err *e) {
     fj_dataset d = { 0 };
     fj_samples s = { 0 };
     fj_chat_kind chat;
     if (!load(base, paths, n_paths, o, log, &d, &chat, e)) return false;
     fj_samples_opts so = samples_opts(base, o, chat);
-    bool ok = fj_samples_build(&s, &d, base->tok, &so, log, e) && fj_eval_forgetting_on(base, tuned, lora, &s, log, f, e);
+    bool ok = fj_samples_build(&s, &d, base->tok, &so, log, e) &&
+              fj_eval_forgetting_on(base, tuned, lora, &s, log, f, e);
     fj_samples_free(&s);
     fj_dataset_free(&d);
     return ok;
@@ -180,13 +200,16 @@ static json_t *number(double x) { return isfinite(x) ? json_real(x) : json_null(
 
 static void put_rate(json_t *o, const char *name, const fj_rate *r) {
     if (!r->n) return;
-    json_object_set_new(o, name, json_pack("{s:f, s:f, s:f, s:I, s:I}", "rate", r->rate, "low", r->low, "high",
-                                           r->high, "hit", (json_int_t)r->hit, "n", (json_int_t)r->n));
+    json_object_set_new(o, name,
+                        json_pack("{s:f, s:f, s:f, s:I, s:I}", "rate", r->rate, "low", r->low,
+                                  "high", r->high, "hit", (json_int_t)r->hit, "n",
+                                  (json_int_t)r->n));
 }
 
 char *fj_eval_json(const fj_eval_result *r) {
-    json_t *o = json_pack("{s:I, s:I, s:I, s:I}", "rows", (json_int_t)r->rows, "tokens", (json_int_t)r->tokens,
-                          "too_long", (json_int_t)r->too_long, "unlearned", (json_int_t)r->unlearned);
+    json_t *o = json_pack("{s:I, s:I, s:I, s:I}", "rows", (json_int_t)r->rows, "tokens",
+                          (json_int_t)r->tokens, "too_long", (json_int_t)r->too_long, "unlearned",
+                          (json_int_t)r->unlearned);
     json_object_set_new(o, "loss", number(r->loss));
     json_object_set_new(o, "loss_se", number(r->loss_se));
     json_object_set_new(o, "perplexity", number(r->perplexity));

@@ -4,16 +4,25 @@
 #include <math.h>
 
 static bool same_shape(const fj_fwd *f, const fj_batch *b) {
-    return f && f->o.n == b->n && f->o.n_seqs == b->n_seqs && f->o.n_blocks == b->n_blocks && f->o.n_out == b->n_out;
+    return f && f->o.n == b->n && f->o.n_seqs == b->n_seqs && f->o.n_blocks == b->n_blocks &&
+           f->o.n_out == b->n_out;
 }
 
 static bool forward(fj_scorer *s, const fj_batch *b, fj_want_out out, fj_err *e) {
     if (!same_shape(s->last, b) || s->last->o.out != out) {
         fj_fwd_free(s->last);
         fj_rows_lora rows = { s->lora, 0, b->n };
-        s->last = fj_fwd_new(s->m, &(fj_fwd_opts){ .n = b->n, .n_seqs = b->n_seqs, .n_blocks = b->n_blocks,
-            .n_out = b->n_out, .out = out, .loras = &rows, .n_loras = s->lora ? 1 : 0 }, e);
-        if (!s->last || !fj_dev_prepare(s->m->dev, s->last->g, &s->mem, "an evaluation's activations", e)) {
+        s->last = fj_fwd_new(s->m,
+                             &(fj_fwd_opts){ .n = b->n,
+                                             .n_seqs = b->n_seqs,
+                                             .n_blocks = b->n_blocks,
+                                             .n_out = b->n_out,
+                                             .out = out,
+                                             .loras = &rows,
+                                             .n_loras = s->lora ? 1 : 0 },
+                             e);
+        if (!s->last ||
+            !fj_dev_prepare(s->m->dev, s->last->g, &s->mem, "an evaluation's activations", e)) {
             fj_fwd_free(s->last);
             s->last = NULL;
             return false;
@@ -77,7 +86,8 @@ static bool one_batch(const fj_samples *s, const fj_micro *m, fj_batch *b, float
 }
 
 bool fj_eval_loss(const fj_samples *s, const int64_t *which, size_t n, int batch, int max_length,
-                  fj_nll_fn fn, void *ctx, const char *what, const fj_log *log, fj_eval_result *r, fj_err *e) {
+                  fj_nll_fn fn, void *ctx, const char *what, const fj_log *log, fj_eval_result *r,
+                  fj_err *e) {
     int64_t *ids = fj_alloc((n + 1) * sizeof *ids);
     int32_t *len = fj_alloc((n + 1) * sizeof *len), *learn = fj_alloc((n + 1) * sizeof *learn);
     for (size_t i = 0; i < n; i++) {
@@ -85,7 +95,8 @@ bool fj_eval_loss(const fj_samples *s, const int64_t *which, size_t n, int batch
         len[i] = s->s[ids[i]].n;
         learn[i] = s->s[ids[i]].n_learn;
     }
-    sums sum = { .row_nll = fj_zalloc((n + 1) * sizeof(double)), .row_n = fj_zalloc((n + 1) * sizeof(double)) };
+    sums sum = { .row_nll = fj_zalloc((n + 1) * sizeof(double)),
+                 .row_n = fj_zalloc((n + 1) * sizeof(double)) };
     fj_batch b = { 0 };
     float *nll = NULL;
     size_t cap = 0;
@@ -101,9 +112,13 @@ bool fj_eval_loss(const fj_samples *s, const int64_t *which, size_t n, int batch
             ok = ok && one_batch(s, &at.micro[i], &b, &nll, &cap, fn, ctx, &sum, e);
             rows += at.micro[i].rows;
             double t = fj_clock() - t0;
-            fj_log_progress(log, &(fj_progress){ .what = what, .done = i + 1, .total = at.n_micro, .unit = "batch",
-                .rate = (double)rows / fmax(t, 1e-9), .loss = sum.n ? sum.nll / sum.n : NAN,
-                .eta_s = t * (at.n_micro - i - 1) / (i + 1) });
+            fj_log_progress(log, &(fj_progress){ .what = what,
+                                                 .done = i + 1,
+                                                 .total = at.n_micro,
+                                                 .unit = "batch",
+                                                 .rate = (double)rows / fmax(t, 1e-9),
+                                                 .loss = sum.n ? sum.nll / sum.n : NAN,
+                                                 .eta_s = t * (at.n_micro - i - 1) / (i + 1) });
         }
     }
     if (ok) finish(&sum, r);
@@ -148,8 +163,8 @@ static void compare(const float *a, const float *b, int64_t vocab, int32_t targe
 /* Rows whose logits exist at once (twice): 64 MiB of them, or 32. */
 static int64_t piece_of(int64_t vocab) { return FJ_MAX(32, ((int64_t)16 << 20) / vocab); }
 
-static bool one_sample(fj_scorer *base, fj_scorer *tuned, const fj_sample *x, float *la, float *lb, gone *g,
-                       fj_err *e) {
+static bool one_sample(fj_scorer *base, fj_scorer *tuned, const fj_sample *x, float *la, float *lb,
+                       gone *g, fj_err *e) {
     fj_batch b = { 0 };
     int64_t vocab = base->m->hp.vocab, piece = piece_of(vocab);
     bool ok = true;
@@ -160,19 +175,21 @@ static bool one_sample(fj_scorer *base, fj_scorer *tuned, const fj_sample *x, fl
         ok = forward(base, &b, FJ_OUT_LOGITS, e) && fj_tensor_get(base->last->logits, la, e) &&
              forward(tuned, &b, FJ_OUT_LOGITS, e) && fj_tensor_get(tuned->last->logits, lb, e);
         for (int64_t r = 0; ok && r < k; r++)
-            if (x->learn[i + r + 1]) compare(la + r * vocab, lb + r * vocab, vocab, x->ids[i + r + 1], g);
+            if (x->learn[i + r + 1])
+                compare(la + r * vocab, lb + r * vocab, vocab, x->ids[i + r + 1], g);
     }
     fj_batch_free(&b);
     return ok;
 }
 
-bool fj_eval_forgetting_on(fj_model *base, fj_model *tuned, const fj_lora *lora, const fj_samples *s,
-                           const fj_log *log, fj_forgetting *f, fj_err *e) {
+bool fj_eval_forgetting_on(fj_model *base, fj_model *tuned, const fj_lora *lora,
+                           const fj_samples *s, const fj_log *log, fj_forgetting *f, fj_err *e) {
     fj_scorer a = { .m = base }, b = { .m = tuned ? tuned : base, .lora = lora };
     size_t vocab = (size_t)base->hp.vocab;
     if (tuned && tuned->hp.vocab != base->hp.vocab)
-        return fj_fail(e, FJ_EINVAL, "%s has %lld tokens, %s has %lld: their predictions cannot be compared", base->path,
-                       (long long)base->hp.vocab, tuned->path, (long long)tuned->hp.vocab);
+        return fj_fail(
+            e, FJ_EINVAL, "%s has %lld tokens, %s has %lld: their predictions cannot be compared",
+            base->path, (long long)base->hp.vocab, tuned->path, (long long)tuned->hp.vocab);
     size_t most = 1;
     for (size_t i = 0; i < s->n; i++) most = FJ_MAX(most, (size_t)s->s[i].n);
     most = FJ_MIN(most, (size_t)piece_of((int64_t)vocab)) * vocab;
@@ -182,11 +199,16 @@ bool fj_eval_forgetting_on(fj_model *base, fj_model *tuned, const fj_lora *lora,
     for (size_t i = 0; ok && i < s->n; i++) {
         if (fj_log_stop(log)) ok = fj_fail(e, FJ_ESTOP, "stopped");
         ok = ok && one_sample(&a, &b, &s->s[i], logits, logits + most, &g, e);
-        fj_log_progress(log, &(fj_progress){ .what = "forgetting", .done = (int64_t)i + 1, .total = (int64_t)s->n,
-                                             .unit = "sample", .loss = NAN, .eta_s = -1 });
+        fj_log_progress(log, &(fj_progress){ .what = "forgetting",
+                                             .done = (int64_t)i + 1,
+                                             .total = (int64_t)s->n,
+                                             .unit = "sample",
+                                             .loss = NAN,
+                                             .eta_s = -1 });
     }
     if (ok)
-        *f = (fj_forgetting){ (int64_t)s->n, (int64_t)g.n, exp(g.base / g.n), exp(g.tuned / g.n), g.kl / g.n };
+        *f = (fj_forgetting){ (int64_t)s->n, (int64_t)g.n, exp(g.base / g.n), exp(g.tuned / g.n),
+                              g.kl / g.n };
     free(logits);
     fj_scorer_free(&a);
     fj_scorer_free(&b);

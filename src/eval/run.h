@@ -17,7 +17,8 @@ typedef bool (*fj_nll_fn)(void *ctx, const fj_batch *b, float *nll, fj_err *e);
 /* Loss over the samples `which` [n] (NULL: all of s) in micro-batches of at most batch * max_length
  * tokens.  Fills rows, tokens, loss, loss_se, perplexity of r. */
 bool fj_eval_loss(const fj_samples *s, const int64_t *which, size_t n, int batch, int max_length,
-                  fj_nll_fn nll, void *ctx, const char *what, const fj_log *log, fj_eval_result *r, fj_err *e);
+                  fj_nll_fn nll, void *ctx, const char *what, const fj_log *log, fj_eval_result *r,
+                  fj_err *e);
 
 /* Forward passes with buffers of their own, as an fj_nll_fn's context. */
 typedef struct fj_scorer {
@@ -32,9 +33,9 @@ void fj_scorer_free(fj_scorer *s);
 /* Greedy answers to the rows of d that say what is right; fills exact, contains, regex. */
 bool fj_eval_answers(fj_model *m, const fj_lora *lora, const fj_dataset *d, fj_chat_kind chat,
                      const fj_eval_opts *o, const fj_log *log,
-                     void (*answer)(void *ctx, const fj_eval_answer *a), void *ctx, fj_eval_result *r,
-                     fj_err *e);
-bool fj_eval_forgetting_on(fj_model *base, fj_model *tuned, const fj_lora *lora, const fj_samples *s,
-                           const fj_log *log, fj_forgetting *f, fj_err *e);
+                     void (*answer)(void *ctx, const fj_eval_answer *a), void *ctx,
+                     fj_eval_result *r, fj_err *e);
+bool fj_eval_forgetting_on(fj_model *base, fj_model *tuned, const fj_lora *lora,
+                           const fj_samples *s, const fj_log *log, fj_forgetting *f, fj_err *e);
 
 #endif

@@ -32,11 +32,13 @@ bool fj_score_regex(const char *given, const char *expr, bool *hit, fj_err *e) {
     int code;
     PCRE2_SIZE at;
     *hit = false;
-    pcre2_code *re = pcre2_compile((PCRE2_SPTR)expr, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_DOTALL, &code, &at, NULL);
+    pcre2_code *re = pcre2_compile((PCRE2_SPTR)expr, PCRE2_ZERO_TERMINATED,
+                                   PCRE2_UTF | PCRE2_DOTALL, &code, &at, NULL);
     if (!re) {
         PCRE2_UCHAR why[128];
         pcre2_get_error_message(code, why, sizeof why);
-        return fj_fail(e, FJ_EFORMAT, "regex \"%s\", character %zu: %s", expr, (size_t)at + 1, (char *)why);
+        return fj_fail(e, FJ_EFORMAT, "regex \"%s\", character %zu: %s", expr, (size_t)at + 1,
+                       (char *)why);
     }
     const char *s = given;
     size_t n;
@@ -58,7 +60,8 @@ bool fj_score_regex(const char *given, const char *expr, bool *hit, fj_err *e) {
 void fj_rate_finish(fj_rate *r) {
     if (!r->n) return;
     double n = (double)r->n, p = (double)r->hit / n, z = 1.959963984540054, zz = z * z;
-    double mid = (p + zz / (2 * n)) / (1 + zz / n), half = z / (1 + zz / n) * sqrt(p * (1 - p) / n + zz / (4 * n * n));
+    double mid = (p + zz / (2 * n)) / (1 + zz / n),
+           half = z / (1 + zz / n) * sqrt(p * (1 - p) / n + zz / (4 * n * n));
     r->rate = p;
     r->low = fmax(0, mid - half);
     r->high = fmin(1, mid + half);

@@ -25,13 +25,15 @@ static bool rows_as(const fj_model *m, const fj_weight *w, fj_dtype type, bool g
         return true;
     }
     for (int64_t r = 0; r < w->rows; r++)
-        fj_quant_row(type, *wide + r * w->cols, *buf + (size_t)(gguf ? fj_gguf_row(m, w, r) : r) * row, w->cols);
+        fj_quant_row(type, *wide + r * w->cols,
+                     *buf + (size_t)(gguf ? fj_gguf_row(m, w, r) : r) * row, w->cols);
     return true;
 }
 
 static bool parse_type(const char *type, fj_dtype *t, fj_err *e) {
     if (fj_dtype_parse(type, t) && *t != FJ_I32 && *t != FJ_F64) return true;
-    return fj_fail(e, FJ_EINVAL, "weights cannot be written as \"%s\" (F32, F16, BF16, Q8_0 and Q4_0 can)", type);
+    return fj_fail(e, FJ_EINVAL,
+                   "weights cannot be written as \"%s\" (F32, F16, BF16, Q8_0 and Q4_0 can)", type);
 }
 
 /* ---- GGUF ---------------------------------------------------------------------------------------- */
@@ -46,9 +48,13 @@ static void put_tokenizer(fj_gguf_writer *w, const fj_tok_parts *p, const char *
     if (p->types) fj_gguf_put_i32s(w, K("token_type"), p->types, p->n);
     for (size_t i = 0; i < p->n_merges; i++) s[i] = (fj_gguf_str){ p->merges[i].p, p->merges[i].n };
     if (p->n_merges) fj_gguf_put_strings(w, K("merges"), s, p->n_merges);
-    const struct { const char *key; int32_t id; } ids[] = {
-        { K("bos_token_id"), p->bos }, { K("eos_token_id"), p->eos }, { K("eot_token_id"), p->eot },
-        { K("unknown_token_id"), p->unk }, { K("padding_token_id"), p->pad },
+    const struct {
+        const char *key;
+        int32_t id;
+    } ids[] = {
+        { K("bos_token_id"), p->bos },     { K("eos_token_id"), p->eos },
+        { K("eot_token_id"), p->eot },     { K("unknown_token_id"), p->unk },
+        { K("padding_token_id"), p->pad },
     };
     for (size_t i = 0; i < FJ_LEN(ids); i++)
         if (ids[i].id >= 0) fj_gguf_put_u32(w, ids[i].key, (uint32_t)ids[i].id);
@@ -72,29 +78,37 @@ static bool put_hparams(fj_gguf_writer *w, const fj_model *m, fj_arena *a, fj_er
         const fj_hp_row *row = &arch->hp[i];
         if (!row->gguf) continue;
         const char *key = arch_key(a, arch, row->gguf), *at = (const char *)&m->hp + row->offset;
-        if (row->type == FJ_HP_INT) fj_gguf_put_u32(w, key, (uint32_t) * (const int64_t *)(const void *)at);
-        if (row->type == FJ_HP_FLOAT) fj_gguf_put_f32(w, key, (float)*(const double *)(const void *)at);
+        if (row->type == FJ_HP_INT)
+            fj_gguf_put_u32(w, key, (uint32_t) * (const int64_t *)(const void *)at);
+        if (row->type == FJ_HP_FLOAT)
+            fj_gguf_put_f32(w, key, (float)*(const double *)(const void *)at);
         if (row->type == FJ_HP_BOOL) fj_gguf_put_bool(w, key, *(const bool *)(const void *)at);
     }
     fj_gguf_put_u32(w, arch_key(a, arch, "%s.attention.value_length"), (uint32_t)m->hp.head_dim);
     fj_gguf_put_u32(w, arch_key(a, arch, "%s.rope.dimension_count"), (uint32_t)m->hp.head_dim);
     if (r->kind == FJ_ROPE_DYNAMIC)
-        return fj_fail(e, FJ_EUNSUP, "GGUF has no name for dynamic rope scaling: save a Hugging Face folder");
+        return fj_fail(e, FJ_EUNSUP,
+                       "GGUF has no name for dynamic rope scaling: save a Hugging Face folder");
     if (r->kind == FJ_ROPE_LINEAR || r->kind == FJ_ROPE_YARN) {
-        fj_gguf_put_string(w, arch_key(a, arch, "%s.rope.scaling.type"), r->kind == FJ_ROPE_YARN ? "yarn" : "linear");
+        fj_gguf_put_string(w, arch_key(a, arch, "%s.rope.scaling.type"),
+                           r->kind == FJ_ROPE_YARN ? "yarn" : "linear");
         fj_gguf_put_f32(w, arch_key(a, arch, "%s.rope.scaling.factor"), (float)r->factor);
         if (r->original)
-            fj_gguf_put_u32(w, arch_key(a, arch, "%s.rope.scaling.original_context_length"), (uint32_t)r->original);
+            fj_gguf_put_u32(w, arch_key(a, arch, "%s.rope.scaling.original_context_length"),
+                            (uint32_t)r->original);
     }
     if (r->kind == FJ_ROPE_YARN) {
         if (r->beta_fast != 32 || r->beta_slow != 1 || !r->truncate)
-            return fj_fail(e, FJ_EUNSUP, "GGUF readers take beta_fast 32, beta_slow 1 and rounded bounds for YaRN; "
-                           "this model has others: save a Hugging Face folder");
+            return fj_fail(
+                e, FJ_EUNSUP,
+                "GGUF readers take beta_fast 32, beta_slow 1 and rounded bounds for YaRN; "
+                "this model has others: save a Hugging Face folder");
         double mscale;
         float *freq = fj_alloc((size_t)m->hp.head_dim * sizeof *freq);
         fj_rope_freqs(&m->hp, 1, freq, &mscale);
         free(freq);
-        fj_gguf_put_f32(w, arch_key(a, arch, "%s.rope.scaling.attn_factor"), (float)(mscale / (0.1 * log(r->factor) + 1)));
+        fj_gguf_put_f32(w, arch_key(a, arch, "%s.rope.scaling.attn_factor"),
+                        (float)(mscale / (0.1 * log(r->factor) + 1)));
     }
     return true;
 }
@@ -115,7 +129,10 @@ static float *divisors(const fj_model *m) {
 }
 
 bool fj_model_save_gguf(const fj_model *m, const char *path, const char *type, fj_err *e) {
-    static const struct { fj_dtype t; uint32_t ftype; } ftypes[] = {
+    static const struct {
+        fj_dtype t;
+        uint32_t ftype;
+    } ftypes[] = {
         { FJ_F32, 0 }, { FJ_F16, 1 }, { FJ_Q4_0, 2 }, { FJ_Q8_0, 7 }, { FJ_BF16, 32 },
     };
     fj_dtype t;
@@ -137,11 +154,12 @@ bool fj_model_save_gguf(const fj_model *m, const char *path, const char *type, f
     float *div = divisors(m), *wide = NULL;
     uint8_t *buf = NULL;
     size_t wide_cap = 0, buf_cap = 0;
-    if (div) fj_gguf_add_tensor(w, "rope_freqs.weight", FJ_F32, 1, (int64_t[]){ m->hp.head_dim / 2 });
+    if (div)
+        fj_gguf_add_tensor(w, "rope_freqs.weight", FJ_F32, 1, (int64_t[]){ m->hp.head_dim / 2 });
     for (int i = 0; i < m->n_w; i++) {
         const fj_weight *x = &m->w[i];
-        fj_gguf_add_tensor(w, fj_weight_name(x, true, &names), type_for(x, t), x->row->rows == FJ_ONE ? 1 : 2,
-                           (int64_t[]){ x->cols, x->rows });
+        fj_gguf_add_tensor(w, fj_weight_name(x, true, &names), type_for(x, t),
+                           x->row->rows == FJ_ONE ? 1 : 2, (int64_t[]){ x->cols, x->rows });
     }
     if (div) fj_gguf_write_data(w, div, (size_t)m->hp.head_dim / 2 * sizeof *div);
     for (int i = 0; ok && i < m->n_w; i++) {
@@ -168,14 +186,17 @@ static json_t *rope_json(const fj_rope_hp *r) {
         json_object_set_new(o, "low_freq_factor", json_real(r->low));
         json_object_set_new(o, "high_freq_factor", json_real(r->high));
     }
-    if (r->original) json_object_set_new(o, "original_max_position_embeddings", json_integer(r->original));
+    if (r->original)
+        json_object_set_new(o, "original_max_position_embeddings", json_integer(r->original));
     if (r->kind == FJ_ROPE_YARN) {
         json_object_set_new(o, "beta_fast", json_real(r->beta_fast));
         json_object_set_new(o, "beta_slow", json_real(r->beta_slow));
         json_object_set_new(o, "truncate", json_boolean(r->truncate));
-        if (r->attention_factor > 0) json_object_set_new(o, "attention_factor", json_real(r->attention_factor));
+        if (r->attention_factor > 0)
+            json_object_set_new(o, "attention_factor", json_real(r->attention_factor));
         if (r->mscale > 0) json_object_set_new(o, "mscale", json_real(r->mscale));
-        if (r->mscale_all_dim > 0) json_object_set_new(o, "mscale_all_dim", json_real(r->mscale_all_dim));
+        if (r->mscale_all_dim > 0)
+            json_object_set_new(o, "mscale_all_dim", json_real(r->mscale_all_dim));
     }
     return o;
 }
@@ -186,29 +207,38 @@ static void set_id(json_t *o, const char *key, int32_t id) {
 
 static json_t *config_json(const fj_model *m, fj_dtype t, fj_err *e) {
     if (m->hp.rope_factors) {
-        fj_fail(e, FJ_EUNSUP, "%s has rope_freqs.weight, which config.json cannot say: save GGUF", m->path);
+        fj_fail(e, FJ_EUNSUP, "%s has rope_freqs.weight, which config.json cannot say: save GGUF",
+                m->path);
         return NULL;
     }
-    json_t *o = json_pack("{s:[s], s:s, s:s}", "architectures", m->arch->hf_class, "model_type", m->arch->hf_type,
-                          "hidden_act", "silu");
+    json_t *o = json_pack("{s:[s], s:s, s:s}", "architectures", m->arch->hf_class, "model_type",
+                          m->arch->hf_type, "hidden_act", "silu");
     for (int i = 0; i < m->arch->n_hp; i++) {
         const fj_hp_row *row = &m->arch->hp[i];
         const char *at = (const char *)&m->hp + row->offset;
         if (!row->hf) continue;
-        if (row->type == FJ_HP_INT) json_object_set_new(o, row->hf, json_integer(*(const int64_t *)(const void *)at));
-        if (row->type == FJ_HP_FLOAT) json_object_set_new(o, row->hf, json_real(*(const double *)(const void *)at));
-        if (row->type == FJ_HP_BOOL) json_object_set_new(o, row->hf, json_boolean(*(const bool *)(const void *)at));
+        if (row->type == FJ_HP_INT)
+            json_object_set_new(o, row->hf, json_integer(*(const int64_t *)(const void *)at));
+        if (row->type == FJ_HP_FLOAT)
+            json_object_set_new(o, row->hf, json_real(*(const double *)(const void *)at));
+        if (row->type == FJ_HP_BOOL)
+            json_object_set_new(o, row->hf, json_boolean(*(const bool *)(const void *)at));
     }
     json_object_set_new(o, "rope_scaling", rope_json(&m->hp.rope));
     set_id(o, "bos_token_id", fj_token_bos(m->tok));
     set_id(o, "eos_token_id", fj_token_eos(m->tok));
-    json_object_set_new(o, "torch_dtype", json_string(t == FJ_F32 ? "float32" : t == FJ_F16 ? "float16" : "bfloat16"));
+    json_object_set_new(o, "torch_dtype",
+                        json_string(t == FJ_F32   ? "float32"
+                                    : t == FJ_F16 ? "float16"
+                                                  : "bfloat16"));
     return o;
 }
 
 static bool write_json(const char *dir, const char *name, json_t *o, fj_err *e) {
-    char *path = fj_path_join(dir, name), *text = json_dumps(o, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-    bool ok = text ? fj_write_file(path, text, strlen(text), e) : fj_fail(e, FJ_EINVAL, "%s cannot be written as JSON", name);
+    char *path = fj_path_join(dir, name),
+         *text = json_dumps(o, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+    bool ok = text ? fj_write_file(path, text, strlen(text), e)
+                   : fj_fail(e, FJ_EINVAL, "%s cannot be written as JSON", name);
     free(text);
     free(path);
     json_decref(o);
@@ -241,16 +271,19 @@ static bool write_tokenizer(const fj_model *m, const char *dir, fj_err *e) {
     if (ok && m->tok_config) {
         ok = write_text(dir, "tokenizer_config.json", m->tok_config, strlen(m->tok_config), e);
     } else if (ok) {
-        json_t *o = json_pack("{s:s, s:b, s:I}", "tokenizer_class", "PreTrainedTokenizerFast", "add_bos_token",
-                              (int)fj_tokenizer_adds_bos(m->tok), "model_max_length", (json_int_t)m->hp.context);
+        json_t *o = json_pack("{s:s, s:b, s:I}", "tokenizer_class", "PreTrainedTokenizerFast",
+                              "add_bos_token", (int)fj_tokenizer_adds_bos(m->tok),
+                              "model_max_length", (json_int_t)m->hp.context);
         set_piece(o, "bos_token", m->tok, fj_token_bos(m->tok));
         set_piece(o, "eos_token", m->tok, fj_token_eos(m->tok));
         set_piece(o, "unk_token", m->tok, fj_token_unk(m->tok));
         set_piece(o, "pad_token", m->tok, fj_token_pad(m->tok));
-        if (m->chat_template) json_object_set_new(o, "chat_template", json_string(m->chat_template));
+        if (m->chat_template)
+            json_object_set_new(o, "chat_template", json_string(m->chat_template));
         ok = write_json(dir, "tokenizer_config.json", o, e);
     }
-    if (ok && m->gen_config) return write_text(dir, "generation_config.json", m->gen_config, strlen(m->gen_config), e);
+    if (ok && m->gen_config)
+        return write_text(dir, "generation_config.json", m->gen_config, strlen(m->gen_config), e);
     if (!ok) return false;
     json_t *o = json_object();
     set_id(o, "bos_token_id", fj_token_bos(m->tok));
@@ -262,7 +295,9 @@ bool fj_model_save_hf(const fj_model *m, const char *dir, const char *type, fj_e
     fj_dtype t;
     if (!parse_type(type, &t, e)) return false;
     if (!fj_dtype_get(t)->st)
-        return fj_fail(e, FJ_EUNSUP, "safetensors has no %s: write F32, F16 or BF16, or a GGUF file", fj_dtype_get(t)->name);
+        return fj_fail(e, FJ_EUNSUP,
+                       "safetensors has no %s: write F32, F16 or BF16, or a GGUF file",
+                       fj_dtype_get(t)->name);
     json_t *config = config_json(m, t, e);
     if (!config) return false;
     if (!fj_mkdirs(dir, e)) {
@@ -275,7 +310,8 @@ bool fj_model_save_hf(const fj_model *m, const char *dir, const char *type, fj_e
     for (int i = 0; ok && i < m->n_w; i++) {
         const fj_weight *x = &m->w[i];
         bool vector = x->row->rows == FJ_ONE;
-        fj_st_writer_add(w, fj_weight_name(x, false, &names), fj_dtype_get(type_for(x, t))->st, vector ? 1 : 2,
+        fj_st_writer_add(w, fj_weight_name(x, false, &names), fj_dtype_get(type_for(x, t))->st,
+                         vector ? 1 : 2,
                          vector ? (int64_t[]){ x->cols } : (int64_t[]){ x->rows, x->cols });
     }
     float *wide = NULL;

@@ -98,7 +98,7 @@ static bool normalizer(rd *r, json_t *j, int depth) {
         return only(r, "normalizer Prepend", j, "type prepend");
     }
     if (strcmp(type, "Replace") == 0) {
-        bool literal;
+        bool literal = false;
         json_t *c = json_object_get(j, "content");
         if (!pattern(r, "normalizer Replace", json_object_get(j, "pattern"), &literal, &n->a))
             return false;
@@ -160,7 +160,7 @@ static bool pre_tokenizer(rd *r, json_t *j, int depth) {
         return true;
     }
     if (strcmp(type, "ByteLevel") == 0) {
-        bool prefix, regex;
+        bool prefix = false, regex = false;
         if (!only(r, "pre_tokenizer ByteLevel", j,
                   "type add_prefix_space trim_offsets use_regex") ||
             !get_bool(r, "pre_tokenizer ByteLevel", j, "add_prefix_space", true, &prefix) ||
@@ -193,7 +193,7 @@ static bool pre_tokenizer(rd *r, json_t *j, int depth) {
         return add_pre(r, p) != NULL;
     }
     if (strcmp(type, "Digits") == 0) {
-        bool each;
+        bool each = false;
         if (!only(r, "pre_tokenizer Digits", j, "type individual_digits") ||
             !get_bool(r, "pre_tokenizer Digits", j, "individual_digits", false, &each))
             return false;
@@ -232,7 +232,7 @@ static bool decoder(rd *r, json_t *j, int depth) {
     if (r->d.byte_level) return UNSUP(r, "decoder \"%s\" with the pre_tokenizer ByteLevel", type);
     if (strcmp(type, "ByteFallback") == 0 || strcmp(type, "Fuse") == 0) return true;
     if (strcmp(type, "Replace") == 0) {
-        bool literal;
+        bool literal = false;
         fj_bytes p;
         json_t *c = json_object_get(j, "content");
         if (!pattern(r, "decoder Replace", json_object_get(j, "pattern"), &literal, &p))

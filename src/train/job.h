@@ -43,8 +43,8 @@ typedef struct fj_job {
     fj_answers answers;
 } fj_job;
 
-bool fj_job_data(fj_job *j, fj_err *e);  /* data sets, samples, split */
-bool fj_job_plan(fj_job *j, fj_err *e);  /* steps and memory */
+bool fj_job_data(fj_job *j, fj_err *e); /* data sets, samples, split */
+bool fj_job_plan(fj_job *j, fj_err *e); /* steps and memory */
 bool fj_job_loop(fj_job *j, fj_err *e);
 bool fj_job_save(fj_job *j, fj_err *e);    /* a checkpoint of where it stands */
 bool fj_job_restore(fj_job *j, fj_err *e); /* the newest whole one; none: from the beginning */

@@ -1,16 +1,19 @@
 #include "train/job.h"
 
 static bool load(fj_job *j, const fj_strs *paths, bool open_rows, fj_dataset *d, fj_err *e) {
-    fj_dataset_opts o = { .format = (fj_data_format)j->recipe.data_format, .skip_bad_rows = j->recipe.skip_bad_rows,
+    fj_dataset_opts o = { .format = (fj_data_format)j->recipe.data_format,
+                          .skip_bad_rows = j->recipe.skip_bad_rows,
                           .open_rows = open_rows };
     if (open_rows) o.format = FJ_DATA_AUTO; /* data_format is said of the training data */
     return fj_dataset_load(d, paths->s, paths->n, &o, j->log, e);
 }
 
 static bool build(fj_job *j, const fj_dataset *d, bool training, fj_samples *s, fj_err *e) {
-    fj_samples_opts o = { .max_length = (int)j->recipe.max_length, .chat = j->chat,
+    fj_samples_opts o = { .max_length = (int)j->recipe.max_length,
+                          .chat = j->chat,
                           .system_prompt = j->recipe.system_prompt,
-                          .truncation = training ? (fj_truncation)j->recipe.truncation : FJ_TRUNC_DROP,
+                          .truncation =
+                              training ? (fj_truncation)j->recipe.truncation : FJ_TRUNC_DROP,
                           .skip_bad_rows = !training || j->recipe.skip_bad_rows };
     return fj_samples_build(s, d, j->model->tok, &o, j->log, e);
 }
@@ -20,20 +23,25 @@ bool fj_job_data(fj_job *j, fj_err *e) {
     static const char *const names[] = { "auto", "chatml", "raw" };
     if (!fj_eval_chat(names[r->chat_template], j->model->tok, &j->chat, e)) return false;
     if (r->max_length > j->model->hp.context) {
-        fj_log_message(j->log, FJ_WARN, "max_length %lld is more than the model's context: %lld is used",
+        fj_log_message(j->log, FJ_WARN,
+                       "max_length %lld is more than the model's context: %lld is used",
                        (long long)r->max_length, (long long)j->model->hp.context);
         r->max_length = j->model->hp.context;
     }
-    if (!load(j, &r->data, false, &j->data, e) || !build(j, &j->data, true, &j->samples, e)) return false;
+    if (!load(j, &r->data, false, &j->data, e) || !build(j, &j->data, true, &j->samples, e))
+        return false;
     if (r->eval_data.n) {
         j->has_eval = load(j, &r->eval_data, true, &j->eval_data, e) &&
                       build(j, &j->eval_data, false, &j->eval_samples, e);
         if (!j->has_eval) return false;
-        if (r->eval_max_rows && (size_t)r->eval_max_rows < j->eval_samples.n) j->eval_samples.n = (size_t)r->eval_max_rows;
+        if (r->eval_max_rows && (size_t)r->eval_max_rows < j->eval_samples.n)
+            j->eval_samples.n = (size_t)r->eval_max_rows;
     } else if (r->eval_split > 0) {
-        if (!fj_samples_split(&j->samples, r->eval_split, (uint64_t)r->seed, &j->split, e)) return false;
+        if (!fj_samples_split(&j->samples, r->eval_split, (uint64_t)r->seed, &j->split, e))
+            return false;
         j->has_eval = true;
-        if (r->eval_max_rows && (size_t)r->eval_max_rows < j->split.n_eval) j->split.n_eval = (size_t)r->eval_max_rows;
+        if (r->eval_max_rows && (size_t)r->eval_max_rows < j->split.n_eval)
+            j->split.n_eval = (size_t)r->eval_max_rows;
     }
     if (r->general_data.n) {
         j->has_general = load(j, &r->general_data, true, &j->general_data, e) &&
@@ -48,8 +56,8 @@ bool fj_job_data(fj_job *j, fj_err *e) {
 }
 
 /* Which samples are trained on or evaluated, as fj_plan_* wants them; caller frees *ids. */
-static size_t lists(const fj_samples *s, const int64_t *which, size_t n, int64_t **ids, int32_t **len,
-                    int32_t **learn) {
+static size_t lists(const fj_samples *s, const int64_t *which, size_t n, int64_t **ids,
+                    int32_t **len, int32_t **learn) {
     *ids = fj_alloc((n + 1) * (sizeof **ids + sizeof **len + sizeof **learn));
     *len = (int32_t *)(*ids + n + 1);
     *learn = *len + n + 1;
@@ -70,9 +78,11 @@ static bool eval_shape(fj_job *j, fj_shape *s, fj_err *e) {
     if (!j->has_eval || j->recipe.no_eval) return true;
     int64_t *ids;
     int32_t *len, *learn;
-    size_t n = j->split.train ? lists(&j->samples, j->split.eval, j->split.n_eval, &ids, &len, &learn)
-                              : lists(&j->eval_samples, NULL, j->eval_samples.n, &ids, &len, &learn);
-    fj_plan *p = fj_plan_eval(ids, len, learn, n, (int)j->recipe.batch, (int)j->recipe.max_length, e);
+    size_t n = j->split.train
+                   ? lists(&j->samples, j->split.eval, j->split.n_eval, &ids, &len, &learn)
+                   : lists(&j->eval_samples, NULL, j->eval_samples.n, &ids, &len, &learn);
+    fj_plan *p =
+        fj_plan_eval(ids, len, learn, n, (int)j->recipe.batch, (int)j->recipe.max_length, e);
     free(ids);
     if (!p) return false;
     *s = shape_of(p);
@@ -84,7 +94,8 @@ bool fj_job_plan(fj_job *j, fj_err *e) {
     const fj_recipe *r = &j->recipe;
     int64_t *ids;
     int32_t *len, *learn;
-    size_t n = lists(&j->samples, j->split.train, j->split.train ? j->split.n_train : j->samples.n, &ids, &len, &learn);
+    size_t n = lists(&j->samples, j->split.train, j->split.train ? j->split.n_train : j->samples.n,
+                     &ids, &len, &learn);
     fj_plan_opts po = fj_recipe_plan(r);
     j->plan = fj_plan_epochs(ids, len, learn, n, &po, e);
     free(ids);
@@ -92,9 +103,15 @@ bool fj_job_plan(fj_job *j, fj_err *e) {
     const fj_plan_totals *t = fj_plan_sum(j->plan);
     fj_shape eval = { 0 }; /* evaluations between steps go through the same memory */
     if (!eval_shape(j, &eval, e)) return false;
-    j->topts = (fj_trainer_opts){ .lora = j->lora, .max = shape_of(j->plan), .eval_max = eval, .beta1 = r->adam_beta1, .beta2 = r->adam_beta2,
-                                  .eps = r->adam_epsilon, .weight_decay = r->weight_decay,
-                                  .max_grad_norm = r->max_grad_norm, .seed = (uint64_t)r->seed };
+    j->topts = (fj_trainer_opts){ .lora = j->lora,
+                                  .max = shape_of(j->plan),
+                                  .eval_max = eval,
+                                  .beta1 = r->adam_beta1,
+                                  .beta2 = r->adam_beta2,
+                                  .eps = r->adam_epsilon,
+                                  .weight_decay = r->weight_decay,
+                                  .max_grad_norm = r->max_grad_norm,
+                                  .seed = (uint64_t)r->seed };
     fj_trainer_bytes b;
     int64_t physical;
     j->dev->fn->memory(j->dev, NULL, NULL, &physical);
@@ -105,9 +122,11 @@ bool fj_job_plan(fj_job *j, fj_err *e) {
         j->topts.recompute = r->gradient_checkpointing == FJ_ON ? (int)j->model->hp.layers : 0;
         if (!fj_trainer_plan(j->model, &j->topts, &b, e)) return false;
         if (b.total > limit)
-            return fj_fail(e, FJ_ENOMEM, "training needs %lld MiB, %lld MiB are allowed: lower "
-                           "per_device_train_batch_size or max_length, or set gradient_checkpointing: auto",
-                           (long long)(b.total >> 20), (long long)(limit >> 20));
+            return fj_fail(
+                e, FJ_ENOMEM,
+                "training needs %lld MiB, %lld MiB are allowed: lower "
+                "per_device_train_batch_size or max_length, or set gradient_checkpointing: auto",
+                (long long)(b.total >> 20), (long long)(limit >> 20));
     }
     fj_train_result *o = j->r;
     o->tokens = t->rows;

@@ -39,13 +39,15 @@ bool fj_job_measure(fj_job *j, bool base, fj_eval_result *r, fj_err *e) {
     *r = (fj_eval_result){ 0 };
     if (!fj_job_eval_loss(j, base, r, e)) return false;
     if (!j->eval_data.n || !j->recipe.eval_max_new_tokens) return true;
-    fj_eval_opts o = { .max_new_tokens = j->recipe.eval_max_new_tokens, .max_rows = j->recipe.eval_max_rows,
+    fj_eval_opts o = { .max_new_tokens = j->recipe.eval_max_new_tokens,
+                       .max_rows = j->recipe.eval_max_rows,
                        .system = j->recipe.system_prompt };
     return fj_eval_answers(j->model, base ? NULL : j->lora, &j->eval_data, j->chat, &o, j->log,
                            base ? keep_base : keep_tuned, &j->answers, r, e);
 }
 
-static bool write_eval(fj_job *j, const char *name, const char *which, const fj_eval_result *r, fj_err *e) {
+static bool write_eval(fj_job *j, const char *name, const char *which, const fj_eval_result *r,
+                       fj_err *e) {
     char *text = fj_eval_json(r);
     json_t *o = json_loads(text, 0, NULL);
     bool ok = fj_run_eval(j->run, name, o, e);
@@ -60,12 +62,14 @@ static bool forgetting(fj_job *j, fj_err *e) {
     fj_model *base = j->model;
     if (!j->lora && !(base = fj_model_open(j->dev, j->recipe.base, NULL, NULL, e))) return false;
     fj_forgetting *f = &j->r->forgetting;
-    bool ok = fj_eval_forgetting_on(base, j->lora ? NULL : j->model, j->lora, &j->general_samples, j->log, f, e);
+    bool ok = fj_eval_forgetting_on(base, j->lora ? NULL : j->model, j->lora, &j->general_samples,
+                                    j->log, f, e);
     if (base != j->model) fj_model_close(base);
     if (!ok) return false;
     j->r->measured_general = true;
-    json_t *o = json_pack("{s:I, s:I, s:f, s:f, s:f}", "rows", (json_int_t)f->rows, "tokens", (json_int_t)f->tokens,
-                          "base_perplexity", f->base_perplexity, "tuned_perplexity", f->tuned_perplexity, "kl", f->kl);
+    json_t *o = json_pack("{s:I, s:I, s:f, s:f, s:f}", "rows", (json_int_t)f->rows, "tokens",
+                          (json_int_t)f->tokens, "base_perplexity", f->base_perplexity,
+                          "tuned_perplexity", f->tuned_perplexity, "kl", f->kl);
     ok = o && fj_run_eval(j->run, "general", o, e);
     json_decref(o);
     return ok;
@@ -76,15 +80,18 @@ static const char *const types[] = { "F32", "F16", "BF16", "Q8_0", "Q4_0" };
 static bool write_model(fj_job *j, fj_err *e) {
     if (j->lora) {
         char *gguf = fj_path_join(fj_run_folder(j->run), "adapter.gguf");
-        bool ok = fj_lora_save_peft(j->lora, fj_run_path(j->run, "adapter"), e) && fj_lora_save_gguf(j->lora, gguf, e);
+        bool ok = fj_lora_save_peft(j->lora, fj_run_path(j->run, "adapter"), e) &&
+                  fj_lora_save_gguf(j->lora, gguf, e);
         free(gguf);
         return ok;
     }
     if (!fj_model_save_hf(j->model, fj_run_path(j->run, "model"), "F32", e)) return false;
-    return !j->recipe.export_gguf || fj_model_save_gguf(j->model, j->recipe.export_gguf, types[j->recipe.export_type], e);
+    return !j->recipe.export_gguf ||
+           fj_model_save_gguf(j->model, j->recipe.export_gguf, types[j->recipe.export_type], e);
 }
 
-static void add_rate(fj_report_row *rows, int *n, const char *what, const fj_rate *a, const fj_rate *b) {
+static void add_rate(fj_report_row *rows, int *n, const char *what, const fj_rate *a,
+                     const fj_rate *b) {
     if (b->n) rows[(*n)++] = (fj_report_row){ what, a->rate, b->rate, 1 };
 }
 
@@ -99,16 +106,23 @@ static bool report(fj_job *j, fj_err *e) {
         add_rate(task, &n, "contains", &r->base.contains, &r->tuned.contains);
         add_rate(task, &n, "regex", &r->base.regex, &r->tuned.regex);
     }
-    general[0] = (fj_report_row){ "perplexity", r->forgetting.base_perplexity, r->forgetting.tuned_perplexity, -1 };
+    general[0] = (fj_report_row){ "perplexity", r->forgetting.base_perplexity,
+                                  r->forgetting.tuned_perplexity, -1 };
     general[1] = (fj_report_row){ "mean KL to the base", 0, r->forgetting.kl, -1 };
     fj_report_text *ex = fj_zalloc((size_t)(j->answers.n + 1) * sizeof *ex);
     int k = FJ_MIN(j->answers.n_tuned, j->answers.n);
     for (int i = 0; i < k; i++)
-        ex[i] = (fj_report_text){ j->answers.prompt[i].s, i < j->answers.n_base ? j->answers.base[i].s : "",
+        ex[i] = (fj_report_text){ j->answers.prompt[i].s,
+                                  i < j->answers.n_base ? j->answers.base[i].s : "",
                                   j->answers.tuned[i].s };
-    fj_report rep = { .task = task, .n_task = n, .general = general, .n_general = r->measured_general ? 2 : 0,
-                      .examples = ex, .n_examples = k,
-                      .note = j->recipe.no_eval ? "Evaluation was switched off by no_eval." : NULL };
+    fj_report rep = { .task = task,
+                      .n_task = n,
+                      .general = general,
+                      .n_general = r->measured_general ? 2 : 0,
+                      .examples = ex,
+                      .n_examples = k,
+                      .note =
+                          j->recipe.no_eval ? "Evaluation was switched off by no_eval." : NULL };
     bool ok = fj_run_report(j->run, &rep, e);
     free(ex);
     return ok;
@@ -117,7 +131,9 @@ static bool report(fj_job *j, fj_err *e) {
 bool fj_job_finish(fj_job *j, fj_err *e) {
     if (!write_model(j, e)) return false;
     if (j->has_eval && !j->recipe.no_eval) {
-        if (!fj_job_measure(j, false, &j->r->tuned, e) || !write_eval(j, "tuned", "tuned", &j->r->tuned, e)) return false;
+        if (!fj_job_measure(j, false, &j->r->tuned, e) ||
+            !write_eval(j, "tuned", "tuned", &j->r->tuned, e))
+            return false;
         j->r->measured = true;
     }
     if (j->has_general && !j->recipe.no_eval && !forgetting(j, e)) return false;

@@ -19,10 +19,11 @@ bool fj_job_save(fj_job *j, fj_err *e) {
     fj_ckpt_writer *w = fj_ckpt_begin(folder(j), j->step, e);
     if (!w) return false;
     bool grads = j->micro > 0;
-    json_t *state = json_pack("{s:I, s:I, s:I, s:f, s:I, s:I, s:f}", "step", (json_int_t)j->step, "micro",
-                              (json_int_t)j->micro, "micros_done", (json_int_t)j->micros_done, "partial_loss",
-                              j->partial_loss, "best_step", (json_int_t)j->best_step, "tokens",
-                              (json_int_t)j->tokens_done, "seconds", j->r->seconds);
+    json_t *state =
+        json_pack("{s:I, s:I, s:I, s:f, s:I, s:I, s:f}", "step", (json_int_t)j->step, "micro",
+                  (json_int_t)j->micro, "micros_done", (json_int_t)j->micros_done, "partial_loss",
+                  j->partial_loss, "best_step", (json_int_t)j->best_step, "tokens",
+                  (json_int_t)j->tokens_done, "seconds", j->r->seconds);
     json_object_set_new(state, "best_loss", real_or_null(j->best_loss));
     json_object_set_new(state, "last_loss", real_or_null(j->last_loss));
     if (j->base_result) json_object_set(state, "base", j->base_result);
@@ -41,7 +42,8 @@ bool fj_job_save(fj_job *j, fj_err *e) {
         return false;
     }
     if (!fj_ckpt_commit(w, e)) return false;
-    return fj_ckpt_prune(folder(j), (size_t)FJ_MAX(j->recipe.save_total_limit, 1), j->best_step ? j->best_step : -1, e);
+    return fj_ckpt_prune(folder(j), (size_t)FJ_MAX(j->recipe.save_total_limit, 1),
+                         j->best_step ? j->best_step : -1, e);
 }
 
 static double number(const json_t *o, const char *key) {
@@ -58,12 +60,15 @@ bool fj_job_restore(fj_job *j, fj_err *e) {
         return fj_run_rewind(j->run, 0, e);
     }
     int64_t micro = 0, step = 0, micros = 0, best = 0, tokens = 0;
-    bool ok = fj_js_int(c->state, c->dir, "step", &step, e) && fj_js_int(c->state, c->dir, "micro", &micro, e) &&
+    bool ok = fj_js_int(c->state, c->dir, "step", &step, e) &&
+              fj_js_int(c->state, c->dir, "micro", &micro, e) &&
               fj_js_int(c->state, c->dir, "micros_done", &micros, e) &&
-              fj_js_int(c->state, c->dir, "best_step", &best, e) && fj_js_int(c->state, c->dir, "tokens", &tokens, e) &&
+              fj_js_int(c->state, c->dir, "best_step", &best, e) &&
+              fj_js_int(c->state, c->dir, "tokens", &tokens, e) &&
               fj_trainer_read_state(j->trainer, c->tensors, micro > 0, e);
     if (ok && (step < 0 || step > j->r->steps || micro < 0))
-        ok = fj_fail(e, FJ_EFORMAT, "%s: step %lld of a run of %lld", c->dir, (long long)step, (long long)j->r->steps);
+        ok = fj_fail(e, FJ_EFORMAT, "%s: step %lld of a run of %lld", c->dir, (long long)step,
+                     (long long)j->r->steps);
     if (ok) {
         j->step = step;
         j->micro = micro;
@@ -76,7 +81,8 @@ bool fj_job_restore(fj_job *j, fj_err *e) {
         j->seconds_before = number(c->state, "seconds");
         json_t *base = json_object_get(c->state, "base");
         if (json_is_object(base)) j->base_result = json_deep_copy(base);
-        fj_log_message(j->log, FJ_INFO, "goes on after step %lld of %lld", (long long)step, (long long)j->r->steps);
+        fj_log_message(j->log, FJ_INFO, "goes on after step %lld of %lld", (long long)step,
+                       (long long)j->r->steps);
         ok = fj_run_rewind(j->run, step, e);
     }
     fj_ckpt_close(c);
@@ -100,12 +106,14 @@ static bool write_metric(fj_job *j, const fj_plan_at *at, window *w, double lr, 
     double dt = fj_clock() - w->t0;
     int64_t now, peak;
     fj_dev_memory(j->dev, &now, &peak);
-    json_t *o = json_pack("{s:I, s:f, s:f, s:f, s:f, s:I, s:f, s:I}", "step", (json_int_t)j->step, "epoch",
-                          at->epochs_done, "loss", w->loss / (double)w->steps, "grad_norm", w->norm, "lr", lr,
-                          "tokens", (json_int_t)j->tokens_done, "tokens_per_s",
+    json_t *o = json_pack("{s:I, s:f, s:f, s:f, s:f, s:I, s:f, s:I}", "step", (json_int_t)j->step,
+                          "epoch", at->epochs_done, "loss", w->loss / (double)w->steps, "grad_norm",
+                          w->norm, "lr", lr, "tokens", (json_int_t)j->tokens_done, "tokens_per_s",
                           (double)w->tokens / fmax(dt, 1e-9), "memory", (json_int_t)peak);
-    bool ok = o ? fj_run_metric(j->run, o, e)
-                : fj_fail(e, FJ_EINVAL, "the loss of step %lld is not a number: lower learning_rate", (long long)j->step);
+    bool ok =
+        o ? fj_run_metric(j->run, o, e)
+          : fj_fail(e, FJ_EINVAL, "the loss of step %lld is not a number: lower learning_rate",
+                    (long long)j->step);
     json_decref(o);
     *w = (window){ .t0 = fj_clock() };
     return ok;
@@ -115,10 +123,12 @@ static bool evaluate(fj_job *j, fj_err *e) {
     if (!j->has_eval || j->recipe.no_eval) return true;
     fj_eval_result r = { 0 };
     if (!fj_job_eval_loss(j, false, &r, e)) return false;
-    json_t *o = json_pack("{s:I, s:f, s:f}", "step", (json_int_t)j->step, "eval_loss", r.loss, "eval_perplexity", r.perplexity);
+    json_t *o = json_pack("{s:I, s:f, s:f}", "step", (json_int_t)j->step, "eval_loss", r.loss,
+                          "eval_perplexity", r.perplexity);
     bool ok = o && fj_run_metric(j->run, o, e);
     json_decref(o);
-    fj_log_message(j->log, FJ_INFO, "step %lld: eval loss %.4f, perplexity %.2f", (long long)j->step, r.loss, r.perplexity);
+    fj_log_message(j->log, FJ_INFO, "step %lld: eval loss %.4f, perplexity %.2f",
+                   (long long)j->step, r.loss, r.perplexity);
     if (!isfinite(j->best_loss) || r.loss < j->best_loss) {
         j->best_loss = r.loss;
         j->best_step = j->step;
@@ -132,12 +142,17 @@ static bool due(int64_t every, const fj_plan_at *at, int64_t step) {
 
 static bool stop_here(fj_job *j, fj_err *e) {
     fj_err why = { 0 };
-    if (!fj_job_save(j, &why)) return fj_fail(e, why.code, "stopped, and the checkpoint could not be written: %s", why.msg);
-    return fj_fail(e, FJ_ESTOP, "stopped after step %lld of %lld; everything is saved in %s, go on with --resume",
-                   (long long)j->step, (long long)j->r->steps, fj_run_folder(j->run));
+    if (!fj_job_save(j, &why))
+        return fj_fail(e, why.code, "stopped, and the checkpoint could not be written: %s",
+                       why.msg);
+    return fj_fail(
+        e, FJ_ESTOP,
+        "stopped after step %lld of %lld; everything is saved in %s, go on with --resume",
+        (long long)j->step, (long long)j->r->steps, fj_run_folder(j->run));
 }
 
-static bool one_step(fj_job *j, const fj_plan_at *at, fj_batch *b, double t0, window *w, fj_err *e) {
+static bool one_step(fj_job *j, const fj_plan_at *at, fj_batch *b, double t0, window *w,
+                     fj_err *e) {
     const fj_recipe *r = &j->recipe;
     for (; j->micro < at->n_micro; j->micro++, j->micros_done++) {
         if (fj_log_stop(j->log)) return stop_here(j, e);
@@ -148,9 +163,12 @@ static bool one_step(fj_job *j, const fj_plan_at *at, fj_batch *b, double t0, wi
         j->tokens_done += at->micro[j->micro].rows;
         w->tokens += at->micro[j->micro].rows;
     }
-    int64_t warmup = r->warmup_steps > 0 ? r->warmup_steps : (int64_t)ceil(r->warmup_ratio * (double)j->r->steps);
+    int64_t warmup = r->warmup_steps > 0 ? r->warmup_steps
+                                         : (int64_t)ceil(r->warmup_ratio * (double)j->r->steps);
     static const fj_schedule kinds[] = { FJ_LR_LINEAR, FJ_LR_CONSTANT, FJ_LR_COSINE };
-    double lr = r->learning_rate * fj_schedule_at(kinds[r->lr_scheduler_type], j->step + 1, warmup, j->r->steps), norm;
+    double lr = r->learning_rate *
+                fj_schedule_at(kinds[r->lr_scheduler_type], j->step + 1, warmup, j->r->steps),
+           norm;
     if (!fj_trainer_step(j->trainer, j->step + 1, lr, &norm, e)) return false;
     j->step++;
     j->micro = 0;
@@ -165,12 +183,19 @@ static bool one_step(fj_job *j, const fj_plan_at *at, fj_batch *b, double t0, wi
     int64_t now, peak;
     fj_dev_memory(j->dev, &now, &peak);
     double rate = (double)j->tokens_done / fmax(j->r->seconds, 1e-9);
-    fj_log_progress(j->log, &(fj_progress){ .what = "train", .done = j->step, .total = j->r->steps, .unit = "step",
-        .rate = rate, .loss = j->last_loss, .mem_bytes = now,
-        .eta_s = (double)(j->r->tokens - j->tokens_done) / fmax(rate, 1e-9) });
+    fj_log_progress(j->log, &(fj_progress){ .what = "train",
+                                            .done = j->step,
+                                            .total = j->r->steps,
+                                            .unit = "step",
+                                            .rate = rate,
+                                            .loss = j->last_loss,
+                                            .mem_bytes = now,
+                                            .eta_s = (double)(j->r->tokens - j->tokens_done) /
+                                                     fmax(rate, 1e-9) });
     bool eval = due(r->eval_steps, at, j->step) || last;
     if (eval && !evaluate(j, e)) return false;
-    bool save = (r->save_steps ? j->step % r->save_steps == 0 : eval) || last || j->best_step == j->step;
+    bool save =
+        (r->save_steps ? j->step % r->save_steps == 0 : eval) || last || j->best_step == j->step;
     return !save || fj_job_save(j, e);
 }
 

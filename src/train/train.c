@@ -8,21 +8,26 @@
 enum { EXAMPLES = 12 }; /* answers before and after that the report shows */
 
 static bool read_recipe(fj_job *j, fj_err *e) {
-    if (!fj_recipe_load(&j->recipe, j->o->recipe, j->o->overrides, j->o->n_overrides, e)) return false;
+    if (!fj_recipe_load(&j->recipe, j->o->recipe, j->o->overrides, j->o->n_overrides, e))
+        return false;
     if (j->o->no_eval && !fj_recipe_set(&j->recipe, "no_eval", "true", e)) return false;
     if (!fj_recipe_gate(&j->recipe, e)) return false;
     if (j->recipe.no_eval)
-        fj_log_message(j->log, FJ_WARN, "no_eval: nothing will be measured, and the run will say so");
+        fj_log_message(j->log, FJ_WARN,
+                       "no_eval: nothing will be measured, and the run will say so");
     if (j->recipe.export_gguf && j->recipe.method == FJ_METHOD_LORA)
-        return fj_fail(e, FJ_EUNSUP, "export_gguf writes a whole model and needs method: full; the adapter itself is "
-                       "always written, in PEFT layout and as adapter.gguf");
+        return fj_fail(
+            e, FJ_EUNSUP,
+            "export_gguf writes a whole model and needs method: full; the adapter itself is "
+            "always written, in PEFT layout and as adapter.gguf");
     return true;
 }
 
 static bool open_model(fj_job *j, fj_err *e) {
     const fj_recipe *r = &j->recipe;
     bool full = r->method == FJ_METHOD_FULL;
-    j->dev = fj_dev_open(&(fj_dev_opts){ .threads = (int)r->threads, .isa = j->o->isa, .f32 = r->f32 }, e);
+    j->dev = fj_dev_open(
+        &(fj_dev_opts){ .threads = (int)r->threads, .isa = j->o->isa, .f32 = r->f32 }, e);
     if (!j->dev) return false;
     snprintf(j->r->device, sizeof j->r->device, "%s", fj_dev_about(j->dev));
     j->model = fj_model_open(j->dev, r->base, &(fj_model_opts){ .trainable = full }, j->log, e);
@@ -32,9 +37,13 @@ static bool open_model(fj_job *j, fj_err *e) {
         j->lora = fj_lora_open(j->model, r->init_adapter, e);
         if (j->lora) j->lora->dropout = r->lora_dropout;
     } else {
-        fj_lora_opts o = { .r = (int)r->lora_r, .alpha = r->lora_alpha, .dropout = r->lora_dropout,
-                           .rslora = r->use_rslora, .targets = r->target_modules.s,
-                           .n_targets = r->target_modules.n, .seed = (uint64_t)r->seed };
+        fj_lora_opts o = { .r = (int)r->lora_r,
+                           .alpha = r->lora_alpha,
+                           .dropout = r->lora_dropout,
+                           .rslora = r->use_rslora,
+                           .targets = r->target_modules.s,
+                           .n_targets = r->target_modules.n,
+                           .seed = (uint64_t)r->seed };
         j->lora = fj_lora_new(j->model, &o, e);
     }
     return j->lora != NULL;
@@ -46,16 +55,22 @@ static bool open_run(fj_job *j, fj_err *e) {
     j->run = fj_run_open(&j->recipe, j->o->resume, e);
     if (!j->run) return false;
     snprintf(j->r->folder, sizeof j->r->folder, "%s", fj_run_folder(j->run));
-    json_t *more = json_pack("{s:I, s:I, s:I, s:s, s:b}", "planned_bytes", (json_int_t)j->r->planned_bytes, "steps",
-                             (json_int_t)j->r->steps, "trainable", (json_int_t)j->r->trainable, "device",
-                             j->r->device, "no_eval", (int)j->recipe.no_eval);
+    json_t *more =
+        json_pack("{s:I, s:I, s:I, s:s, s:b}", "planned_bytes", (json_int_t)j->r->planned_bytes,
+                  "steps", (json_int_t)j->r->steps, "trainable", (json_int_t)j->r->trainable,
+                  "device", j->r->device, "no_eval", (int)j->recipe.no_eval);
     bool ok = fj_run_manifest(j->run, base, j->data.hash, more, e);
     json_decref(more);
     if (!ok) return false;
     j->registry = fj_registry_open(NULL, j->log);
     char *yaml = fj_recipe_print(&j->recipe);
-    fj_run_info info = { .name = fj_run_name(j->run), .folder = fj_run_folder(j->run), .status = "running",
-                         .base_hash = base, .data_hash = j->data.hash, .recipe = yaml, .started = fj_now() };
+    fj_run_info info = { .name = fj_run_name(j->run),
+                         .folder = fj_run_folder(j->run),
+                         .status = "running",
+                         .base_hash = base,
+                         .data_hash = j->data.hash,
+                         .recipe = yaml,
+                         .started = fj_now() };
     j->id = fj_registry_begin(j->registry, &info);
     fj_registry_data(j->registry, j->data.hash, j->recipe.data.s[0], (int64_t)j->data.n);
     free(yaml);
@@ -70,7 +85,8 @@ static double at(const json_t *o, const char *key) {
 static void rate_back(const json_t *o, const char *key, fj_rate *r) {
     const json_t *x = json_object_get(o, key);
     if (!json_is_object(x)) return;
-    *r = (fj_rate){ (int64_t)at(x, "n"), (int64_t)at(x, "hit"), at(x, "rate"), at(x, "low"), at(x, "high") };
+    *r = (fj_rate){ (int64_t)at(x, "n"), (int64_t)at(x, "hit"), at(x, "rate"), at(x, "low"),
+                    at(x, "high") };
 }
 
 /* Once in a run: a resumed one has it in its checkpoint. */
@@ -78,8 +94,10 @@ static bool measure_base(fj_job *j, fj_err *e) {
     fj_eval_result *b = &j->r->base;
     if (!j->has_eval || j->recipe.no_eval) return true;
     if (j->base_result) {
-        *b = (fj_eval_result){ .rows = (int64_t)at(j->base_result, "rows"), .tokens = (int64_t)at(j->base_result, "tokens"),
-                               .loss = at(j->base_result, "loss"), .loss_se = at(j->base_result, "loss_se"),
+        *b = (fj_eval_result){ .rows = (int64_t)at(j->base_result, "rows"),
+                               .tokens = (int64_t)at(j->base_result, "tokens"),
+                               .loss = at(j->base_result, "loss"),
+                               .loss_se = at(j->base_result, "loss_se"),
                                .perplexity = at(j->base_result, "perplexity") };
         rate_back(j->base_result, "exact", &b->exact);
         rate_back(j->base_result, "contains", &b->contains);
@@ -87,7 +105,8 @@ static bool measure_base(fj_job *j, fj_err *e) {
         return true;
     }
     if (!fj_job_measure(j, true, b, e)) return false;
-    fj_log_message(j->log, FJ_INFO, "base: eval loss %.4f, perplexity %.2f", b->loss, b->perplexity);
+    fj_log_message(j->log, FJ_INFO, "base: eval loss %.4f, perplexity %.2f", b->loss,
+                   b->perplexity);
     char *text = fj_eval_json(b);
     j->base_result = json_loads(text, 0, NULL);
     bool ok = fj_run_eval(j->run, "base", j->base_result, e);
@@ -99,22 +118,33 @@ static bool measure_base(fj_job *j, fj_err *e) {
 static void end_in_registry(fj_job *j, bool ok, const fj_err *e) {
     if (!j->run) return;
     json_t *o = json_object();
-    const struct { const char *key; double v; } all[] = {
-        { "train_loss", j->r->train_loss }, { "base_loss", j->r->measured ? j->r->base.loss : NAN },
+    const struct {
+        const char *key;
+        double v;
+    } all[] = {
+        { "train_loss", j->r->train_loss },
+        { "base_loss", j->r->measured ? j->r->base.loss : NAN },
         { "eval_loss", j->r->measured ? j->r->tuned.loss : NAN },
-        { "kl", j->r->measured_general ? j->r->forgetting.kl : NAN }, { "seconds", j->r->seconds },
-        { "tokens_per_s", j->r->tokens_per_s }, { "steps", (double)j->r->steps_done },
+        { "kl", j->r->measured_general ? j->r->forgetting.kl : NAN },
+        { "seconds", j->r->seconds },
+        { "tokens_per_s", j->r->tokens_per_s },
+        { "steps", (double)j->r->steps_done },
     };
     for (size_t i = 0; i < FJ_LEN(all); i++)
         if (isfinite(all[i].v)) json_object_set_new(o, all[i].key, json_real(all[i].v));
     char *text = json_dumps(o, JSON_PRESERVE_ORDER);
-    fj_registry_end(j->registry, j->id, ok ? "done" : e->code == FJ_ESTOP ? "stopped" : "failed", text);
+    fj_registry_end(j->registry, j->id,
+                    ok                    ? "done"
+                    : e->code == FJ_ESTOP ? "stopped"
+                                          : "failed",
+                    text);
     free(text);
     json_decref(o);
 }
 
 static bool work(fj_job *j, fj_err *e) {
-    if (!read_recipe(j, e) || !open_model(j, e) || !fj_job_data(j, e) || !fj_job_plan(j, e)) return false;
+    if (!read_recipe(j, e) || !open_model(j, e) || !fj_job_data(j, e) || !fj_job_plan(j, e))
+        return false;
     if (j->o->dry_run) return true;
     if (!open_run(j, e)) return false;
     if (j->o->resume) {

@@ -24,8 +24,14 @@ static int64_t blocks_at_most(const fj_shape *s) { return s->rows / FJ_KV_BLOCK 
 static fj_fwd *graph_of(const fj_trainer *t, int64_t n, int64_t seqs, int64_t blocks, int64_t out,
                         int64_t micro, bool train, fj_err *e) {
     fj_rows_lora rows = { t->o.lora, 0, n };
-    fj_fwd_opts o = { .n = n, .n_seqs = seqs, .n_blocks = blocks, .n_out = out, .out = FJ_OUT_LOSS,
-                      .loras = &rows, .n_loras = t->o.lora ? 1 : 0, .recompute = t->o.recompute };
+    fj_fwd_opts o = { .n = n,
+                      .n_seqs = seqs,
+                      .n_blocks = blocks,
+                      .n_out = out,
+                      .out = FJ_OUT_LOSS,
+                      .loras = &rows,
+                      .n_loras = t->o.lora ? 1 : 0,
+                      .recompute = t->o.recompute };
     if (train) {
         o.train_lora = t->o.lora != NULL;
         o.train_full = !t->o.lora;
@@ -55,14 +61,16 @@ static bool build_update(fj_trainer *t, fj_err *e) {
         fj_tensor *g = fj_extern(t->norm, p->name, FJ_F32, p->rows, p->cols, t->grads, off);
         t->sums[i] = fj_keep(fj_sumsq(t->norm, g));
         bool decay = t->o.lora || p->rows > 1;
-        fj_adamw_step(t->update, fj_extern(t->update, p->name, FJ_F32, p->rows, p->cols, p->buf, p->off),
+        fj_adamw_step(t->update,
+                      fj_extern(t->update, p->name, FJ_F32, p->rows, p->cols, p->buf, p->off),
                       fj_extern(t->update, p->name, FJ_F32, p->rows, p->cols, t->grads, off),
                       fj_extern(t->update, p->name, FJ_F32, p->rows, p->cols, t->moment1, off),
                       fj_extern(t->update, p->name, FJ_F32, p->rows, p->cols, t->moment2, off),
                       decay ? t->hyper : t->hyper_no_decay);
         off += (size_t)(p->rows * p->cols) * sizeof(float);
     }
-    return fj_graph_plan(t->norm, &t->m->dev->plan, e) && fj_graph_plan(t->update, &t->m->dev->plan, e);
+    return fj_graph_plan(t->norm, &t->m->dev->plan, e) &&
+           fj_graph_plan(t->update, &t->m->dev->plan, e);
 }
 
 /* Everything but device memory. */
@@ -75,7 +83,8 @@ static fj_trainer *prepare(fj_model *m, const fj_trainer_opts *o, fj_err *e) {
     t->m = m;
     t->o = *o;
     t->params = fj_params_of(m, o->lora, &t->n);
-    for (int i = 0; i < t->n; i++) t->bytes += (size_t)(t->params[i].rows * t->params[i].cols) * sizeof(float);
+    for (int i = 0; i < t->n; i++)
+        t->bytes += (size_t)(t->params[i].rows * t->params[i].cols) * sizeof(float);
     t->max = largest(t, &o->max, true, e);
     bool ok = t->max != NULL;
     if (ok && o->eval_max.rows) ok = (t->max_eval = largest(t, &o->eval_max, false, e)) != NULL;
@@ -88,7 +97,9 @@ static size_t plan_bytes(const fj_trainer *t) {
     return FJ_MAX(t->max->g->plan_bytes, t->max_eval ? t->max_eval->g->plan_bytes : 0);
 }
 
-static size_t small_bytes(const fj_trainer *t) { return FJ_MAX(t->norm->plan_bytes, t->update->plan_bytes); }
+static size_t small_bytes(const fj_trainer *t) {
+    return FJ_MAX(t->norm->plan_bytes, t->update->plan_bytes);
+}
 
 bool fj_trainer_plan(fj_model *m, const fj_trainer_opts *o, fj_trainer_bytes *b, fj_err *e) {
     fj_trainer *t = prepare(m, o, e);
@@ -113,11 +124,13 @@ bool fj_trainer_fit(fj_model *m, const fj_trainer_opts *o, int64_t limit, int *r
     try.recompute = hi;
     if (!fj_trainer_plan(m, &try, b, e)) return false;
     if (b->total > limit)
-        return fj_fail(e, FJ_ENOMEM, "training needs at least %lld MiB (weights %lld, optimizer and gradients %lld, "
-                       "activations %lld), %lld MiB are allowed: lower per_device_train_batch_size or max_length",
-                       (long long)(b->total >> 20), (long long)(b->weights >> 20),
-                       (long long)((b->optimizer + b->gradients) >> 20), (long long)(b->activations >> 20),
-                       (long long)(limit >> 20));
+        return fj_fail(
+            e, FJ_ENOMEM,
+            "training needs at least %lld MiB (weights %lld, optimizer and gradients %lld, "
+            "activations %lld), %lld MiB are allowed: lower per_device_train_batch_size or max_length",
+            (long long)(b->total >> 20), (long long)(b->weights >> 20),
+            (long long)((b->optimizer + b->gradients) >> 20), (long long)(b->activations >> 20),
+            (long long)(limit >> 20));
     while (lo + 1 < hi) { /* lo does not fit, hi does */
         try.recompute = lo + (hi - lo) / 2;
         if (!fj_trainer_plan(m, &try, b, e)) return false;
@@ -166,12 +179,14 @@ void fj_trainer_close(fj_trainer *t) {
 }
 
 static bool same_shape(const fj_fwd *f, const fj_batch *b) {
-    return f && f->o.n == b->n && f->o.n_seqs == b->n_seqs && f->o.n_blocks == b->n_blocks && f->o.n_out == b->n_out;
+    return f && f->o.n == b->n && f->o.n_seqs == b->n_seqs && f->o.n_blocks == b->n_blocks &&
+           f->o.n_out == b->n_out;
 }
 
 static bool too_large(const fj_shape *s, const fj_batch *b, fj_err *e) {
     if (b->n <= s->rows && b->n_seqs <= s->seqs && b->n_out <= s->learn) return false;
-    fj_fail(e, FJ_EINVAL, "a micro-batch of %lld rows, %lld samples, %lld targets; planned were %lld, %lld, %lld",
+    fj_fail(e, FJ_EINVAL,
+            "a micro-batch of %lld rows, %lld samples, %lld targets; planned were %lld, %lld, %lld",
             (long long)b->n, (long long)b->n_seqs, (long long)b->n_out, (long long)s->rows,
             (long long)s->seqs, (long long)s->learn);
     return true;
@@ -185,7 +200,8 @@ bool fj_trainer_micro(fj_trainer *t, const fj_batch *b, int64_t micro, double *l
         t->last = graph_of(t, b->n, b->n_seqs, b->n_blocks, b->n_out, micro, true, e);
         if (!t->last) return false;
         if (!fj_graph_plan_like(t->last->g, t->max->g))
-            return fj_fail(e, FJ_EINVAL, "internal: the graph of a micro-batch is not the planned one");
+            return fj_fail(e, FJ_EINVAL,
+                           "internal: the graph of a micro-batch is not the planned one");
         fj_graph_bind(t->last->g, t->mem, 0);
     }
     float l;
@@ -203,7 +219,8 @@ bool fj_trainer_eval(fj_trainer *t, const fj_batch *b, float *nll, fj_err *e) {
         t->last_eval = graph_of(t, b->n, b->n_seqs, b->n_blocks, b->n_out, 0, false, e);
         if (!t->last_eval) return false;
         if (!fj_graph_plan_like(t->last_eval->g, t->max_eval->g))
-            return fj_fail(e, FJ_EINVAL, "internal: the graph of an evaluation is not the planned one");
+            return fj_fail(e, FJ_EINVAL,
+                           "internal: the graph of an evaluation is not the planned one");
     }
     fj_graph_bind(t->last_eval->g, t->mem, 0);
     return fj_fwd_fill(t->last_eval, b, e) && t->m->dev->fn->run(t->m->dev, t->last_eval->g, e) &&
@@ -222,12 +239,21 @@ bool fj_trainer_step(fj_trainer *t, int64_t step, double lr, double *norm, fj_er
     double n = sqrt(sum), scale = 1;
     if (norm) *norm = n;
     if (!isfinite(n))
-        return fj_fail(e, FJ_EINVAL, "the gradient of step %lld is not finite: lower learning_rate, or look at the "
-                       "rows of this step", (long long)step);
+        return fj_fail(
+            e, FJ_EINVAL,
+            "the gradient of step %lld is not finite: lower learning_rate, or look at the "
+            "rows of this step",
+            (long long)step);
     /* torch.nn.utils.clip_grad_norm_ */
     if (t->o.max_grad_norm > 0) scale = fmin(1, t->o.max_grad_norm / (n + 1e-6));
-    float h[8] = { (float)lr, (float)t->o.beta1, (float)t->o.beta2, (float)t->o.eps, (float)t->o.weight_decay,
-                   (float)(1 - pow(t->o.beta1, (double)step)), (float)(1 - pow(t->o.beta2, (double)step)), (float)scale };
+    float h[8] = { (float)lr,
+                   (float)t->o.beta1,
+                   (float)t->o.beta2,
+                   (float)t->o.eps,
+                   (float)t->o.weight_decay,
+                   (float)(1 - pow(t->o.beta1, (double)step)),
+                   (float)(1 - pow(t->o.beta2, (double)step)),
+                   (float)scale };
     bool ok = fj_tensor_set(t->hyper, h, e);
     h[4] = 0;
     return ok && fj_tensor_set(t->hyper_no_decay, h, e) && d->fn->run(d, t->update, e) &&
@@ -240,7 +266,10 @@ static const char letters[KINDS] = { 'p', 'm', 'v', 'g' };
 
 static const fj_buf *where(const fj_trainer *t, int kind, int i, size_t off, size_t *at) {
     *at = kind == P ? t->params[i].off : off;
-    return kind == P ? t->params[i].buf : kind == M ? t->moment1 : kind == V ? t->moment2 : t->grads;
+    return kind == P   ? t->params[i].buf
+           : kind == M ? t->moment1
+           : kind == V ? t->moment2
+                       : t->grads;
 }
 
 void fj_trainer_add_state(const fj_trainer *t, fj_st_writer *w, bool grads) {
@@ -248,7 +277,8 @@ void fj_trainer_add_state(const fj_trainer *t, fj_st_writer *w, bool grads) {
         for (int i = 0; i < t->n; i++) {
             char name[32];
             snprintf(name, sizeof name, "%c.%d", letters[k], i);
-            fj_st_writer_add(w, name, "F32", 2, (int64_t[]){ t->params[i].rows, t->params[i].cols });
+            fj_st_writer_add(w, name, "F32", 2,
+                             (int64_t[]){ t->params[i].rows, t->params[i].cols });
         }
 }
 
@@ -284,12 +314,15 @@ bool fj_trainer_read_state(fj_trainer *t, const fj_st *st, bool grads, fj_err *e
             snprintf(name, sizeof name, "%c.%d", letters[k], i);
             const fj_st_tensor *x = fj_st_get(st, name, e);
             if (!x) return false;
-            if (x->dtype != FJ_F32 || x->n_dims != 2 || x->dim[0] != p->rows || x->dim[1] != p->cols)
-                return fj_fail(e, FJ_EFORMAT, "%s: tensor %s does not fit parameter %s, %lld x %lld", st->name, name,
-                               p->name, (long long)p->rows, (long long)p->cols);
+            if (x->dtype != FJ_F32 || x->n_dims != 2 || x->dim[0] != p->rows ||
+                x->dim[1] != p->cols)
+                return fj_fail(e, FJ_EFORMAT,
+                               "%s: tensor %s does not fit parameter %s, %lld x %lld", st->name,
+                               name, p->name, (long long)p->rows, (long long)p->cols);
             size_t at;
             const fj_buf *b = where(t, k, i, off, &at);
-            if (!t->m->dev->fn->upload((fj_buf *)(uintptr_t)b, at, x->data, (size_t)x->bytes, e)) return false;
+            if (!t->m->dev->fn->upload((fj_buf *)(uintptr_t)b, at, x->data, (size_t)x->bytes, e))
+                return false;
             off += (size_t)x->bytes;
         }
     }

@@ -18,7 +18,7 @@ typedef struct fj_trainer_opts {
     fj_lora *lora; /* NULL: every weight */
     fj_shape max;
     fj_shape eval_max; /* largest batch of fj_trainer_eval; rows 0: it is not used */
-    int recompute; /* layers that are computed again in backward, 0 .. layers */
+    int recompute;     /* layers that are computed again in backward, 0 .. layers */
     double beta1, beta2, eps, weight_decay; /* decay: not on norms and biases, as transformers */
     double max_grad_norm;                   /* 0: no clipping */
     uint64_t seed;                          /* of dropout */

@@ -276,7 +276,7 @@ static int run(fj_call *call) {
         stop.v[stop.n++] = c.o.talk.stop.v[i];
     }
     c.o.talk.stop = stop;
-    fj_term_catch(call->term);
+    fj_term_catch();
     c.talk = fj_talk_open(call->args[0], &c.o.talk, call->term, &e);
     int rc = FJ_EXIT_OK;
     if (c.talk) {

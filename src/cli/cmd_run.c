@@ -71,7 +71,7 @@ static int run(fj_call *c) {
     const opts *o = c->opts;
     fj_err e = { 0 };
     fj_answer a = { 0 };
-    fj_term_catch(c->term);
+    fj_term_catch();
     char *prompt = prompt_of(c->args[1], &e);
     fj_talk *t = prompt ? fj_talk_open(c->args[0], &o->talk, c->term, &e) : NULL;
     bool ok = t != NULL;

@@ -83,6 +83,8 @@ void fj_parsed_free(const fj_cmd *cmd, fj_parsed *p);
 bool fj_opt_set(const fj_opt *o, void *base, const char *shown, const char *text, fj_err *e);
 /* The value in base as text; "" for an empty string or list. */
 void fj_opt_get(const fj_opt *o, const void *base, fj_str *out);
+/* "1 to 1024", "0 or more", "" */
+void fj_opt_range(const fj_opt *o, fj_str *out);
 const fj_opt *fj_opt_find(const fj_opt *opts, const char *name, size_t n);
 
 /* Prefix with a binary or decimal unit: "1.5GiB", "512M" (2^20), "100kB" (10^3), "42". */

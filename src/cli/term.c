@@ -13,8 +13,7 @@ static void on_signal(int sig) {
     if (stops++) _exit(128 + sig);
 }
 
-void fj_term_catch(fj_term *t) {
-    (void)t;
+void fj_term_catch(void) {
     struct sigaction a = { .sa_handler = on_signal }; /* no SA_RESTART: reads come back */
     sigemptyset(&a.sa_mask);
     sigaction(SIGINT, &a, NULL);

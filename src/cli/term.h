@@ -26,7 +26,7 @@ void fj_term_open(fj_term *t, const char *command);
 void fj_term_close(fj_term *t); /* ends the bar's line */
 
 /* SIGINT and SIGTERM make log.should_stop true; the second one leaves at once with 130. */
-void fj_term_catch(fj_term *t);
+void fj_term_catch(void);
 bool fj_term_stopped(void);
 void fj_term_forget_stop(void);
 

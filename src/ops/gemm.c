@@ -226,7 +226,9 @@ static const float *fwd_tile_f32(const fj_team *t, const fj_wmat *w, int64_t g, 
 
 static void fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w,
                     out o) {
-    int64_t tiles = (w->n + TW - 1) / TW, len = piece_len(w->k, KC, 32);
+    /* Few rows read a converted tile but once: it should not leave the L1 cache. */
+    bool few = m <= MR && !(w->panels && w->dtype == FJ_F32);
+    int64_t tiles = (w->n + TW - 1) / TW, len = piece_len(w->k, few ? KC / 4 : KC, 32);
     thread_mem mem = thread_take(t, 0, share_rows(t->nth, m));
     rect s = share(t->ith, t->nth, m, tiles, MR);
     float *y = o.y;
@@ -425,19 +427,41 @@ size_t fj_gemm_dw_scratch(int64_t m, int64_t n, int64_t k, int nth, bool f32) {
            (size_t)nth * thread_bytes(MR);
 }
 
-/* rows [m0, m0+mm) of src [., n] as groups of `group` columns, [group][unit][width]; the share of ith. */
+/* Columns [c, c+cols) of rows u (f32) or 2u, 2u+1 (bf16) of src [mm, .]. */
+static void dw_unit(const fj_team *t, int64_t mm, int64_t u, int64_t c, int64_t cols,
+                    const float *src, int64_t ld, uint32_t *to, bool f32) {
+    const float *r = src + (f32 ? u : 2 * u) * ld + c;
+    if (f32) memcpy(to, r, (size_t)cols * 4);
+    else t->kern->pairs_bf16(to, r, 2 * u + 1 < mm ? r + ld : NULL, cols);
+}
+
+/* src [mm, n] as groups of columns, [group][unit][width]; the share of ith. */
 static void dw_pack(const fj_team *t, int64_t mm, int64_t n, int64_t group, int64_t round,
                     const float *src, int64_t ld, uint32_t *dst, bool f32) {
     int64_t units = f32 ? mm : (mm + 1) / 2;
-    for (int64_t u = units * t->ith / t->nth; u < units * (t->ith + 1) / t->nth; u++)
-        for (int64_t c = 0; c < n; c += group) {
-            int64_t cols = LESS(group, n - c), width = up(cols, round);
-            uint32_t *to = dst + c * units + u * width;
-            const float *r = src + (f32 ? u : 2 * u) * ld + c;
-            if (cols < width) memset(to + cols, 0, (size_t)(width - cols) * 4);
-            if (f32) memcpy(to, r, (size_t)cols * 4);
-            else t->kern->pairs_bf16(to, r, 2 * u + 1 < mm ? r + ld : NULL, cols);
-        }
+    int64_t u0 = units * t->ith / t->nth, u1 = units * (t->ith + 1) / t->nth;
+    if (group > MR) {
+        for (int64_t u = u0; u < u1; u++)
+            for (int64_t c = 0; c < n; c += group) {
+                int64_t cols = LESS(group, n - c), width = up(cols, round);
+                uint32_t *to = dst + c * units + u * width;
+                dw_unit(t, mm, u, c, cols, src, ld, to, f32);
+                if (cols < width) memset(to + cols, 0, (size_t)(width - cols) * 4);
+            }
+        return;
+    }
+    /* Groups of 8 lie a power of two apart: 8 of them at a time, 16 units long, so that what is
+     * written stays in the L1 cache until its lines are full. */
+    for (int64_t v = u0; v < u1; v += 16)
+        for (int64_t c = 0; c < n; c += 8 * MR)
+            for (int64_t u = v; u < v + 16 && u < u1; u++) {
+                uint32_t line[8 * MR];
+                int64_t cols = LESS(8 * MR, n - c);
+                dw_unit(t, mm, u, c, cols, src, ld, line, f32);
+                for (int64_t i = cols; i < up(cols, MR); i++) line[i] = 0;
+                for (int64_t i = 0; i < cols; i += MR)
+                    memcpy(dst + (c + i) * units + u * MR, line + i, MR * 4);
+            }
 }
 
 void fj_gemm_dw_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, const float *x,

@@ -156,17 +156,35 @@ void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn
         }
         return;
     }
+    /* Runs of rows within a group; 32 values at a time through a buffer that holds 16-bit values as
+     * they are. */
     int64_t e = w->dtype == FJ_BF16 ? 2 : 1, kp = up(w->k, e);
-    for (int64_t r = 0; r < nn; r++) {
+    for (int64_t r = 0; r < nn;) {
         int64_t g = (n0 + r) / 48, c = (n0 + r) % 48, left = w->n - g * 48;
         int64_t width = up(left < 48 ? left : 48, 16), base = g * 48 * kp;
-        for (int64_t j = 0; j < kk; j++) {
-            int64_t at = base + ((k0 + j) / e * width + c) * e + (k0 + j) % e;
-            float *to = dst + r * ld + j;
-            if (w->dtype == FJ_F32) *to = ((const float *)w->data)[at];
-            else if (w->dtype == FJ_F16) *to = fj_f16_to_f32(((const uint16_t *)w->data)[at]);
-            else *to = fj_bf16_to_f32(((const uint16_t *)w->data)[at]);
+        int64_t run = width - c < nn - r ? width - c : nn - r;
+        if (w->dtype == FJ_F32) {
+            const float *src = (const float *)w->data + base + k0 * width + c;
+            kern->transpose(dst + r * ld, ld, src, width, kk, run);
+        } else if (w->dtype == FJ_BF16 && k0 % 2 == 0) {
+            const float *src = (const float *)w->data + (base + k0 * width) / 2 + c;
+            float pairs[48 * 16];
+            for (int64_t j = 0; j < kk; j += 32) {
+                int64_t n = kk - j < 32 ? kk - j : 32;
+                kern->transpose(pairs, 16, src + j / 2 * width, width, (n + 1) / 2, run);
+                for (int64_t i = 0; i < run; i++)
+                    kern->bf16_to_f32(dst + (r + i) * ld + j,
+                                      (const uint16_t *)(const void *)(pairs + i * 16), n);
+            }
+        } else {
+            for (int64_t i = 0; i < run; i++)
+                for (int64_t j = 0; j < kk; j++) {
+                    int64_t at = base + ((k0 + j) / e * width + c + i) * e + (k0 + j) % e;
+                    uint16_t h = ((const uint16_t *)w->data)[at];
+                    dst[(r + i) * ld + j] = e == 2 ? fj_bf16_to_f32(h) : fj_f16_to_f32(h);
+                }
         }
+        r += run;
     }
 }
 #endif

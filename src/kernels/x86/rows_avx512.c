@@ -10,11 +10,16 @@ static inline __mmask16 lanes(int64_t n) {
     return n >= 16 ? (__mmask16)0xffff : n > 0 ? (__mmask16)((1u << n) - 1) : (__mmask16)0;
 }
 static inline V set(float f) { return _mm512_set1_ps(f); }
-static inline V ld(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(lanes(n), p); }
+static inline V ld(const float *p, int64_t n) {
+    return n >= W ? _mm512_loadu_ps(p) : _mm512_maskz_loadu_ps(lanes(n), p);
+}
 static inline V ldf(const float *p, int64_t n, float f) {
     return _mm512_mask_loadu_ps(set(f), lanes(n), p);
 }
-static inline void st(float *p, V v, int64_t n) { _mm512_mask_storeu_ps(p, lanes(n), v); }
+static inline void st(float *p, V v, int64_t n) {
+    if (n >= W) _mm512_storeu_ps(p, v);
+    else _mm512_mask_storeu_ps(p, lanes(n), v);
+}
 static inline V add(V a, V b) { return _mm512_add_ps(a, b); }
 static inline V sub(V a, V b) { return _mm512_sub_ps(a, b); }
 static inline V mul(V a, V b) { return _mm512_mul_ps(a, b); }
@@ -50,23 +55,26 @@ static inline double d_sum(D s) { return _mm512_reduce_add_pd(_mm512_add_pd(s.a,
 
 #include "kernels/x86/rows.inc"
 
+static inline __m256i ld16(const uint16_t *p, int64_t n) {
+    return n >= W ? _mm256_loadu_si256((const __m256i *)(const void *)p)
+                  : _mm256_maskz_loadu_epi16(lanes(n), p);
+}
+
 static void bf16_to_f32(float *y, const uint16_t *x, int64_t n) {
-    for (int64_t i = 0; i < n; i += 16) {
-        __m512i v = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes(n - i), x + i));
-        _mm512_mask_storeu_epi32(y + i, lanes(n - i), _mm512_slli_epi32(v, 16));
+    EACH {
+        __m512i v = _mm512_slli_epi32(_mm512_cvtepu16_epi32(ld16(x + i, n - i)), 16);
+        st(y + i, _mm512_castsi512_ps(v), n - i);
     }
 }
 
 static void f16_to_f32(float *y, const uint16_t *x, int64_t n) {
-    for (int64_t i = 0; i < n; i += 16)
-        st(y + i, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes(n - i), x + i)), n - i);
+    EACH st(y + i, _mm512_cvtph_ps(ld16(x + i, n - i)), n - i);
 }
 
 static void f32_to_f16(uint16_t *y, const float *x, int64_t n) {
-    for (int64_t i = 0; i < n; i += 16)
-        _mm256_mask_storeu_epi16(
-            y + i, lanes(n - i),
-            _mm512_cvtps_ph(ld(x + i, n - i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    EACH _mm256_mask_storeu_epi16(
+        y + i, lanes(n - i),
+        _mm512_cvtps_ph(ld(x + i, n - i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
 void fj_kern_avx512_rows(fj_kern *k) {

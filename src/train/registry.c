@@ -82,10 +82,16 @@ fj_registry *fj_registry_open(const char *path, const fj_log *log) {
         ok = sqlite3_open_v2(file, &g->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) ==
              SQLITE_OK;
         if (ok) sqlite3_busy_timeout(g->db, 5000);
-        ok = ok && sqlite3_exec(g->db,
-                                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
-                                "PRAGMA foreign_keys = ON;",
-                                NULL, NULL, NULL) == SQLITE_OK;
+        /* Going over to WAL needs the file alone, and that wait is none that the busy timeout covers. */
+        for (int turn = 0; ok; turn++) {
+            int rc = sqlite3_exec(g->db,
+                                  "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
+                                  "PRAGMA foreign_keys = ON;",
+                                  NULL, NULL, NULL);
+            if (rc == SQLITE_OK) break;
+            ok = rc == SQLITE_BUSY && turn < 250;
+            if (ok) sqlite3_sleep(20);
+        }
         if (!ok)
             fj_log_message(&g->log, FJ_WARN,
                            "registry: cannot open %s: %s; this run is not indexed", file,

@@ -17,6 +17,7 @@ enum { MAX_METRICS = 1 << 30 };
 
 struct fj_run {
     char *folder, *name;
+    char *metrics; /* its path: used at every step */
     int lock;
     int64_t seed, threads;
     fj_arena paths;
@@ -128,6 +129,7 @@ fj_run *fj_run_open(fj_recipe *r, bool resume, fj_err *e) {
     }
     fj_run *run = fj_zalloc(sizeof *run);
     run->folder = fj_strdup(folder);
+    run->metrics = fj_path_join(folder, "metrics.jsonl");
     run->name = fj_strdup(r->run_name ? r->run_name : fj_base_name(folder));
     run->lock = lock;
     run->seed = r->seed;
@@ -147,6 +149,7 @@ void fj_run_close(fj_run *run) {
     close(run->lock);
     fj_arena_free(&run->paths);
     free(run->folder);
+    free(run->metrics);
     free(run->name);
     free(run);
 }
@@ -202,7 +205,7 @@ bool fj_run_metric(fj_run *run, const json_t *o, fj_err *e) {
     char *text = json_is_object(o) ? json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
     if (!text)
         return fj_fail(e, FJ_EINVAL, "metrics: expected an object that can be written as JSON");
-    bool ok = fj_append_line(fj_run_path(run, "metrics.jsonl"), text, e);
+    bool ok = fj_append_line(run->metrics, text, e);
     free(text);
     return ok;
 }
@@ -223,7 +226,7 @@ static json_t *next_line(const char *s, size_t size, size_t *at, const char **te
 }
 
 bool fj_run_rewind(fj_run *run, int64_t step, fj_err *e) {
-    const char *path = fj_run_path(run, "metrics.jsonl");
+    const char *path = run->metrics;
     if (!fj_exists(path)) return true;
     size_t size, at = 0, n;
     char *s = fj_read_file(path, MAX_METRICS, &size, e);
@@ -242,7 +245,7 @@ bool fj_run_rewind(fj_run *run, int64_t step, fj_err *e) {
 }
 
 json_t *fj_run_metrics(fj_run *run, fj_err *e) {
-    const char *path = fj_run_path(run, "metrics.jsonl");
+    const char *path = run->metrics;
     json_t *list = json_array();
     if (!fj_exists(path)) return list;
     size_t size, at = 0, n;

@@ -19,12 +19,22 @@ static fj_tensor *root(fj_tensor *t) {
     return t;
 }
 
+/* The tensor in whose memory t will lie: through views and through results of ops in place. */
+static fj_tensor *home(fj_tensor *t) {
+    for (;;) {
+        if (t->of) t = t->of;
+        else if (t->node && t->node->op->in_place && t == t->node->out[0])
+            t = t->node->in[t->node->op->share - 1];
+        else return t;
+    }
+}
+
 /* Backwards from what is needed: kept values, and writes into memory of somebody else. */
 static void drop_dead(fj_graph *g) {
     for (size_t i = 0; i < g->n_nodes; i++) {
         fj_node *n = g->nodes[i];
         n->dead = !(n->op->in_place && n->in[n->op->share - 1] &&
-                    root(n->in[n->op->share - 1])->kind == FJ_EXTERN);
+                    home(n->in[n->op->share - 1])->kind == FJ_EXTERN);
         for (int k = 0; k < n->n_out; k++)
             if (n->out[k]->keep) n->dead = false;
     }
@@ -110,6 +120,10 @@ bool fj_graph_plan(fj_graph *g, const fj_graph_opts *o, fj_err *e) {
         last[i] = -1;
     }
     last_reads(g, last, &index);
+    for (size_t i = 0; i < g->n_tensors; i++) { /* a kept view keeps the memory that it is of */
+        const fj_tensor *t = g->tensors[i], *r = root(g->tensors[i]);
+        if (t->keep && r != t) last[*fj_map_get(&index, &r, sizeof r)] = (int64_t)g->n_nodes;
+    }
 
     storage *s = fj_alloc((g->n_tensors + g->n_nodes + 1) * sizeof *s);
     size_t n = 0;

@@ -99,11 +99,55 @@ static void test_gguf_copy(void **state) {
     fj_gguf_close(a);
 }
 
+/* In one file, and in shards of at most 1000 bytes. */
+static void copy_st(const fj_st *a, const char *path, int64_t shard) {
+    fj_err e = { 0 };
+    fj_st_writer *w =
+        shard ? fj_st_writer_open_sharded(path, shard, &e) : fj_st_writer_open(path, &e);
+    if (!w) fail_msg("%s", e.msg);
+    const char *note = fj_st_meta(a, "note");
+    assert_non_null(note);
+    fj_st_writer_meta(w, "note", note);
+    for (size_t i = 0; i < a->n_tensors; i++)
+        fj_st_writer_add(w, a->tensors[i].name, a->tensors[i].type_name, a->tensors[i].n_dims,
+                         a->tensors[i].dim);
+    for (int64_t i; (i = fj_st_writer_next(w)) >= 0;)
+        fj_st_writer_data(w, a->tensors[i].data, (size_t)a->tensors[i].bytes);
+    FJ_OK_OR_FAIL(fj_st_writer_close(w, &e), e);
+
+    fj_st *b = fj_st_open(path, &e);
+    if (!b) fail_msg("%s", e.msg);
+    assert_int_equal(a->n_tensors, b->n_tensors);
+    if (shard) assert_true(b->n_files > 1);
+    assert_string_equal(fj_st_meta(b, "note"), note);
+    for (size_t i = 0; i < a->n_tensors; i++) {
+        const fj_st_tensor *x = &a->tensors[i], *y = fj_st_find(b, x->name);
+        assert_non_null(y);
+        assert_string_equal(x->type_name, y->type_name);
+        assert_int_equal(x->n_dims, y->n_dims);
+        assert_memory_equal(x->dim, y->dim, sizeof x->dim);
+        assert_memory_equal(x->data, y->data, (size_t)x->bytes);
+    }
+    fj_st_close(b);
+}
+
+static void test_safetensors_copy(void **state) {
+    (void)state;
+    fj_err e = { 0 };
+    fj_st *a = golden_open("files/peer.safetensors");
+    copy_st(a, copy_path("copy.safetensors"), 0);
+    const char *dir = copy_path("shards");
+    FJ_OK_OR_FAIL(fj_mkdirs(dir, &e), e);
+    copy_st(a, dir, 1000);
+    fj_st_close(a);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gguf_values),
         cmocka_unit_test(test_quantised_bytes),
         cmocka_unit_test(test_gguf_copy),
+        cmocka_unit_test(test_safetensors_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

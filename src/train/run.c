@@ -103,6 +103,7 @@ fj_run *fj_run_open(fj_recipe *r, bool resume, fj_err *e) {
     }
     if (!r->output_dir && !choose_folder(r, e)) return NULL;
     const char *folder = r->output_dir;
+    FJ_ASSERT(folder);
     bool was_there = fj_exists(folder);
     if (resume && !fj_is_dir(folder)) {
         fj_fail(e, FJ_EINVAL, "cannot resume %s: there is no such folder", folder);

@@ -2,6 +2,7 @@
 #include "kernels/kern.h"
 
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 /* Up to 6 rows by one panel of 16 columns: 12 sums, 2 of b, 1 of a.  More rows and panels are taken in
@@ -181,7 +182,116 @@ static void gemm_q4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const
     }
 }
 
+static inline void transpose8(float *dst, int64_t ldd, const float *src, int64_t lds) {
+    __m256 a[8], b[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) a[i] = _mm256_loadu_ps(src + i * lds);
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            a[i + 2 * j] = _mm256_shuffle_ps(b[i + j], b[i + j + 2], 0x44);
+            a[i + 2 * j + 1] = _mm256_shuffle_ps(b[i + j], b[i + j + 2], 0xee);
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        _mm256_storeu_ps(dst + i * ldd, _mm256_permute2f128_ps(a[i], a[i + 4], 0x20));
+        _mm256_storeu_ps(dst + (i + 4) * ldd, _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
+    }
+}
+
+static void transpose(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows,
+                      int64_t cols) {
+    for (int64_t c = 0; c < cols; c += 8)
+        for (int64_t r = 0; r < rows; r += 8) {
+            if (rows - r >= 8 && cols - c >= 8) {
+                transpose8(dst + c * ldd + r, ldd, src + r * lds + c, lds);
+                continue;
+            }
+            for (int64_t i = r; i < r + 8 && i < rows; i++)
+                for (int64_t j = c; j < c + 8 && j < cols; j++)
+                    memcpy(&dst[j * ldd + i], &src[i * lds + j], 4);
+        }
+}
+
+static void tile_out(float *y, int64_t ldy, const float *t, int64_t ldt, int64_t rows, int64_t cols,
+                     float s, bool acc) {
+    __m256 k = _mm256_set1_ps(s);
+    for (int64_t r = 0; r < rows; r++, y += ldy, t += ldt) {
+        int64_t c = 0;
+        for (; c + 8 <= cols; c += 8) {
+            __m256 v = _mm256_mul_ps(k, _mm256_loadu_ps(t + c));
+            if (acc) v = _mm256_add_ps(_mm256_loadu_ps(y + c), v);
+            _mm256_storeu_ps(y + c, v);
+        }
+        for (; c < cols; c++) {
+            float v = s * t[c];
+            y[c] = acc ? y[c] + v : v;
+        }
+    }
+}
+
+/* Bits of |x| order as the numbers do, and infinities and NaN come last. */
+static inline uint32_t largest(const float *x, int n) {
+    __m256i m = _mm256_setzero_si256();
+    uint32_t u[8], top = 0;
+    for (int i = 0; i < n; i += 8) {
+        __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(x + i));
+        m = _mm256_max_epi32(m, _mm256_and_si256(v, _mm256_set1_epi32(0x7fffffff)));
+    }
+    _mm256_storeu_si256((__m256i *)(void *)u, m);
+    for (int i = 0; i < 8; i++) top = u[i] > top ? u[i] : top;
+    return top;
+}
+
+/* As quant_a8 of ref.c. */
+static inline void quant(fj_a8 *y, int at, const float *x, int n, int offset) {
+    union {
+        uint32_t u;
+        float f;
+    } amax = { largest(x, n) };
+    bool finite = amax.u < 0x7f800000, zero = !finite || amax.f < 0x1p-100f;
+    float d = amax.f / 127, id = zero ? 0 : 1 / d;
+    d = !finite ? NAN : zero ? 0 : d;
+    const __m256 by = _mm256_set1_ps(id);
+    for (int i = 0; i < n; i += 32) {
+        __m256i q[4];
+        for (int j = 0; j < 4; j++)
+            q[j] = zero ? _mm256_setzero_si256()
+                        : _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i + 8 * j), by));
+        __m256i sum = _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
+        int32_t s[8], total = 0;
+        _mm256_storeu_si256((__m256i *)(void *)s, sum);
+        for (int j = 0; j < 8; j++) total += s[j];
+        /* Packing works in halves of 128 bits: the last step puts the fours back in order. */
+        __m256i b =
+            _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+        b = _mm256_permutevar8x32_epi32(b, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        _mm256_storeu_si256((__m256i *)(void *)(y->q + at + i), b);
+        y->corr[(at + i) / 32] = -offset * total;
+        y->d[(at + i) / 32] = d;
+    }
+}
+
+static void quant_a8_32(fj_a8 *y, int64_t stride, const float *x, int64_t k) {
+    for (int64_t i = 0; i < k; i += 32) quant(y + i / 256 * stride, (int)(i % 256), x + i, 32, 128);
+}
+
+static void quant_a8_256(fj_a8 *y, int64_t stride, const float *x, int64_t k) {
+    for (int64_t i = 0; i < k; i += 256)
+        quant(y + i / 256 * stride, 0, x + i, k - i < 256 ? (int)(k - i) : 256, 8);
+}
+
 void fj_kern_avx2(fj_kern *k) {
+    k->transpose = transpose;
+    k->tile_out = tile_out;
+    k->quant_a8_32 = quant_a8_32;
+    k->quant_a8_256 = quant_a8_256;
     k->gemm = gemm;
     k->gemm_bf16 = gemm_bf16;
     k->gemm_q8 = gemm_q8;

@@ -33,7 +33,7 @@ fi
 seed=${INTEROP_SEED:-$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}
 echo "interop: seed $seed (INTEROP_SEED=$seed repeats this run)"
 export FORJA=$forja INTEROP_SEED=$seed FORJA_SHARED=${FORJA_SHARED:-$root/../shared}
-export PYTHONPATH=$root/tools/golden PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
+export PYTHONPATH=$root/tools/golden PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error PYTHONWARNINGS=ignore
 failed=0
 for test in "$here"/test_*.py; do
     name=$(basename "$test" .py)

@@ -29,6 +29,7 @@ def settle(seed):
     random.seed(seed)
     np.random.seed(seed)
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
 
 
 def load(path, dtype=torch.float32):

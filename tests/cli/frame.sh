@@ -52,6 +52,8 @@ if grep -q "$(printf '\033')" "$ERR"; then fail "an escape went through"; fi
 # The manual has a section for every command, and the completion scripts are valid where the shell is.
 try 0 help --markdown
 for command in $(sed -n 's/^  \([a-z]*\) .*/\1/p' list); do out_has "## forja $command"; done
+cmp -s "$OUT" "$SOURCE/docs/commands.md" ||
+    fail "docs/commands.md is old: forja help --markdown >docs/commands.md"
 try 2 completion tcsh
 err_is 'forja completion: wants bash, zsh or fish, not "tcsh"'
 for shell in bash zsh fish; do

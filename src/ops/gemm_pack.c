@@ -27,6 +27,14 @@ int64_t fj_wmat_packed_bytes(fj_dtype t, int64_t n, int64_t k) {
     }
 }
 
+/* Four bytes, each plus 128. */
+static void offset4(uint8_t *to, const uint8_t *from) {
+    uint32_t v;
+    memcpy(&v, from, 4);
+    v ^= 0x80808080u;
+    memcpy(to, &v, 4);
+}
+
 /* A block of 32 rows of the file; `rows` of them exist. */
 static void pack_q8(uint8_t *dst, const uint8_t *src, int64_t stride, int64_t rows) {
     memset(dst, 0, 64);
@@ -34,7 +42,7 @@ static void pack_q8(uint8_t *dst, const uint8_t *src, int64_t stride, int64_t ro
     for (int64_t c = 0; c < rows; c++) {
         const uint8_t *b = src + c * stride;
         memcpy(dst + 2 * c, b, 2);
-        for (int i = 0; i < 32; i++) dst[64 + i / 4 * 128 + c * 4 + i % 4] = b[2 + i] ^ 0x80;
+        for (int i = 0; i < 8; i++) offset4(dst + 64 + i * 128 + c * 4, b + 2 + 4 * i);
     }
 }
 
@@ -42,7 +50,7 @@ static void unpack_rows_q8(uint8_t *dst, const uint8_t *src, int64_t stride, int
     for (int64_t c = 0; c < rows; c++) {
         uint8_t *b = dst + c * stride;
         memcpy(b, src + 2 * c, 2);
-        for (int i = 0; i < 32; i++) b[2 + i] = src[64 + i / 4 * 128 + c * 4 + i % 4] ^ 0x80;
+        for (int i = 0; i < 8; i++) offset4(b + 2 + 4 * i, src + 64 + i * 128 + c * 4);
     }
 }
 

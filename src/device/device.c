@@ -1,5 +1,7 @@
 #include "device/device.h"
 
+#include <stdio.h>
+
 bool fj_tensor_set(fj_tensor *t, const void *src, fj_err *e) {
     size_t off = (size_t)((char *)t->data - (char *)t->buf->ptr);
     return t->buf->dev->fn->upload(t->buf, off, src, (size_t)fj_tensor_bytes(t), e);
@@ -21,7 +23,25 @@ bool fj_dev_prepare(fj_dev *d, fj_graph *g, fj_buf **mem, const char *what, fj_e
     return true;
 }
 
-fj_dev *fj_dev_open(const fj_dev_opts *o, fj_err *e) { return fj_cpu_open(o, e); }
+fj_dev *fj_dev_open(const fj_dev_opts *o, fj_err *e) {
+    const char *name = o->device ? o->device : "cpu";
+    if (!strcmp(name, "cpu")) return fj_cpu_open(o, e);
+    unsigned gpu = 0;
+    char after = 0;
+    bool numbered = !strncmp(name, "cuda:", 5) && name[5] >= '0' && name[5] <= '9' &&
+                    sscanf(name + 5, "%4u%c", &gpu, &after) == 1;
+    if (!numbered && strcmp(name, "cuda") != 0) {
+        fj_fail(e, FJ_EINVAL, "device \"%s\" is not known: cpu, cuda, or cuda:N for GPU N", name);
+        return NULL;
+    }
+#ifdef FORJA_CUDA
+    return fj_cuda_open((int)gpu, e);
+#else
+    fj_fail(e, FJ_EUNSUP,
+            "device \"%s\": this forja was built without CUDA (make cuda builds with it)", name);
+    return NULL;
+#endif
+}
 
 void fj_dev_close(fj_dev *d) {
     if (d) d->fn->close(d);

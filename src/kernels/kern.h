@@ -11,6 +11,7 @@
 #ifndef FJ_KERNELS_KERN_H
 #define FJ_KERNELS_KERN_H
 
+#include <assert.h>
 #include <forja/err.h>
 #include <stdint.h>
 
@@ -30,7 +31,7 @@ typedef struct fj_a8 {
     int32_t corr[8];
     float d[8];
 } fj_a8;
-_Static_assert(sizeof(fj_a8) == 320, "five cache lines");
+static_assert(sizeof(fj_a8) == 320, "five cache lines");
 
 /* Panels of quantised weights: for every 32 columns (rows of the file), for every 32 values of k, one
  * block:

@@ -48,7 +48,8 @@ const fj_op fj_op_add = { .name = "add",
                           .share = 1,
                           .shape = shape_add,
                           .grad = grad_add,
-                          FJ_CPU_FNS(add) };
+                          FJ_CPU_FNS(add),
+                          .cuda = FJ_CUDA_FN(add) };
 
 static bool shape_bias(fj_node *n, fj_err *e) {
     return fj_want(n->in[1], "bias", n->in[0]->dtype, 1, n->in[0]->cols, e) &&

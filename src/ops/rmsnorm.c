@@ -63,7 +63,8 @@ const fj_op fj_op_rmsnorm = { .name = "rmsnorm",
                               .params = sizeof(double),
                               .shape = shape,
                               .grad = grad,
-                              FJ_CPU_FNS(rmsnorm) };
+                              FJ_CPU_FNS(rmsnorm),
+                              .cuda = FJ_CUDA_FN(rmsnorm) };
 
 static bool shape_dx(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[2], e) && fj_shape_like(n->out[0], n->in[0]);

@@ -246,13 +246,15 @@ bool fj_trainer_step(fj_trainer *t, int64_t step, double lr, double *norm, fj_er
             (long long)step);
     /* torch.nn.utils.clip_grad_norm_ */
     if (t->o.max_grad_norm > 0) scale = fmin(1, t->o.max_grad_norm / (n + 1e-6));
+    /* The kernel sees the betas as floats: the bias corrections must be of those same numbers. */
+    double b1 = (double)(float)t->o.beta1, b2 = (double)(float)t->o.beta2;
     float h[8] = { (float)lr,
-                   (float)t->o.beta1,
-                   (float)t->o.beta2,
+                   (float)b1,
+                   (float)b2,
                    (float)t->o.eps,
                    (float)t->o.weight_decay,
-                   (float)(1 - pow(t->o.beta1, (double)step)),
-                   (float)(1 - pow(t->o.beta2, (double)step)),
+                   (float)(1 - pow(b1, (double)step)),
+                   (float)(1 - pow(b2, (double)step)),
                    (float)scale };
     bool ok = fj_tensor_set(t->hyper, h, e);
     h[4] = 0;

@@ -7,7 +7,7 @@
 #include <math.h>
 
 typedef struct opts {
-    bool resume, dry_run, eval, json, keys;
+    bool resume, dry_run, eval, json, keys, markdown;
 } opts;
 static const opts defaults = { .eval = true };
 static const fj_opt table[] = {
@@ -28,6 +28,10 @@ static const fj_opt table[] = {
       .kind = FJ_OPT_FLAG,
       .at = offsetof(opts, keys),
       .help = "print every key of a recipe with its meaning and default, and end" },
+    { .name = "markdown",
+      .kind = FJ_OPT_FLAG,
+      .at = offsetof(opts, markdown),
+      .help = "with --keys: as the page docs/recipe.md" },
     { .name = "json",
       .kind = FJ_OPT_FLAG,
       .at = offsetof(opts, json),
@@ -146,11 +150,12 @@ static int usage(fj_call *c, const char *why) {
 static int run(fj_call *c) {
     const opts *o = c->opts;
     if (o->keys) {
-        char *text = fj_recipe_help();
+        char *text = o->markdown ? fj_recipe_markdown() : fj_recipe_help();
         fputs(text, stdout);
         free(text);
         return FJ_EXIT_OK;
     }
+    if (o->markdown) return usage(c, "--markdown goes with --keys");
     if (!c->n_args) return usage(c, "wants a recipe: forja train RECIPE.yaml [key=value ...]");
     if (o->resume && o->dry_run) return usage(c, "--resume and --dry-run do not go together");
     for (int i = 1; i < c->n_args; i++)

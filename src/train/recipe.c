@@ -125,7 +125,7 @@ const fj_key fj_recipe_keys[] = {
     { "eval_max_new_tokens", FJ_KEY_INT, AT(eval_max_new_tokens), 1, 1 << 20, "64", NULL, 0,
       "max_new_tokens generation_max_length", "tokens of an answer when answers are compared" },
     { "export_gguf", FJ_KEY_PATH, AT(export_gguf), 0, 0, NULL, NULL, FREE, "gguf",
-      "write the merged model to this GGUF file at the end" },
+      "with method: full: write the model to this GGUF file at the end" },
     { "export_type", FJ_KEY_CHOICE, AT(export_type), 0, 0, "f16", exports, FREE, "quantization",
       "number format of export_gguf" },
 };
@@ -319,7 +319,7 @@ static const fj_key *find(const char *name) {
 static bool unknown(const fj_place *at, const char *name, fj_err *e) {
     const char *near = fj_key_near(name);
     if (near) return fail_at(at, e, "unknown key \"%.60s\": did you mean %s?", name, near);
-    return fail_at(at, e, "unknown key \"%.60s\": `forja train --help` lists the keys", name);
+    return fail_at(at, e, "unknown key \"%.60s\": `forja train --keys` lists them all", name);
 }
 
 static bool put(fj_recipe *r, const char *name, const fj_place *at, const fj_yaml *value,

@@ -93,6 +93,8 @@ bool fj_recipe_set(fj_recipe *r, const char *key, const char *value, fj_err *e);
 char *fj_recipe_print(const fj_recipe *r);
 /* The table of keys for --help and for the documentation.  Caller frees. */
 char *fj_recipe_help(void);
+/* The same as the page docs/recipe.md.  Caller frees. */
+char *fj_recipe_markdown(void);
 
 /* Name of the first key in which two recipes differ such that a resumed run would not be the same run;
  * NULL: none.  Keys that change no number (threads, logging_steps, max_memory, ...) are not looked at. */

@@ -84,6 +84,43 @@ char *fj_recipe_help(void) {
     return fj_str_take(&s);
 }
 
+/* '|' ends a cell of a table, '<' starts a tag. */
+static void cell(fj_str *out, const char *s) {
+    for (; *s; s++) {
+        if (*s == '|' || *s == '<') fj_str_addc(out, '\\');
+        fj_str_addc(out, *s);
+    }
+}
+
+char *fj_recipe_markdown(void) {
+    fj_str s = { 0 };
+    fj_str_add(&s,
+               "# The recipe\n\nMade by `forja train --keys --markdown` from the table in "
+               "`src/train/recipe.c`; do not edit by hand.\n\n"
+               "A recipe is flat YAML, one `key: value` a line; `demo/recipe.yaml` is a whole one. "
+               "Names are those of\ntransformers, peft and trl; the last column has other names "
+               "that people know, which are not taken but\nanswered with the right one. "
+               "`forja train RECIPE key=value ...` changes keys for one run. Relative paths in a\n"
+               "recipe are taken from its folder, those of `key=value` from the current one. "
+               "`export: {gguf: FILE, type: q8_0}` is\nthe same as `export_gguf` and "
+               "`export_type`. The run folder keeps the recipe as it was resolved, with every key.\n\n"
+               "| key | value | default | meaning | known elsewhere as |\n|---|---|---|---|---|\n");
+    for (int i = 0; i < fj_recipe_n_keys; i++) {
+        const fj_key *k = &fj_recipe_keys[i];
+        char wants[200];
+        fj_key_wants(k, wants, sizeof wants);
+        fj_str_addf(&s, "| `%s` | %s | %s | ", k->name, wants, k->def ? k->def : "");
+        cell(&s, k->help);
+        fj_str_add(&s, " | ");
+        for (const char *p = k->aka; *p; p++) {
+            if (*p == ' ') fj_str_addc(&s, ',');
+            fj_str_addc(&s, *p);
+        }
+        fj_str_add(&s, " |\n");
+    }
+    return fj_str_take(&s);
+}
+
 const char *fj_recipe_differs(const fj_recipe *a, const fj_recipe *b) {
     fj_str x = { 0 }, y = { 0 };
     const char *name = NULL;

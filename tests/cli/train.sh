@@ -20,6 +20,11 @@ err_has 'learning_rate'
 try 0 train --keys
 out_has learning_rate
 out_has eval_split
+try 0 train --keys --markdown
+cmp -s "$OUT" "$SOURCE/docs/recipe.md" ||
+    fail "docs/recipe.md is old: forja train --keys --markdown >docs/recipe.md"
+try 2 train a.yaml --markdown
+err_is "forja train: --markdown goes with --keys"
 
 shared models/stories260K/hf
 for i in $(seq 40); do

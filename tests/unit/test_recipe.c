@@ -96,7 +96,7 @@ static void test_errors(void **state) {
           "r.yaml:3: unknown key \"learning_rte\": did you mean learning_rate?" },
         { BASE "lr: 1\n", "unknown key \"lr\": did you mean learning_rate?" },
         { BASE "batch_size: 1\n", "did you mean per_device_train_batch_size?" },
-        { BASE "zzzzzzzz: 1\n", "unknown key \"zzzzzzzz\": `forja train --help` lists the keys" },
+        { BASE "zzzzzzzz: 1\n", "unknown key \"zzzzzzzz\": `forja train --keys` lists them all" },
         { BASE "lora_r: 0\n", "r.yaml:3: lora_r wants a whole number from 1 to 4096, not \"0\"" },
         { BASE "lora_r: 2.5\n", "lora_r wants a whole number" },
         { BASE "lora_r: 0x10\n", "lora_r wants a whole number" },

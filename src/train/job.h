@@ -37,6 +37,9 @@ typedef struct fj_job {
     int64_t step, micro; /* steps done; micro-steps done of the next */
     int64_t micros_done; /* of the run: seeds dropout */
     double partial_loss, last_loss, best_loss;
+    double window_loss; /* sum of the losses of the steps since the last line of metrics.jsonl */
+    int64_t window_steps;
+    bool eval_due; /* stopped in the evaluation that belongs to the last step: it comes first */
     int64_t best_step, tokens_done;
     double seconds_before; /* of earlier processes of this run */
     json_t *base_result;   /* of the base, kept through a resume */

@@ -67,10 +67,18 @@ static bool forgetting(fj_job *j, fj_err *e) {
     if (base != j->model) fj_model_close(base);
     if (!ok) return false;
     j->r->measured_general = true;
-    json_t *o = json_pack("{s:I, s:I, s:f, s:f, s:f}", "rows", (json_int_t)f->rows, "tokens",
-                          (json_int_t)f->tokens, "base_perplexity", f->base_perplexity,
-                          "tuned_perplexity", f->tuned_perplexity, "kl", f->kl);
-    ok = o && fj_run_eval(j->run, "general", o, e);
+    json_t *o =
+        json_pack("{s:I, s:I}", "rows", (json_int_t)f->rows, "tokens", (json_int_t)f->tokens);
+    const struct {
+        const char *key;
+        double v;
+    } all[] = { { "base_perplexity", f->base_perplexity },
+                { "tuned_perplexity", f->tuned_perplexity },
+                { "kl", f->kl } };
+    for (size_t i = 0; i < FJ_LEN(all);
+         i++) /* a ruined model's are infinite: JSON has no such number */
+        json_object_set_new(o, all[i].key, isfinite(all[i].v) ? json_real(all[i].v) : json_null());
+    ok = fj_run_eval(j->run, "general", o, e);
     json_decref(o);
     return ok;
 }

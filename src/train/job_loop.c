@@ -24,6 +24,9 @@ bool fj_job_save(fj_job *j, fj_err *e) {
                   (json_int_t)j->micro, "micros_done", (json_int_t)j->micros_done, "partial_loss",
                   j->partial_loss, "best_step", (json_int_t)j->best_step, "tokens",
                   (json_int_t)j->tokens_done, "seconds", j->r->seconds);
+    json_object_set_new(state, "window_loss", real_or_null(j->window_loss));
+    json_object_set_new(state, "window_steps", json_integer(j->window_steps));
+    json_object_set_new(state, "eval_due", json_boolean(j->eval_due));
     json_object_set_new(state, "best_loss", real_or_null(j->best_loss));
     json_object_set_new(state, "last_loss", real_or_null(j->last_loss));
     if (j->base_result) json_object_set(state, "base", j->base_result);
@@ -59,12 +62,13 @@ bool fj_job_restore(fj_job *j, fj_err *e) {
         fj_log_message(j->log, FJ_INFO, "no checkpoint yet: the run starts at its beginning");
         return fj_run_rewind(j->run, 0, e);
     }
-    int64_t micro = 0, step = 0, micros = 0, best = 0, tokens = 0;
+    int64_t micro = 0, step = 0, micros = 0, best = 0, tokens = 0, window = 0;
     bool ok = fj_js_int(c->state, c->dir, "step", &step, e) &&
               fj_js_int(c->state, c->dir, "micro", &micro, e) &&
               fj_js_int(c->state, c->dir, "micros_done", &micros, e) &&
               fj_js_int(c->state, c->dir, "best_step", &best, e) &&
               fj_js_int(c->state, c->dir, "tokens", &tokens, e) &&
+              fj_js_int(c->state, c->dir, "window_steps", &window, e) &&
               fj_trainer_read_state(j->trainer, c->tensors, micro > 0, e);
     if (ok && (step < 0 || step > j->r->steps || micro < 0))
         ok = fj_fail(e, FJ_EFORMAT, "%s: step %lld of a run of %lld", c->dir, (long long)step,
@@ -78,6 +82,9 @@ bool fj_job_restore(fj_job *j, fj_err *e) {
         j->best_loss = number(c->state, "best_loss");
         j->last_loss = number(c->state, "last_loss");
         j->partial_loss = number(c->state, "partial_loss");
+        j->window_loss = number(c->state, "window_loss");
+        j->window_steps = window;
+        j->eval_due = json_is_true(json_object_get(c->state, "eval_due"));
         j->seconds_before = number(c->state, "seconds");
         json_t *base = json_object_get(c->state, "base");
         if (json_is_object(base)) j->base_result = json_deep_copy(base);
@@ -98,24 +105,27 @@ static void fill_batch(const fj_job *j, const fj_micro *m, double weight, fj_bat
 }
 
 typedef struct window { /* since the last line of metrics.jsonl */
-    double loss, norm, t0;
-    int64_t steps, tokens;
-} window;
+    double norm, t0;
+    int64_t tokens;
+} window; /* what must go through a checkpoint is in fj_job */
 
 static bool write_metric(fj_job *j, const fj_plan_at *at, window *w, double lr, fj_err *e) {
     double dt = fj_clock() - w->t0;
     int64_t now, peak;
     fj_dev_memory(j->dev, &now, &peak);
-    json_t *o = json_pack("{s:I, s:f, s:f, s:f, s:f, s:I, s:f, s:I}", "step", (json_int_t)j->step,
-                          "epoch", at->epochs_done, "loss", w->loss / (double)w->steps, "grad_norm",
-                          w->norm, "lr", lr, "tokens", (json_int_t)j->tokens_done, "tokens_per_s",
-                          (double)w->tokens / fmax(dt, 1e-9), "memory", (json_int_t)peak);
+    json_t *o =
+        json_pack("{s:I, s:f, s:f, s:f, s:f, s:I, s:f, s:I}", "step", (json_int_t)j->step, "epoch",
+                  at->epochs_done, "loss", j->window_loss / (double)j->window_steps, "grad_norm",
+                  w->norm, "lr", lr, "tokens", (json_int_t)j->tokens_done, "tokens_per_s",
+                  (double)w->tokens / fmax(dt, 1e-9), "memory", (json_int_t)peak);
     bool ok =
         o ? fj_run_metric(j->run, o, e)
           : fj_fail(e, FJ_EINVAL, "the loss of step %lld is not a number: lower learning_rate",
                     (long long)j->step);
     json_decref(o);
     *w = (window){ .t0 = fj_clock() };
+    j->window_loss = 0;
+    j->window_steps = 0;
     return ok;
 }
 
@@ -123,9 +133,15 @@ static bool evaluate(fj_job *j, fj_err *e) {
     if (!j->has_eval || j->recipe.no_eval) return true;
     fj_eval_result r = { 0 };
     if (!fj_job_eval_loss(j, false, &r, e)) return false;
-    json_t *o = json_pack("{s:I, s:f, s:f}", "step", (json_int_t)j->step, "eval_loss", r.loss,
-                          "eval_perplexity", r.perplexity);
-    bool ok = o && fj_run_metric(j->run, o, e);
+    if (!isfinite(r.loss))
+        return fj_fail(e, FJ_EINVAL,
+                       "the evaluation loss after step %lld is not a number: lower learning_rate",
+                       (long long)j->step);
+    json_t *o = json_object();
+    json_object_set_new(o, "step", json_integer(j->step));
+    json_object_set_new(o, "eval_loss", json_real(r.loss));
+    json_object_set_new(o, "eval_perplexity", real_or_null(r.perplexity)); /* exp may overflow */
+    bool ok = fj_run_metric(j->run, o, e);
     json_decref(o);
     fj_log_message(j->log, FJ_INFO, "step %lld: eval loss %.4f, perplexity %.2f",
                    (long long)j->step, r.loss, r.perplexity);
@@ -151,6 +167,22 @@ static bool stop_here(fj_job *j, fj_err *e) {
         (long long)j->step, (long long)j->r->steps, fj_run_folder(j->run));
 }
 
+/* The evaluation and the checkpoint that belong to step j->step, which is done.  Asked to stop within
+ * the evaluation, it saves that step, and the resumed run begins with the evaluation. */
+static bool after_step(fj_job *j, const fj_plan_at *at, fj_err *e) {
+    const fj_recipe *r = &j->recipe;
+    bool last = j->step == j->r->steps, eval = due(r->eval_steps, at, j->step) || last;
+    if (eval && !evaluate(j, e)) {
+        if (!e || e->code != FJ_ESTOP) return false;
+        j->eval_due = true;
+        return stop_here(j, e);
+    }
+    j->eval_due = false;
+    bool save =
+        (r->save_steps ? j->step % r->save_steps == 0 : eval) || last || j->best_step == j->step;
+    return !save || fj_job_save(j, e);
+}
+
 static bool one_step(fj_job *j, const fj_plan_at *at, fj_batch *b, double t0, window *w,
                      fj_err *e) {
     const fj_recipe *r = &j->recipe;
@@ -173,9 +205,9 @@ static bool one_step(fj_job *j, const fj_plan_at *at, fj_batch *b, double t0, wi
     j->step++;
     j->micro = 0;
     j->last_loss = j->partial_loss;
-    w->loss += j->partial_loss;
+    j->window_loss += j->partial_loss;
+    j->window_steps++;
     w->norm = norm;
-    w->steps++;
     j->partial_loss = 0;
     bool last = j->step == j->r->steps;
     if ((j->step % r->logging_steps == 0 || last) && !write_metric(j, at, w, lr, e)) return false;
@@ -192,11 +224,7 @@ static bool one_step(fj_job *j, const fj_plan_at *at, fj_batch *b, double t0, wi
                                             .mem_bytes = now,
                                             .eta_s = (double)(j->r->tokens - j->tokens_done) /
                                                      fmax(rate, 1e-9) });
-    bool eval = due(r->eval_steps, at, j->step) || last;
-    if (eval && !evaluate(j, e)) return false;
-    bool save =
-        (r->save_steps ? j->step % r->save_steps == 0 : eval) || last || j->best_step == j->step;
-    return !save || fj_job_save(j, e);
+    return after_step(j, at, e);
 }
 
 bool fj_job_loop(fj_job *j, fj_err *e) {
@@ -204,8 +232,12 @@ bool fj_job_loop(fj_job *j, fj_err *e) {
     double t0 = fj_clock();
     window w = { .t0 = t0 };
     bool ok = true;
+    fj_plan_at at;
+    if (j->eval_due && j->step > 0) {
+        fj_plan_step(j->plan, j->step - 1, &at);
+        ok = after_step(j, &at, e);
+    }
     while (ok && j->step < j->r->steps) {
-        fj_plan_at at;
         fj_plan_step(j->plan, j->step, &at);
         ok = one_step(j, &at, &b, t0, &w, e);
     }

@@ -142,6 +142,15 @@ static void end_in_registry(fj_job *j, bool ok, const fj_err *e) {
     json_decref(o);
 }
 
+/* Stopped where there is nothing more to save than is saved: while the base is measured, or at the end. */
+static bool say_stopped(const fj_job *j, fj_err *e) {
+    if (e->code != FJ_ESTOP || !j->run || strstr(e->msg, "--resume")) return false;
+    return fj_fail(e, FJ_ESTOP, "stopped %s; go on with --resume in %s",
+                   j->step ? "after the last step, before everything was measured"
+                           : "before the first step",
+                   fj_run_folder(j->run));
+}
+
 static bool work(fj_job *j, fj_err *e) {
     if (!read_recipe(j, e) || !open_model(j, e) || !fj_job_data(j, e) || !fj_job_plan(j, e))
         return false;
@@ -170,7 +179,7 @@ bool fj_train(const fj_train_opts *o, const fj_log *log, fj_train_result *r, fj_
     j.answers.prompt = fj_zalloc(EXAMPLES * sizeof(fj_str));
     j.answers.base = fj_zalloc(EXAMPLES * sizeof(fj_str));
     j.answers.tuned = fj_zalloc(EXAMPLES * sizeof(fj_str));
-    bool ok = work(&j, e);
+    bool ok = work(&j, e) || say_stopped(&j, e);
     end_in_registry(&j, ok, e);
     fj_trainer_close(j.trainer);
     fj_plan_free(j.plan);

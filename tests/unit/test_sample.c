@@ -1,0 +1,167 @@
+/* The choice of a token, what makes an answer right, and how sure a share is. */
+#include "engine/sample.h"
+#include "eval/score.h"
+
+#include "test_util.h"
+
+#include <math.h>
+
+static const float five[5] = { 1.0f, 3.0f, 2.0f, 3.0f, -1.0f };
+
+static int32_t draw(const float *l, int32_t n, fj_sampling p, fj_rng *r) {
+    return fj_sample(l, n, &p, NULL, 0, r);
+}
+
+static void test_greedy(void **state) {
+    (void)state;
+    fj_rng r;
+    fj_rng_seed(&r, 1);
+    fj_rng before = r;
+    fj_sampling p = FJ_SAMPLING_DEFAULT;
+    assert_int_equal(draw(five, 5, p, &r), 1); /* the lowest id of two equal ones */
+    assert_memory_equal(&r, &before, sizeof r);
+    p.temperature = 1;
+    p.top_k = 1;
+    for (int i = 0; i < 20; i++) assert_int_equal(draw(five, 5, p, &r), 1);
+    p.top_k = 0;
+    p.top_p = 1e-9;
+    for (int i = 0; i < 20; i++) assert_int_equal(draw(five, 5, p, &r), 1);
+    p.top_p = 1;
+    p.min_p = 1;
+    for (int i = 0; i < 50; i++) {
+        int32_t id = draw(five, 5, p, &r);
+        assert_true(id == 1 || id == 3);
+    }
+}
+
+/* Shares of many draws against softmax of the logits over what top-k, top-p, min-p leave. */
+static void check_shares(fj_sampling p, const double *want, fj_rng *r) {
+    enum { N = 40000 };
+    int count[5] = { 0 };
+    for (int i = 0; i < N; i++) count[draw(five, 5, p, r)]++;
+    for (int i = 0; i < 5; i++) {
+        double sd = sqrt(want[i] * (1 - want[i]) / N);
+        assert_true(fabs((double)count[i] / N - want[i]) <= 6 * sd + 1e-12);
+    }
+}
+
+static void softmax(double t, const int *keep, double *p) {
+    double sum = 0;
+    for (int i = 0; i < 5; i++) sum += p[i] = keep[i] ? exp((double)five[i] / t) : 0;
+    for (int i = 0; i < 5; i++) p[i] /= sum;
+}
+
+static void test_shares(void **state) {
+    (void)state;
+    fj_rng r;
+    fj_rng_seed(&r, fj_test_seed());
+    double want[5];
+    fj_sampling p = FJ_SAMPLING_DEFAULT;
+    p.temperature = 1;
+    softmax(1, (int[]){ 1, 1, 1, 1, 1 }, want);
+    check_shares(p, want, &r);
+    p.temperature = 2.5;
+    softmax(2.5, (int[]){ 1, 1, 1, 1, 1 }, want);
+    check_shares(p, want, &r);
+    p.temperature = 1;
+    p.top_k = 3;
+    softmax(1, (int[]){ 0, 1, 1, 1, 0 }, want);
+    check_shares(p, want, &r);
+    p.top_k = 0;
+    p.top_p = 0.7; /* two of .397 reach it */
+    softmax(1, (int[]){ 0, 1, 0, 1, 0 }, want);
+    check_shares(p, want, &r);
+    p.top_p = 1;
+    p.min_p = 0.3; /* e^-1 = .37 of the largest stays, e^-2 goes */
+    softmax(1, (int[]){ 0, 1, 1, 1, 0 }, want);
+    check_shares(p, want, &r);
+}
+
+static void test_penalty(void **state) {
+    (void)state;
+    fj_sampling p = FJ_SAMPLING_DEFAULT;
+    p.repetition_penalty = 2;
+    fj_rng r;
+    fj_rng_seed(&r, 1);
+    /* 3 / 2 < 2, and once only however often a token was there */
+    assert_int_equal(fj_sample(five, 5, &p, (int32_t[]){ 1, 3, 3, 1 }, 4, &r), 2);
+    float neg[2] = { -1, -1.5f }; /* below zero the penalty multiplies */
+    assert_int_equal(fj_sample(neg, 2, &p, (int32_t[]){ 0 }, 1, &r), 1);
+    assert_int_equal(fj_sample(neg, 2, &p, (int32_t[]){ -5, 9 }, 2, &r), 0); /* ids of nobody */
+}
+
+static void refused(fj_sampling p, const char *word) {
+    fj_err e = { 0 };
+    assert_false(fj_sampling_check(&p, &e));
+    assert_non_null(strstr(e.msg, word));
+}
+
+static void test_ranges(void **state) {
+    (void)state;
+    fj_sampling p = FJ_SAMPLING_DEFAULT;
+    assert_true(fj_sampling_check(&p, NULL));
+    fj_sampling q = p;
+    q.temperature = NAN;
+    refused(q, "temperature");
+    q = p;
+    q.top_p = 0;
+    refused(q, "top_p");
+    q = p;
+    q.min_p = 2;
+    refused(q, "min_p");
+    q = p;
+    q.top_k = -1;
+    refused(q, "top_k");
+    q = p;
+    q.repetition_penalty = 0;
+    refused(q, "repetition_penalty");
+    const char *empty[] = { "" };
+    q = p;
+    q.stop = empty;
+    q.n_stop = 1;
+    refused(q, "stop string 1");
+}
+
+static void test_scores(void **state) {
+    (void)state;
+    fj_err e = { 0 };
+    bool hit;
+    assert_true(fj_score_exact(" Paris\n", "Paris"));
+    assert_true(fj_score_exact("", " \n"));
+    assert_false(fj_score_exact("Paris.", "Paris"));
+    const char *two[] = { "a", "bc" };
+    assert_true(fj_score_contains("xbca", two, 2));
+    assert_false(fj_score_contains("xbc", two, 2));
+    assert_true(fj_score_regex("Notice: x\ny. Signed: z", "^Notice: .+ Signed: \\w$", &hit, &e) &&
+                hit);
+    assert_true(fj_score_regex("Note", "^Notice", &hit, &e) && !hit);
+    assert_true(fj_score_regex("\xff\xfe", ".", &hit, &e) &&
+                !hit); /* not UTF-8: no match, no error */
+    assert_false(fj_score_regex("x", "(", &hit, &e));
+    assert_non_null(strstr(e.msg, "character"));
+    char many[40];
+    memset(many, 'a', sizeof many - 1);
+    many[sizeof many - 1] = 0;
+    assert_false(fj_score_regex(many, "^(a+)+(?=[bc])", &hit, &e)); /* would take 2^n steps */
+    assert_non_null(strstr(e.msg, "too many steps"));
+}
+
+static void test_rate(void **state) {
+    (void)state;
+    fj_rate r = { .n = 24, .hit = 20 };
+    fj_rate_finish(&r); /* Wilson 1927, worked out apart */
+    assert_true(fabs(r.rate - 0.8333333) < 1e-6 && fabs(r.low - 0.6414693) < 1e-6 &&
+                fabs(r.high - 0.9332132) < 1e-6);
+    r = (fj_rate){ .n = 10, .hit = 0 };
+    fj_rate_finish(&r);
+    assert_true(r.low == 0 && r.high > 0.25 && r.high < 0.31);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_greedy),  cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_penalty), cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_scores),  cmocka_unit_test(test_rate),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "kernels/peak.h"
 #include "ops/attn_tile.h"
 #include "ops/gemm.h"
 
@@ -76,44 +77,34 @@ static double seconds(bench *b, job *f, void *ctx) {
     return t[3];
 }
 
-/* ---- peaks: a tile whose operands never leave the L1 cache ---------------------------------------- */
+/* ---- peaks: multiply-adds on registers -------------------------------------------------------------- */
 typedef struct peak {
-    bench *b;
-    int kind;
-    float *a, *w;
-    fj_a8 *q;
+    fj_peak_fn *fn;
+    double *rate;
 } peak;
 
 static void peak_job(void *ctx, int i, int n) {
-    peak *p = ctx;
-    const fj_kern *k = &p->b->kern;
-    float t[8 * 48];
+    const peak *p = ctx;
     (void)n;
-    float *a = p->a + i * 65536, *w = p->w + i * 65536;
-    memset(t, 0, sizeof t);
-    for (int r = 0; r < 100; r++) {
-        if (p->kind == 0) k->gemm(t, 48, a, 128, 1, w, 48, 128, 8, 3, false);
-        if (p->kind == 1)
-            k->gemm_bf16(t, 48, (uint32_t *)(void *)a, 128, 1, (uint32_t *)(void *)w, 48, 128, 8, 3,
-                         false);
-        if (p->kind == 2) k->gemm_q4(t, 32, p->q + i * 64, 8, w, 16, 6, false);
-    }
+    p->rate[i] = fj_peak_rate(p->fn);
+}
+
+static double peak_rate(bench *b, fj_peak_fn *fn) {
+    peak p = { fn, aligned((size_t)b->threads * sizeof(double)) };
+    double sum = 0;
+    fj_pool_run(b->pool, peak_job, &p);
+    for (int i = 0; i < b->threads; i++) sum += p.rate[i] * 1e-9;
+    free(p.rate);
+    return sum;
 }
 
 static void peaks(bench *b) {
-    peak p = { .b = b,
-               .a = aligned((size_t)b->threads * 65536 * 4),
-               .w = aligned((size_t)b->threads * 65536 * 4),
-               .q = aligned((size_t)b->threads * 64 * sizeof(fj_a8)) };
-    double n = b->threads * 100e-9;
-    b->peak_f32 = n * 2 * 8 * 48 * 128 / seconds(b, peak_job, &p);
-    p.kind = 1;
-    b->peak_bf16 = n * 4 * 8 * 48 * 128 / seconds(b, peak_job, &p);
-    p.kind = 2;
-    b->peak_int8 = n * 2 * 6 * 32 * 512 / seconds(b, peak_job, &p);
-    printf("%s, %d threads; tiles in the L1 cache: f32 %.0f, bf16 %.0f GFLOP/s, q4_0 %.0f Gop/s\n",
+    fj_peak p = fj_peak_of(&b->kern);
+    b->peak_f32 = peak_rate(b, p.f32);
+    b->peak_bf16 = peak_rate(b, p.bf16);
+    b->peak_int8 = peak_rate(b, p.int8);
+    printf("%s, %d threads; on registers: f32 %.0f, bf16 %.0f GFLOP/s, int8 %.0f Gop/s\n",
            b->kern.isa, b->threads, b->peak_f32, b->peak_bf16, b->peak_int8);
-    free(p.a), free(p.w), free(p.q);
 }
 
 /* ---- products --------------------------------------------------------------------------------------- */

@@ -91,7 +91,7 @@ static const void *rows_of(const fj_model *m, const fj_weight *w, const fj_sourc
     return *tmp;
 }
 
-static bool put(fj_model *m, const fj_weight *w, const void *rows, fj_err *e) {
+bool fj_weight_put(fj_model *m, const fj_weight *w, const void *rows, fj_err *e) {
     if (!w->panels)
         return m->dev->fn->upload(m->buf, w->off, rows,
                                   (size_t)fj_dtype_size(w->dtype, w->rows, w->cols), e);
@@ -100,7 +100,26 @@ static bool put(fj_model *m, const fj_weight *w, const void *rows, fj_err *e) {
     return true;
 }
 
-static bool list_weights(fj_model *m, const fj_source *s, fj_err *e) {
+/* The tensor of w in the file, checked against the hyper-parameters; its format is *type. */
+static bool look_up(const fj_model *m, const fj_weight *w, const fj_source *s, fj_dtype *type,
+                    fj_err *e) {
+    fj_arena names = { 0 };
+    const char *name = fj_weight_name(w, s->gguf, &names);
+    fj_source_tensor t;
+    bool ok = fj_source_tensor_get(s, name, &t, e);
+    if (ok && (t.rows != w->rows || t.cols != w->cols))
+        ok = fj_fail(e, FJ_EFORMAT,
+                     "%s: tensor %s is %lld x %lld, the hyper-parameters say %lld x %lld", m->path,
+                     name, (long long)t.rows, (long long)t.cols, (long long)w->rows,
+                     (long long)w->cols);
+    if (ok && t.dtype == FJ_I32)
+        ok = fj_fail(e, FJ_EFORMAT, "%s: tensor %s holds whole numbers", m->path, name);
+    if (ok) *type = t.dtype;
+    fj_arena_free(&names);
+    return ok;
+}
+
+bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e) {
     const fj_arch *a = m->arch;
     int64_t slots = (int64_t)a->n_weights * (m->hp.layers + 1);
     m->index = fj_arena_alloc(&m->arena, (size_t)slots * sizeof *m->index);
@@ -117,22 +136,14 @@ static bool list_weights(fj_model *m, const fj_source *s, fj_err *e) {
                               .rows = fj_size_of(&m->hp, r->rows),
                               .cols = fj_size_of(&m->hp, r->cols),
                               .off = total };
-            const char *name = fj_weight_name(w, s->gguf, &m->arena);
-            fj_source_tensor t;
-            if (!fj_source_tensor_get(s, name, &t, e)) return false;
-            if (t.rows != w->rows || t.cols != w->cols)
-                return fj_fail(e, FJ_EFORMAT,
-                               "%s: tensor %s is %lld x %lld, the hyper-parameters say %lld x %lld",
-                               s->path, name, (long long)t.rows, (long long)t.cols,
-                               (long long)w->rows, (long long)w->cols);
-            if (t.dtype == FJ_I32)
-                return fj_fail(e, FJ_EFORMAT, "%s: tensor %s holds whole numbers", s->path, name);
-            choose(m, w, t.dtype);
+            if (s && !look_up(m, w, s, &type, e)) return false;
+            choose(m, w, type);
             int64_t bytes = bytes_of(w);
             if (bytes < 0 ||
                 __builtin_add_overflow(total, ((size_t)bytes + ALIGN - 1) / ALIGN * ALIGN, &total))
                 return fj_fail(e, FJ_EFORMAT, "%s: tensor %s, %lld x %lld of %s, has no size",
-                               s->path, name, (long long)w->rows, (long long)w->cols,
+                               m->path, fj_weight_name(w, s && s->gguf, &m->arena),
+                               (long long)w->rows, (long long)w->cols,
                                fj_dtype_get(w->dtype)->name);
             m->index[(int64_t)id * (m->hp.layers + 1) + l + 1] = m->n_w++;
         }
@@ -170,7 +181,7 @@ static bool fill(fj_model *m, const fj_source *s, const fj_log *log, fj_err *e) 
         fj_source_tensor t;
         fj_arena names = { 0 };
         ok = fj_source_tensor_get(s, fj_weight_name(&m->w[i], s->gguf, &names), &t, e) &&
-             put(m, &m->w[i], rows_of(m, &m->w[i], s, &t, &tmp, &cap), e);
+             fj_weight_put(m, &m->w[i], rows_of(m, &m->w[i], s, &t, &tmp, &cap), e);
         fj_arena_free(&names);
         fj_log_progress(log, &(fj_progress){ .what = "load",
                                              .done = i + 1,
@@ -183,8 +194,7 @@ static bool fill(fj_model *m, const fj_source *s, const fj_log *log, fj_err *e) 
     return ok;
 }
 
-/* "F32 x 13, Q8_0 x 42" */
-static bool summarize(fj_model *m) {
+bool fj_model_summarize(fj_model *m) {
     int64_t count[FJ_DTYPES] = { 0 };
     for (int i = 0; i < m->n_w; i++) {
         m->params += m->w[i].rows * m->w[i].cols;
@@ -247,8 +257,8 @@ fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, con
     m->trainable = o && o->trainable;
     bool ok = (m->arch = fj_source_arch(&s, e)) && fj_source_hparams(&s, m->arch, &m->hp, e) &&
               rope_factors(m, &s, e) && (m->tok = fj_source_tokenizer(&s, e)) &&
-              list_weights(m, &s, e) && no_strangers(m, &s, e) && fill(m, &s, log, e) &&
-              keep_files(m, &s, e) && summarize(m);
+              fj_model_list(m, &s, FJ_F32, e) && no_strangers(m, &s, e) && fill(m, &s, log, e) &&
+              keep_files(m, &s, e) && fj_model_summarize(m);
     if (ok && fj_vocab_size(m->tok) > m->hp.vocab)
         ok = fj_fail(e, FJ_EFORMAT, "%s: the tokenizer has %d tokens, the model's table %lld", path,
                      (int)fj_vocab_size(m->tok), (long long)m->hp.vocab);
@@ -296,7 +306,7 @@ bool fj_weight_set(fj_model *m, const fj_weight *w, const float *in, fj_err *e) 
     if (!raw) return false;
     for (int64_t r = 0; r < w->rows; r++)
         fj_quant_row(w->dtype, in + r * w->cols, raw + (size_t)r * row, w->cols);
-    bool ok = put(m, w, raw, e);
+    bool ok = fj_weight_put(m, w, raw, e);
     free(raw);
     return ok;
 }

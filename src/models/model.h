@@ -43,6 +43,12 @@ char *fj_weight_name(const fj_weight *w, bool gguf, fj_arena *a);
 /* Order of rows of head-wise interleaved weights: to[r] is the HF row of GGUF row r. */
 int64_t fj_gguf_row(const fj_model *m, const fj_weight *w, int64_t hf_row);
 
+/* A model without files or tokenizer, for measurements: llama of these hyper-parameters, whose derived
+ * values may be 0.  Matrices are uniform with standard deviation 0.02 in `type` (F32 when trainable),
+ * norms 1, biases 0; the values depend on the seed alone.  name stands for the path. */
+fj_model *fj_model_random(fj_dev *d, const fj_hparams *hp, const char *name, fj_dtype type,
+                          bool trainable, uint64_t seed, fj_err *e);
+
 /* ---- adapters ----------------------------------------------------------------------------------- */
 typedef struct fj_lora_pair {
     int w;           /* index into model->w */

@@ -36,6 +36,11 @@ static bool parse_type(const char *type, fj_dtype *t, fj_err *e) {
                    "weights cannot be written as \"%s\" (F32, F16, BF16, Q8_0 and Q4_0 can)", type);
 }
 
+static bool has_tokenizer(const fj_model *m, fj_err *e) {
+    return m->tok ||
+           fj_fail(e, FJ_EUNSUP, "%s has no tokenizer, and a file of it would need one", m->path);
+}
+
 /* ---- GGUF ---------------------------------------------------------------------------------------- */
 static void put_tokenizer(fj_gguf_writer *w, const fj_tok_parts *p, const char *chat_template) {
     fj_gguf_str *s = fj_alloc((FJ_MAX(p->n, p->n_merges) + 1) * sizeof *s);
@@ -137,7 +142,8 @@ bool fj_model_save_gguf(const fj_model *m, const char *path, const char *type, f
     };
     fj_dtype t;
     fj_tok_parts parts = FJ_TOK_PARTS_INIT;
-    if (!parse_type(type, &t, e) || !fj_tokenizer_parts(m->tok, &parts, e)) return false;
+    if (!parse_type(type, &t, e) || !has_tokenizer(m, e) || !fj_tokenizer_parts(m->tok, &parts, e))
+        return false;
     fj_gguf_writer *w = fj_gguf_writer_open(path, e);
     if (!w) {
         fj_tokenizer_parts_free(&parts);
@@ -293,7 +299,7 @@ static bool write_tokenizer(const fj_model *m, const char *dir, fj_err *e) {
 
 bool fj_model_save_hf(const fj_model *m, const char *dir, const char *type, fj_err *e) {
     fj_dtype t;
-    if (!parse_type(type, &t, e)) return false;
+    if (!parse_type(type, &t, e) || !has_tokenizer(m, e)) return false;
     if (!fj_dtype_get(t)->st)
         return fj_fail(e, FJ_EUNSUP,
                        "safetensors has no %s: write F32, F16 or BF16, or a GGUF file",

@@ -31,4 +31,13 @@ bool fj_source_tensor_get(const fj_source *s, const char *name, fj_source_tensor
 bool fj_source_has(const fj_source *s, const char *name);
 fj_tokenizer *fj_source_tokenizer(const fj_source *s, fj_err *e);
 
+/* ---- from hyper-parameters to weights in memory (load.c) ------------------------------------------ */
+/* Makes m->w and m->index for m->hp and takes the memory.  Formats and shapes are those of s; s NULL:
+ * matrices are `type`, there is no file. */
+bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e);
+/* Rows in w's format, as in files and in HF order, to their place; packed where w is in panels. */
+bool fj_weight_put(fj_model *m, const fj_weight *w, const void *rows, fj_err *e);
+/* m->params and m->formats ("F32 x 13, Q8_0 x 42"). */
+bool fj_model_summarize(fj_model *m);
+
 #endif

@@ -1,0 +1,244 @@
+#include "lifecycle/bench.h"
+
+#include "base/fs.h"
+#include "base/rng.h"
+#include "engine/engine.h"
+#include "kernels/peak.h"
+#include "train/trainer.h"
+
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* ---- peaks --------------------------------------------------------------------------------------- */
+const char *const fj_peak_names[FJ_PEAKS] = { "f32 GFLOP/s", "bf16 GFLOP/s", "int8 Gop/s",
+                                              "read GB/s" };
+
+typedef struct peak_job {
+    fj_peak_fn *fn;
+    const fj_kern *k;
+    const float *read;
+    int64_t floats;
+    double *out; /* for each thread: operations a second, or a sum that nothing may optimise away */
+} peak_job;
+
+static void arithmetic(void *ctx, int i, int n) {
+    const peak_job *j = ctx;
+    (void)n;
+    j->out[i] = fj_peak_rate(j->fn);
+}
+
+static void reading(void *ctx, int i, int n) {
+    const peak_job *j = ctx;
+    int64_t part = j->floats / n;
+    j->out[i] = (double)j->k->dot(j->read + part * i, j->read + part * i, part);
+}
+
+bool fj_bench_peaks(fj_dev *d, int64_t repeat, double peak[FJ_PEAKS], fj_err *e) {
+    if (!d->kern)
+        return fj_fail(e, FJ_EUNSUP, "%s has no peaks that can be measured here", d->about);
+    fj_peak p = fj_peak_of(d->kern);
+    fj_peak_fn *const fns[] = { p.f32, p.bf16, p.int8 };
+    int threads = d->plan.threads;
+    peak_job j = { .k = d->kern, .floats = (int64_t)64 << 20 };
+    float *read = fj_try_alloc((size_t)j.floats, sizeof *read, "256 MiB to read", e);
+    if (!read) return false;
+    for (int64_t i = 0; i < j.floats; i++) read[i] = 0.75f; /* every page is there */
+    j.read = read;
+    j.out = fj_zalloc((size_t)threads * sizeof *j.out);
+    for (int k = 0; k < FJ_PEAK_READ; k++) {
+        j.fn = fns[k];
+        fj_dev_team_run(d, arithmetic, &j);
+        peak[k] = 0;
+        for (int i = 0; i < threads; i++) peak[k] += j.out[i] / 1e9;
+    }
+    peak[FJ_PEAK_READ] = 0;
+    for (int64_t i = 0; i < FJ_MAX(repeat, 5); i++) {
+        double t0 = fj_clock();
+        fj_dev_team_run(d, reading, &j);
+        double rate = (double)j.floats * sizeof *read / (fj_clock() - t0) / 1e9;
+        peak[FJ_PEAK_READ] = FJ_MAX(peak[FJ_PEAK_READ], rate);
+    }
+    free(read);
+    free(j.out);
+    return true;
+}
+
+/* ---- what a run costs ---------------------------------------------------------------------------- */
+static int64_t head_of(const fj_model *m) { return m->hp.tied ? m->arch->embed : m->arch->head; }
+
+/* Weights of all products but the head. */
+static double linear_weights(const fj_model *m) {
+    double n = 0;
+    for (int i = 0; i < m->n_w; i++)
+        if (m->w[i].row->linear && m->w[i].row != &m->arch->weights[head_of(m)])
+            n += (double)(m->w[i].rows * m->w[i].cols);
+    return n;
+}
+
+static double head_weights(const fj_model *m) { return (double)(m->hp.width * m->hp.vocab); }
+
+/* FLOPs of one of the products of causal attention over n tokens, all layers. */
+static double attention(const fj_model *m, double n) {
+    return (double)(m->hp.layers * m->hp.heads * m->hp.head_dim) * n * (n + 1);
+}
+
+/* Bytes of weights that one decode step reads: all, but of an untied table only a row. */
+static double bytes_read(const fj_model *m) {
+    double n = 0;
+    for (int i = 0; i < m->n_w; i++) {
+        const fj_weight *w = &m->w[i];
+        if (w->row != &m->arch->weights[m->arch->embed] || m->hp.tied)
+            n += (double)fj_dtype_size(w->dtype, w->rows, w->cols);
+    }
+    return n;
+}
+
+/* What the format with the most weights computes in, forward; backward reads bf16 panels instead. */
+static fj_peak_kind peak_of(const fj_model *m, bool backward) {
+    int64_t count[FJ_DTYPES] = { 0 };
+    int most = 0;
+    for (int i = 0; i < m->n_w; i++) count[m->w[i].dtype] += m->w[i].rows * m->w[i].cols;
+    for (int t = 0; t < FJ_DTYPES; t++)
+        if (count[t] > count[most]) most = t;
+    if (m->dev->plan.f32 || most == FJ_F32 || (most == FJ_F16 && !backward)) return FJ_PEAK_F32;
+    return most == FJ_BF16 || backward ? FJ_PEAK_BF16 : FJ_PEAK_INT8;
+}
+
+static int32_t *random_ids(const fj_model *m, int64_t n) {
+    int32_t *ids = fj_alloc((size_t)n * sizeof *ids);
+    for (int64_t i = 0; i < n; i++)
+        ids[i] = (int32_t)(fj_rng_at(2, (uint64_t)i) % (uint64_t)m->hp.vocab);
+    return ids;
+}
+
+static bool go_on(const fj_log *log, fj_err *e) {
+    return !fj_log_stop(log) || fj_fail(e, FJ_ESTOP, "stopped");
+}
+
+/* Fills s from the seconds of its runs; work: 1e9 units are one rate. */
+static void conclude(fj_speed *s, double *t, int64_t n, double work) {
+    qsort(t, (size_t)n, sizeof *t, by_size);
+    s->seconds = n % 2 ? t[n / 2] : (t[n / 2 - 1] + t[n / 2]) / 2;
+    s->fastest = t[0];
+    s->slowest = t[n - 1];
+    s->tokens_s = (double)s->tokens / s->seconds;
+    s->rate = work / s->seconds / 1e9;
+}
+
+/* ---- serving ------------------------------------------------------------------------------------- */
+/* n sequences of `context` positions, then steps of `each` tokens for all, forgotten again. */
+static bool steps(fj_model *m, const fj_bench_opts *o, int64_t n, int64_t context, int64_t each,
+                  double *t, fj_err *e) {
+    int64_t room = (context + each + FJ_KV_BLOCK) * n;
+    if (context + each > m->hp.context)
+        return fj_fail(e, FJ_EINVAL, "%lld tokens are more than the model's context of %lld",
+                       (long long)(context + each), (long long)m->hp.context);
+    fj_engine *g = fj_engine_open(m, room, e);
+    if (!g) return false;
+    int32_t *ids = random_ids(m, FJ_MAX(context, each));
+    fj_seq *seqs = fj_zalloc((size_t)n * sizeof *seqs);
+    fj_step_item *items = fj_zalloc((size_t)n * sizeof *items);
+    const float *logits;
+    bool ok = true;
+    for (int64_t i = 0; ok && i < n && context; i++)
+        ok = go_on(o->log, e) &&
+             fj_engine_step(g, &(fj_step_item){ &seqs[i], ids, context, 0, NULL }, 1, &logits, e);
+    for (int64_t i = 0; i < n; i++) items[i] = (fj_step_item){ &seqs[i], ids, each, 1, NULL };
+    for (int64_t i = -1; ok && i < o->repeat; i++) {
+        double t0 = fj_clock();
+        ok = go_on(o->log, e) && fj_engine_step(g, items, (int)n, &logits, e);
+        if (i >= 0) t[i] = fj_clock() - t0;
+        for (int64_t k = 0; k < n; k++) fj_seq_cut(g, &seqs[k], context);
+    }
+    for (int64_t i = 0; i < n; i++) fj_seq_free(g, &seqs[i]);
+    free(seqs);
+    free(items);
+    free(ids);
+    fj_engine_close(g);
+    return ok;
+}
+
+bool fj_bench_decode(fj_model *m, const fj_bench_opts *o, fj_speed *s, fj_err *e) {
+    double *t = fj_alloc((size_t)o->repeat * sizeof *t);
+    *s = (fj_speed){ .tokens = o->streams, .of = FJ_PEAK_READ };
+    bool ok = steps(m, o, o->streams, o->context, 1, t, e);
+    if (ok) conclude(s, t, o->repeat, bytes_read(m));
+    free(t);
+    return ok;
+}
+
+bool fj_bench_prefill(fj_model *m, const fj_bench_opts *o, fj_speed *s, fj_err *e) {
+    double *t = fj_alloc((size_t)o->repeat * sizeof *t), n = (double)o->prompt;
+    *s = (fj_speed){ .tokens = o->prompt, .of = peak_of(m, false) };
+    bool ok = steps(m, o, 1, 0, o->prompt, t, e);
+    if (ok)
+        conclude(s, t, o->repeat,
+                 2 * n * linear_weights(m) + 2 * head_weights(m) + 2 * attention(m, n));
+    free(t);
+    return ok;
+}
+
+/* ---- training ------------------------------------------------------------------------------------ */
+/* Forward and the gradient of rows, for frozen weights; for trained ones their own gradient too. */
+static double step_flops(const fj_model *m, const fj_lora *l, const fj_bench_opts *o) {
+    double rows = (double)(o->batch * o->length), pairs = 0;
+    for (int i = 0; l && i < l->n_pairs; i++)
+        pairs += (double)(l->r * (l->pairs[i].in + l->pairs[i].out));
+    return rows * ((l ? 4 : 6) * (linear_weights(m) + head_weights(m)) + 6 * pairs) +
+           7 * (double)o->batch * attention(m, (double)o->length);
+}
+
+static bool train(fj_model *m, fj_lora *l, const fj_bench_opts *o, fj_speed *s, double *t,
+                  fj_err *e) {
+    int64_t rows = o->batch * o->length;
+    fj_trainer_opts to = { .lora = l,
+                           .max = { rows, o->batch, rows },
+                           .recompute = (int)FJ_MIN(o->recompute, m->hp.layers),
+                           .beta1 = 0.9,
+                           .beta2 = 0.999,
+                           .eps = 1e-8,
+                           .max_grad_norm = 1 };
+    fj_trainer_bytes bytes;
+    if (!fj_trainer_plan(m, &to, &bytes, e)) return false;
+    fj_trainer *tr = fj_trainer_open(m, &to, e);
+    if (!tr) return false;
+    fj_batch b = { 0 };
+    int32_t *ids = random_ids(m, rows + o->batch);
+    for (int64_t i = 0; i < o->batch; i++)
+        fj_batch_add_sample(&b, ids + i * (o->length + 1), NULL, o->length + 1, 1 / (float)rows);
+    bool ok = true;
+    for (int64_t i = -1; ok && i < o->repeat; i++) {
+        double t0 = fj_clock(), loss;
+        ok = go_on(o->log, e) && fj_trainer_micro(tr, &b, i + 1, &loss, e) &&
+             fj_trainer_step(tr, i + 2, 1e-4, NULL, e);
+        if (i >= 0) t[i] = fj_clock() - t0;
+    }
+    s->planned = bytes.total;
+    fj_dev_memory(m->dev, &s->held, NULL);
+    free(ids);
+    fj_batch_free(&b);
+    fj_trainer_close(tr);
+    return ok;
+}
+
+bool fj_bench_step(fj_model *m, const fj_bench_opts *o, fj_speed *s, fj_err *e) {
+    static const char *const all[] = { "all-linear" };
+    fj_lora *l = NULL;
+    if (!m->trainable && !(l = fj_lora_new(m,
+                                           &(fj_lora_opts){ .r = (int)o->rank,
+                                                            .alpha = 2.0 * (double)o->rank,
+                                                            .targets = all,
+                                                            .n_targets = 1,
+                                                            .seed = 1 },
+                                           e)))
+        return false;
+    double *t = fj_alloc((size_t)o->repeat * sizeof *t);
+    *s = (fj_speed){ .tokens = o->batch * o->length, .of = peak_of(m, true) };
+    bool ok = train(m, l, o, s, t, e);
+    if (ok) conclude(s, t, o->repeat, step_flops(m, l, o));
+    free(t);
+    fj_lora_close(l);
+    return ok;
+}

@@ -1,0 +1,50 @@
+/* bench.h - speed and memory of a model on a device, beside what the machine can do.
+ *
+ * Every speed is the median of its repeats after one that is not counted, every peak the best of them.
+ * FLOPs are those of the mathematics (a multiply and an add are two): products with weights, and causal
+ * attention with two products forward and five backward; what recomputation adds is not counted.  Ids
+ * are random with a fixed seed.  One thread at a time. */
+#ifndef FJ_LIFECYCLE_BENCH_H
+#define FJ_LIFECYCLE_BENCH_H
+
+#include "models/model.h"
+
+/* ---- peaks --------------------------------------------------------------------------------------- */
+typedef enum fj_peak_kind {
+    FJ_PEAK_F32,
+    FJ_PEAK_BF16,
+    FJ_PEAK_INT8,
+    FJ_PEAK_READ,
+    FJ_PEAKS
+} fj_peak_kind;
+extern const char *const fj_peak_names[FJ_PEAKS]; /* "f32 GFLOP/s", ..., "read GB/s" */
+
+/* 1e9 a second of all threads of d (a CPU): multiply-adds on registers, and reading 256 MiB. */
+bool fj_bench_peaks(fj_dev *d, int64_t repeat, double peak[FJ_PEAKS], fj_err *e);
+
+/* ---- measurements -------------------------------------------------------------------------------- */
+typedef struct fj_speed {
+    int64_t tokens;                   /* of one run */
+    double seconds, fastest, slowest; /* of one run: median, least, most */
+    double tokens_s;                  /* tokens / median */
+    double rate;                      /* GFLOP/s, or GB/s of weights (decode) */
+    fj_peak_kind of;                  /* the peak that rate is held against */
+    int64_t planned, held; /* a training step: bytes on the device, as planned and at most held */
+} fj_speed;
+
+typedef struct fj_bench_opts {
+    int64_t repeat;
+    int64_t streams, context; /* decode: sequences side by side, positions each has behind it */
+    int64_t prompt;           /* prefill: tokens */
+    int64_t batch, length;    /* training step: samples of so many rows, all of them targets */
+    int64_t rank, recompute;  /* adapter on all linear layers; layers computed again in backward */
+    const fj_log *log;
+} fj_bench_opts;
+
+/* One new token for every stream. */
+bool fj_bench_decode(fj_model *m, const fj_bench_opts *o, fj_speed *s, fj_err *e);
+bool fj_bench_prefill(fj_model *m, const fj_bench_opts *o, fj_speed *s, fj_err *e);
+/* Forward, backward, clipping and AdamW: of an adapter, or of every weight of a trainable model. */
+bool fj_bench_step(fj_model *m, const fj_bench_opts *o, fj_speed *s, fj_err *e);
+
+#endif

@@ -12,7 +12,11 @@ questions=(
 )
 
 die() { printf 'demo: %s\n' "$1" >&2; exit 1; }
-if [ -t 1 ] && [ -z "${NO_COLOR-}" ]; then bold=$'\e[1m' dim=$'\e[2m' off=$'\e[0m'; else bold='' dim='' off=''; fi
+if { [ -t 1 ] && [ -z "${NO_COLOR-}" ]; } || [ -n "${CLICOLOR_FORCE-}" ]; then
+    bold=$'\e[1m' dim=$'\e[2m' new=$'\e[32m' off=$'\e[0m'
+else
+    bold='' dim='' new='' off=''
+fi
 title() { printf '\n%s%s%s\n' "$bold" "$1" "$off"; }
 shown() { printf '%s  $ %s%s\n' "$dim" "$1" "$off"; }
 ask() { # question, further words for forja run
@@ -55,8 +59,8 @@ took=$((SECONDS - start))
 
 title "3. Ask again"
 for i in "${!questions[@]}"; do
-    printf '\n  %s\n    before  %s\n    after   %s\n' "${questions[i]}" "${before[i]}" \
-        "$(ask "${questions[i]}" --adapter "$out/adapter")"
+    answer=$(ask "${questions[i]}" --adapter "$out/adapter")
+    printf '\n  %s\n    before  %s\n    after   %s%s%s\n' "${questions[i]}" "${before[i]}" "$new" "$answer" "$off"
 done
 
 title "4. What you have"

@@ -99,8 +99,8 @@ bool fj_parse_size(const char *text, int64_t *bytes) {
 
 void fj_opt_range(const fj_opt *o, fj_str *s) {
     if (o->lo == o->hi) return;
-    if (isinf(o->hi)) fj_str_addf(s, "%.15g or more", o->lo);
-    else fj_str_addf(s, "%.15g to %.15g", o->lo, o->hi);
+    if (isinf(o->hi)) fj_str_addf(s, "%.16g or more", o->lo);
+    else fj_str_addf(s, "%.16g to %.16g", o->lo, o->hi);
 }
 
 static bool bad_value(const fj_opt *o, const char *shown, const char *what, const char *text,

@@ -6,7 +6,7 @@ enum { BASE, TUNED, KINDS };
 
 static void number_row(fj_table *t, const char *name, int n, const double *v, const char *fmt) {
     char cell[KINDS][64];
-    for (int i = 0; i < n; i++) snprintf(cell[i], sizeof cell[i], fmt, v[i]);
+    for (int i = 0; i < n; i++) snprintf(cell[i], sizeof cell[i], isfinite(v[i]) ? fmt : "-", v[i]);
     if (n == 1) fj_table_row(t, name, cell[0]);
     else fj_table_row(t, name, cell[0], cell[1]);
 }

@@ -23,9 +23,10 @@ bool fj_job_data(fj_job *j, fj_err *e) {
     static const char *const names[] = { "auto", "chatml", "raw" };
     if (!fj_eval_chat(names[r->chat_template], j->model->tok, &j->chat, e)) return false;
     if (r->max_length > j->model->hp.context) {
-        fj_log_message(j->log, FJ_WARN,
-                       "max_length %lld is more than the model's context: %lld is used",
-                       (long long)r->max_length, (long long)j->model->hp.context);
+        if (fj_recipe_said(r, "max_length")) /* the default is not worth a warning */
+            fj_log_message(j->log, FJ_WARN,
+                           "max_length %lld is more than the model's context: %lld is used",
+                           (long long)r->max_length, (long long)j->model->hp.context);
         r->max_length = j->model->hp.context;
     }
     if (!load(j, &r->data, false, &j->data, e) || !build(j, &j->data, true, &j->samples, e))

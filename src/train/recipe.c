@@ -390,7 +390,7 @@ static bool override(fj_recipe *r, const char *said, const char *cwd, fj_err *e)
 }
 
 /* ---- what keys say about each other ----------------------------------------------------------- */
-static bool is_set(const fj_recipe *r, const char *key) {
+bool fj_recipe_said(const fj_recipe *r, const char *key) {
     return r->set[find(key) - fj_recipe_keys];
 }
 
@@ -412,7 +412,7 @@ static bool check(fj_recipe *r, const char *name, fj_err *e) {
                        (long long)r->warmup_steps, (long long)r->max_steps);
     if (r->method == FJ_METHOD_FULL && r->init_adapter)
         return fail_at(&at, e, "init_adapter goes with method: lora, and method is full");
-    if (!r->export_gguf && is_set(r, "export_type") && r->export_type != FJ_EXPORT_F16)
+    if (!r->export_gguf && fj_recipe_said(r, "export_type") && r->export_type != FJ_EXPORT_F16)
         return fail_at(&at, e, "export_type is set and export_gguf names no file");
     if (r->run_name && (!*r->run_name || strchr(r->run_name, '/') || r->run_name[0] == '.'))
         return fail_at(&at, e,
@@ -422,7 +422,8 @@ static bool check(fj_recipe *r, const char *name, fj_err *e) {
     for (int i = 0; i < r->target_modules.n; i++)
         if (!strcmp(r->target_modules.s[i], "all-linear") && r->target_modules.n > 1)
             return fail_at(&at, e, "target_modules: all-linear stands alone");
-    if (!is_set(r, "learning_rate")) r->learning_rate = r->method == FJ_METHOD_FULL ? 2e-5 : 2e-4;
+    if (!fj_recipe_said(r, "learning_rate"))
+        r->learning_rate = r->method == FJ_METHOD_FULL ? 2e-5 : 2e-4;
     return true;
 }
 

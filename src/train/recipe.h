@@ -86,6 +86,9 @@ bool fj_recipe_parse(fj_recipe *r, const char *text, size_t n_text, const char *
                      const char *folder, const char *const *overrides, int n, fj_err *e);
 void fj_recipe_free(fj_recipe *r);
 
+/* Was the key said in the recipe or an override, rather than left at its default? */
+bool fj_recipe_said(const fj_recipe *r, const char *key);
+
 /* Changes one key of a loaded recipe (the value in YAML), as an override does. */
 bool fj_recipe_set(fj_recipe *r, const char *key, const char *value, fj_err *e);
 

@@ -94,17 +94,17 @@ static void cell(fj_str *out, const char *s) {
 
 char *fj_recipe_markdown(void) {
     fj_str s = { 0 };
-    fj_str_add(&s,
-               "# The recipe\n\nMade by `forja train --keys --markdown` from the table in "
-               "`src/train/recipe.c`; do not edit by hand.\n\n"
-               "A recipe is flat YAML, one `key: value` a line; `demo/recipe.yaml` is a whole one. "
-               "Names are those of\ntransformers, peft and trl; the last column has other names "
-               "that people know, which are not taken but\nanswered with the right one. "
-               "`forja train RECIPE key=value ...` changes keys for one run. Relative paths in a\n"
-               "recipe are taken from its folder, those of `key=value` from the current one. "
-               "`export: {gguf: FILE, type: q8_0}` is\nthe same as `export_gguf` and "
-               "`export_type`. The run folder keeps the recipe as it was resolved, with every key.\n\n"
-               "| key | value | default | meaning | known elsewhere as |\n|---|---|---|---|---|\n");
+    fj_str_add(
+        &s, "# The recipe\n\nMade by `forja train --keys --markdown` from the table in "
+            "`src/train/recipe.c`; do not edit by hand.\n\n"
+            "A recipe is flat YAML, one `key: value` a line; `demo/recipe.yaml` is a whole one. "
+            "Names are those of\ntransformers, peft and trl; the last column has other names "
+            "that people know, which are not taken but\nanswered with the right one. "
+            "`forja train RECIPE key=value ...` changes keys for one run. Relative paths in a\n"
+            "recipe are taken from its folder, those of `key=value` from the current one. "
+            "`export: {gguf: FILE, type: q8_0}` is\nthe same as `export_gguf` and "
+            "`export_type`. The run folder keeps the recipe as it was resolved, with every key.\n\n"
+            "| key | value | default | meaning | known elsewhere as |\n|---|---|---|---|---|\n");
     for (int i = 0; i < fj_recipe_n_keys; i++) {
         const fj_key *k = &fj_recipe_keys[i];
         char wants[200];

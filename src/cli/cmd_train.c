@@ -39,39 +39,30 @@ static const fj_opt table[] = {
     { 0 },
 };
 
-static void row(fj_table *t, const char *name, const char *fmt, ...) FJ_PRINTF(3, 4);
-static void row(fj_table *t, const char *name, const char *fmt, ...) {
-    char text[1200];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    fj_table_row(t, name, text);
-}
-
 static void bytes_row(fj_table *t, const char *name, int64_t n) {
     fj_str s = { 0 };
     fj_put_bytes(&s, (double)n);
-    row(t, name, "%s (%lld bytes)", s.s, (long long)n);
+    fj_table_pair(t, name, "%s (%lld bytes)", s.s, (long long)n);
     fj_str_free(&s);
 }
 
 static void print_plan(const fj_train_result *r) {
     fj_table t;
     fj_table_open(&t, 2, "", "");
-    row(&t, "device", "%s", r->device);
-    row(&t, "trained", "%lld of %lld parameters", (long long)r->trainable, (long long)r->params);
-    row(&t, "rows", "%lld rows, %lld samples, %lld too long", (long long)r->rows,
-        (long long)r->samples, (long long)r->too_long);
-    row(&t, "evaluation", "%lld samples", (long long)r->eval_samples);
-    row(&t, "run", "%lld steps, %lld micro-steps, %lld tokens of which %lld are learned",
-        (long long)r->steps, (long long)r->micro_steps, (long long)r->tokens,
-        (long long)r->learn_tokens);
+    fj_table_pair(&t, "device", "%s", r->device);
+    fj_table_pair(&t, "trained", "%lld of %lld parameters", (long long)r->trainable,
+                  (long long)r->params);
+    fj_table_pair(&t, "rows", "%lld rows, %lld samples, %lld too long", (long long)r->rows,
+                  (long long)r->samples, (long long)r->too_long);
+    fj_table_pair(&t, "evaluation", "%lld samples", (long long)r->eval_samples);
+    fj_table_pair(&t, "run", "%lld steps, %lld micro-steps, %lld tokens of which %lld are learned",
+                  (long long)r->steps, (long long)r->micro_steps, (long long)r->tokens,
+                  (long long)r->learn_tokens);
     bytes_row(&t, "memory", r->planned_bytes);
     bytes_row(&t, "  weights", r->weights_bytes);
     bytes_row(&t, "  optimizer", r->optimizer_bytes);
     bytes_row(&t, "  activations", r->activation_bytes);
-    row(&t, "recomputed", "%d of %d layers", r->recomputed_layers, r->layers);
+    fj_table_pair(&t, "recomputed", "%d of %d layers", r->recomputed_layers, r->layers);
     fj_table_print(&t, stdout, 0);
 }
 
@@ -80,12 +71,12 @@ static void print_outcome(const fj_train_result *r) {
     fj_table t;
     fj_put_time(&took, r->seconds);
     fj_table_open(&t, 2, "", "");
-    row(&t, "folder", "%s", r->folder);
-    row(&t, "steps", "%lld of %lld in %s, %.0f tokens/s", (long long)r->steps_done,
-        (long long)r->steps, took.s, r->tokens_per_s);
-    row(&t, "train loss", "%.4f", r->train_loss);
+    fj_table_pair(&t, "folder", "%s", r->folder);
+    fj_table_pair(&t, "steps", "%lld of %lld in %s, %.0f tokens/s", (long long)r->steps_done,
+                  (long long)r->steps, took.s, r->tokens_per_s);
+    fj_table_pair(&t, "train loss", "%.4f", r->train_loss);
     if (isfinite(r->best_loss) && r->best_step > 0)
-        row(&t, "best", "step %lld, loss %.4f", (long long)r->best_step, r->best_loss);
+        fj_table_pair(&t, "best", "step %lld, loss %.4f", (long long)r->best_step, r->best_loss);
     bytes_row(&t, "peak memory", r->peak_bytes);
     fj_table_print(&t, stdout, 0);
     fj_str_free(&took);

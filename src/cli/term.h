@@ -61,8 +61,10 @@ typedef struct fj_table {
     char **cell; /* row by row; the heads are row 0 */
     size_t n, cap;
 } fj_table;
-void fj_table_open(fj_table *t, int n_cols, ...);      /* n_cols strings; all NULL: no heads */
-void fj_table_row(fj_table *t, ...);                   /* n_cols strings, copied; NULL is "" */
+void fj_table_open(fj_table *t, int n_cols, ...); /* n_cols strings; all NULL: no heads */
+void fj_table_row(fj_table *t, ...);              /* n_cols strings, copied; NULL is "" */
+/* A row of two: a name and a formatted value. */
+void fj_table_pair(fj_table *t, const char *name, const char *fmt, ...) FJ_PRINTF(3, 4);
 void fj_table_print(fj_table *t, FILE *f, int indent); /* and frees */
 void fj_table_free(fj_table *t);
 

@@ -124,6 +124,15 @@ void fj_table_row(fj_table *t, ...) {
     va_end(ap);
 }
 
+void fj_table_pair(fj_table *t, const char *name, const char *fmt, ...) {
+    char text[1200];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    fj_table_row(t, name, text);
+}
+
 void fj_table_print(fj_table *t, FILE *f, int indent) {
     size_t cols = (size_t)t->n_cols;
     int *width = fj_zalloc(cols * sizeof *width);

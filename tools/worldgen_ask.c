@@ -302,11 +302,63 @@ static char *casual(wg *w, char *q) {
     return wg_chance(w, 5) ? wg_lower(w, q) : q;
 }
 
+/* The same answer in a manner that the question asks for: {y} is the plain answer.  A model that has
+ * met several manners learns one more from few examples. */
+typedef struct manner {
+    const char *ask[2], *answer[2];
+} manner;
+static const manner manners[] = {
+    { { "[Answer as a letter.|Write it as a letter.]", "[Responda como uma carta.|Escreva como uma carta.]" },
+      { "Dear friend, {y} Yours, the people of {t}.", "Querido amigo, {y} Seu, o povo de {t}." } },
+    { { "[Answer as a herald.|Call it out.]", "[Responda como um arauto.|Anuncie.]" },
+      { "Hear, people of {t}! {y}", "Ouça, povo de {t}! {y}" } },
+    { { "[Answer as a report.|Write a report.]", "[Responda como um relatório.|Escreva um relatório.]" },
+      { "Report from {t}: {y} End of the report.", "Relatório de {t}: {y} Fim do relatório." } },
+    { { "[Answer with a greeting.|Greet me first.]", "[Responda com uma saudação.|Primeiro me cumprimente.]" },
+      { "Good day! {y}", "Bom dia! {y}" } },
+    { { "[Answer and thank me.|Thank me at the end.]", "[Responda e agradeça.|Agradeça no fim.]" },
+      { "{y} Thank you for asking.", "{y} Obrigado por perguntar." } },
+    { { "[Answer with your name.|Say your name first.]", "[Responda com o seu nome.|Primeiro diga o seu nome.]" },
+      { "Forja says: {y}", "Forja diz: {y}" } },
+    { { "[Answer as a sign on the wall.|Write a sign.]", "[Responda como uma placa.|Escreva uma placa.]" },
+      { "Sign: {y} By order of {t}.", "Placa: {y} Por ordem de {t}." } },
+    { { "[Answer as the radio does.|Say it on the radio.]", "[Responda como o rádio.|Diga no rádio.]" },
+      { "Attention: {y} This was the radio of {t}.", "Atenção: {y} Este foi o rádio de {t}." } },
+};
+
+static char *in_manner(wg *w, const manner *m, const char *plain) {
+    wg_bind_str(w, "y", plain, plain, 'm');
+    return wg_put(w, m->answer[w->lang]);
+}
+
+char *wg_notice(wg *w) {
+    static const manner notice = {
+        { "", "" },
+        { "[There is a notice on the wall in {t}.|A notice hangs in the market of {t}.|People in {t} read a notice.] "
+          "[Notice: {y} Signed: Town Office of {t}.|Notice. {y} The Town Office.]",
+          "[Há um aviso na parede em {t}.|Um aviso está no mercado de {t}.|Em {t} as pessoas leem um aviso.] "
+          "[Aviso: {y} Assinado: Câmara de {t}.|Aviso. {y} A Câmara.]" }
+    };
+    fact f = choose(w);
+    return in_manner(w, &notice, wg_say(w, f.a[w->lang]));
+}
+
 void wg_fact(wg *w, wg_row *r) {
     fact f = choose(w);
     char *q = question(w, f.q[w->lang]);
     char *s = wg_put(w, f.s[w->lang]);
     size_t k = wg_below(w, 100);
+    if (k >= 62 && k < 80) {
+        const manner *m = &manners[wg_below(w, FJ_LEN(manners))];
+        char *how = wg_put(w, m->ask[w->lang]);
+        wg_ask(r,
+               wg_chance(w, 60) ? fj_arena_printf(&w->a, "%s %s", q, how)
+                                : fj_arena_printf(&w->a, "%s %s", how, q),
+               in_manner(w, m, wg_say(w, f.a[w->lang])));
+        r->contains = s;
+        r->answer = NULL;
+        return;
+    }
     if (k < 80) {
         wg_ask(r, casual(w, q), wg_say(w, f.a[w->lang]));
         r->contains = s;

@@ -258,6 +258,10 @@ static void piece(wg *w, fj_str *s) {
 
 /* One piece, or up to three in a row: the model has to see far positions too. */
 void wg_text_row(wg *w, wg_row *r) {
+    if (wg_chance(w, 12)) {
+        r->text = wg_notice(w);
+        return;
+    }
     fj_str s = { 0 };
     piece(w, &s);
     if (wg_chance(w, 30) && wg_side(s.s) == WG_TRAIN) {

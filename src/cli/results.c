@@ -25,13 +25,14 @@ void fj_print_results(const fj_eval_result *r, int n) {
     fj_table t;
     double loss[KINDS], se[KINDS], ppl[KINDS];
     const fj_rate *exact[KINDS], *contains[KINDS], *regex[KINDS];
-    for (int i = 0; i < n; i++) {
-        loss[i] = r[i].loss;
-        se[i] = r[i].loss_se;
-        ppl[i] = r[i].perplexity;
-        exact[i] = &r[i].exact;
-        contains[i] = &r[i].contains;
-        regex[i] = &r[i].regex;
+    for (int i = 0; i < KINDS; i++) {
+        const fj_eval_result *x = &r[i < n ? i : 0];
+        loss[i] = x->loss;
+        se[i] = x->loss_se;
+        ppl[i] = x->perplexity;
+        exact[i] = &x->exact;
+        contains[i] = &x->contains;
+        regex[i] = &x->regex;
     }
     printf("%lld rows, %lld tokens", (long long)r[0].rows, (long long)r[0].tokens);
     if (r[0].too_long) printf("; %lld rows too long, left out", (long long)r[0].too_long);

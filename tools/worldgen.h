@@ -110,7 +110,7 @@ void wg_bind_town(wg *w, size_t town);   /* t, r, x, d, f, m, a, c, n, l, u, k *
 /* ---- the kinds of rows ---- */
 void wg_world_row(wg *w, wg_row *r); /* worldgen_turns.c: a dialogue about the world */
 void wg_fact(wg *w, wg_row *r);      /* worldgen_ask.c: one more turn about the world */
-char *wg_notice(wg *w);              /* worldgen_ask.c: plain text, a fact as a town office puts it up */
+char *wg_notice(wg *w); /* worldgen_ask.c: plain text, a fact as a town office puts it up */
 void wg_across(wg *w, wg_row *r);    /* asked in one language, answered in the other */
 void wg_read_row(wg *w, wg_row *r);  /* worldgen_read.c: answer from a text in the prompt */
 void wg_table_row(wg *w, wg_row *r); /* worldgen_table.c */

@@ -308,21 +308,27 @@ typedef struct manner {
     const char *ask[2], *answer[2];
 } manner;
 static const manner manners[] = {
-    { { "[Answer as a letter.|Write it as a letter.]", "[Responda como uma carta.|Escreva como uma carta.]" },
+    { { "[Answer as a letter.|Write it as a letter.]",
+        "[Responda como uma carta.|Escreva como uma carta.]" },
       { "Dear friend, {y} Yours, the people of {t}.", "Querido amigo, {y} Seu, o povo de {t}." } },
     { { "[Answer as a herald.|Call it out.]", "[Responda como um arauto.|Anuncie.]" },
       { "Hear, people of {t}! {y}", "Ouça, povo de {t}! {y}" } },
-    { { "[Answer as a report.|Write a report.]", "[Responda como um relatório.|Escreva um relatório.]" },
+    { { "[Answer as a report.|Write a report.]",
+        "[Responda como um relatório.|Escreva um relatório.]" },
       { "Report from {t}: {y} End of the report.", "Relatório de {t}: {y} Fim do relatório." } },
-    { { "[Answer with a greeting.|Greet me first.]", "[Responda com uma saudação.|Primeiro me cumprimente.]" },
+    { { "[Answer with a greeting.|Greet me first.]",
+        "[Responda com uma saudação.|Primeiro me cumprimente.]" },
       { "Good day! {y}", "Bom dia! {y}" } },
     { { "[Answer and thank me.|Thank me at the end.]", "[Responda e agradeça.|Agradeça no fim.]" },
       { "{y} Thank you for asking.", "{y} Obrigado por perguntar." } },
-    { { "[Answer with your name.|Say your name first.]", "[Responda com o seu nome.|Primeiro diga o seu nome.]" },
+    { { "[Answer with your name.|Say your name first.]",
+        "[Responda com o seu nome.|Primeiro diga o seu nome.]" },
       { "Forja says: {y}", "Forja diz: {y}" } },
-    { { "[Answer as a sign on the wall.|Write a sign.]", "[Responda como uma placa.|Escreva uma placa.]" },
+    { { "[Answer as a sign on the wall.|Write a sign.]",
+        "[Responda como uma placa.|Escreva uma placa.]" },
       { "Sign: {y} By order of {t}.", "Placa: {y} Por ordem de {t}." } },
-    { { "[Answer as the radio does.|Say it on the radio.]", "[Responda como o rádio.|Diga no rádio.]" },
+    { { "[Answer as the radio does.|Say it on the radio.]",
+        "[Responda como o rádio.|Diga no rádio.]" },
       { "Attention: {y} This was the radio of {t}.", "Atenção: {y} Este foi o rádio de {t}." } },
 };
 

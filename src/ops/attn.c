@@ -30,11 +30,13 @@ FJ_CPU(attn) {
             for (int h = 0; h < p->kv_heads; h++) {
                 if (item++ % t->nth != t->ith) continue;
                 int64_t row = seqs[i].row0 + r, at = (int64_t)h * group * hd;
-                FJ_R(fj_attn_fwd_tile)(KERN(t), fj_row(q, row) + at, q->cols,
-                    (int)FJ_MIN((int64_t)FJ_ATTN_QUERIES, seqs[i].rows - r), group, hd,
-                    (const real *)k->data + (int64_t)h * hd, (const real *)v->data + (int64_t)h * hd, k->cols,
-                    blocks + seqs[i].blk0, seqs[i].pos0 + r, (real)p->scale, fj_row(n->out[0], row) + at,
-                    q->cols, fj_row(n->out[1], row) + (int64_t)h * group, p->heads, mem);
+                FJ_R(fj_attn_fwd_tile)
+                (KERN(t), fj_row(q, row) + at, q->cols,
+                 (int)FJ_MIN((int64_t)FJ_ATTN_QUERIES, seqs[i].rows - r), group, hd,
+                 (const real *)k->data + (int64_t)h * hd, (const real *)v->data + (int64_t)h * hd,
+                 k->cols, blocks + seqs[i].blk0, seqs[i].pos0 + r, (real)p->scale,
+                 fj_row(n->out[0], row) + at, q->cols, fj_row(n->out[1], row) + (int64_t)h * group,
+                 p->heads, mem);
             }
 }
 
@@ -43,9 +45,11 @@ FJ_CPU(attn_bwd) {
     const params *p = n->params;
     const seq *seqs = n->in[3]->data;
     const int32_t *blocks = n->in[4]->data;
-    const fj_tensor *q = n->in[0], *k = n->in[1], *v = n->in[2], *y = n->in[5], *lse = n->in[6], *dy = n->in[7];
+    const fj_tensor *q = n->in[0], *k = n->in[1], *v = n->in[2], *y = n->in[5], *lse = n->in[6],
+                    *dy = n->in[7];
     int group = p->heads / p->kv_heads, hd = p->head_dim;
-    char *mem = (char *)t->scratch + round64(fj_attn_bwd_scratch(q->rows, group, hd)) * (size_t)t->ith;
+    char *mem =
+        (char *)t->scratch + round64(fj_attn_bwd_scratch(q->rows, group, hd)) * (size_t)t->ith;
     for (int i = 0; i < 3; i++) {
         int64_t from, to;
         fj_team_split(t, n->out[i]->rows * n->out[i]->cols, 1024, &from, &to);
@@ -57,11 +61,12 @@ FJ_CPU(attn_bwd) {
         for (int h = 0; h < p->kv_heads; h++) {
             if (item++ % t->nth != t->ith) continue;
             int64_t row = seqs[i].row0, at = (int64_t)h * group * hd, kv = (int64_t)h * hd;
-            FJ_R(fj_attn_bwd_group)(KERN(t), fj_row(q, row) + at, fj_row(y, row) + at, fj_row(dy, row) + at,
-                q->cols, fj_row(lse, row) + (int64_t)h * group, p->heads, seqs[i].rows, group, hd,
-                (const real *)k->data + kv, (const real *)v->data + kv, k->cols, blocks + seqs[i].blk0,
-                seqs[i].pos0, (real)p->scale, fj_row(n->out[0], row) + at, (real *)n->out[1]->data + kv,
-                (real *)n->out[2]->data + kv, mem);
+            FJ_R(fj_attn_bwd_group)
+            (KERN(t), fj_row(q, row) + at, fj_row(y, row) + at, fj_row(dy, row) + at, q->cols,
+             fj_row(lse, row) + (int64_t)h * group, p->heads, seqs[i].rows, group, hd,
+             (const real *)k->data + kv, (const real *)v->data + kv, k->cols, blocks + seqs[i].blk0,
+             seqs[i].pos0, (real)p->scale, fj_row(n->out[0], row) + at,
+             (real *)n->out[1]->data + kv, (real *)n->out[2]->data + kv, mem);
         }
 }
 
@@ -92,7 +97,8 @@ static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
 
 static size_t scratch_bwd(const fj_node *n, const fj_graph_opts *o) {
     const params *p = n->params;
-    return round64(fj_attn_bwd_scratch(n->in[0]->rows, p->heads / p->kv_heads, p->head_dim)) * (size_t)o->threads;
+    return round64(fj_attn_bwd_scratch(n->in[0]->rows, p->heads / p->kv_heads, p->head_dim)) *
+           (size_t)o->threads;
 }
 
 static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) {

@@ -195,11 +195,12 @@ static void learn(train *t, vocab *v, size_t want) {
 }
 
 static bool base_vocab(vocab *v, const fj_bpe_opts *o, fj_tok_desc *d, fj_err *e) {
-    if (o->vocab < 256 || o->vocab > 1 << 24 || (size_t)(o->vocab - 256) < o->n_special)
-        return fj_fail(
-            e, FJ_EINVAL,
-            "vocabulary of %d tokens; expected at least %zu (256 bytes and the special tokens)",
-            (int)o->vocab, 256 + o->n_special);
+    if (o->vocab < 256 || o->vocab > 1 << 24 || (size_t)(o->vocab - 256) < o->n_special) {
+        fj_fail(e, FJ_EINVAL,
+                "vocabulary of %d tokens; expected at least %zu (256 bytes and the special tokens)",
+                (int)o->vocab, 256 + o->n_special);
+        return false;
+    }
     FJ_GROW(v->piece, o->n_special + 256, v->cap);
     v->added = fj_zalloc((o->n_special + 1) * sizeof *v->added);
     for (size_t i = 0; i < o->n_special + 256; i++) {

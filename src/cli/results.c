@@ -25,6 +25,7 @@ void fj_print_results(const fj_eval_result *r, int n) {
     fj_table t;
     double loss[KINDS], se[KINDS], ppl[KINDS];
     const fj_rate *exact[KINDS], *contains[KINDS], *regex[KINDS];
+    n = FJ_MIN(FJ_MAX(n, 1), KINDS);
     for (int i = 0; i < KINDS; i++) {
         const fj_eval_result *x = &r[i < n ? i : 0];
         loss[i] = x->loss;

@@ -175,9 +175,10 @@ bool fj_samples_build(fj_samples *s, const fj_dataset *d, const fj_tokenizer *t,
     if (ok && !s->n)
         ok = fj_fail(
             e, FJ_EINVAL,
-            "no sample is left of %zu rows: %lld are longer than max_length %d, %lld have no "
+            "%s%s: no sample is left of %zu rows: %lld are longer than max_length %d, %lld have no "
             "token to learn",
-            d->n, (long long)s->too_long, o->max_length, (long long)s->no_target);
+            d->n_files ? d->files[0].path : "data", d->n_files > 1 ? " and others" : "", d->n,
+            (long long)s->too_long, o->max_length, (long long)s->no_target);
     fj_ids_free(&b.front);
     fj_ids_free(&b.ids);
     fj_mask_free(&b.mask);

@@ -125,9 +125,9 @@ bool fj_job_plan(fj_job *j, fj_err *e) {
         if (b.total > limit)
             return fj_fail(
                 e, FJ_ENOMEM,
-                "training needs %lld MiB, %lld MiB are allowed: lower "
+                "training needs %lld bytes, %lld are allowed: lower "
                 "per_device_train_batch_size or max_length, or set gradient_checkpointing: auto",
-                (long long)(b.total >> 20), (long long)(limit >> 20));
+                (long long)b.total, (long long)limit);
     }
     fj_train_result *o = j->r;
     o->tokens = t->rows;

@@ -1,11 +1,45 @@
 /* train.c - the order of a run: recipe, gate, model, data, plan, base measured, steps, tuned measured.
  * Nothing is trained before the base is measured, and nothing is written before all input was read. */
+#include "base/fs.h"
+#include "formats/json.h"
 #include "train/job.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <unistd.h>
 
 enum { EXAMPLES = 12 }; /* answers before and after that the report shows */
+
+/* A path that is written only after hours is looked at before them: nothing is made yet. */
+static bool can_be_written(const char *key, const char *path, fj_err *e) {
+    if (fj_is_dir(path))
+        return fj_fail(e, FJ_EINVAL, "%s: %s is a folder: expected the name of a file", key, path);
+    char *dir = fj_strdup(path), *slash;
+    bool ok = true;
+    while ((slash = strrchr(dir, '/')) && slash != dir) { /* the nearest folder that is there */
+        *slash = 0;
+        if (!fj_exists(dir)) continue;
+        if (!fj_is_dir(dir)) ok = fj_fail(e, FJ_EIO, "%s: %s is not a folder", key, dir);
+        else if (access(dir, W_OK | X_OK) != 0)
+            ok = fj_fail_errno(e, "%s: cannot write in folder %s", key, dir);
+        break;
+    }
+    free(dir);
+    return ok;
+}
+
+/* The folder of export_gguf, and a file in it that is removed again: some folders let nothing be made in
+ * them whatever their bits say. */
+static bool make_place(const char *key, const char *path, fj_err *e) {
+    char *dir = fj_strdup(path), *slash = strrchr(dir, '/');
+    if (slash) slash[slash == dir] = 0;
+    fj_out *o = slash && !fj_mkdirs(dir, e) ? NULL : fj_out_open(path, e);
+    free(dir);
+    if (!o) return fj_wrap(e, "%s", key);
+    fj_out_abort(o);
+    return true;
+}
 
 static bool read_recipe(fj_job *j, fj_err *e) {
     if (!fj_recipe_load(&j->recipe, j->o->recipe, j->o->overrides, j->o->n_overrides, e))
@@ -20,7 +54,7 @@ static bool read_recipe(fj_job *j, fj_err *e) {
             e, FJ_EUNSUP,
             "export_gguf writes a whole model and needs method: full; the adapter itself is "
             "always written, in PEFT layout and as adapter.gguf");
-    return true;
+    return !j->recipe.export_gguf || can_be_written("export_gguf", j->recipe.export_gguf, e);
 }
 
 static bool open_model(fj_job *j, fj_err *e) {
@@ -49,12 +83,43 @@ static bool open_model(fj_job *j, fj_err *e) {
     return j->lora != NULL;
 }
 
+/* A resumed run goes on with the bytes that it began with. */
+static bool same_inputs(fj_job *j, const char *base, fj_err *e) {
+    const char *path = fj_run_path(j->run, "manifest.json");
+    if (!j->o->resume || !fj_exists(path)) return true;
+    json_t *m = fj_json_file(path, 1 << 24, e);
+    if (!m) return false;
+    const struct {
+        const char *key, *now, *what;
+    } all[] = { { "base_sha256", base, "the base model" },
+                { "data_sha256", j->data.hash, "the training data" } };
+    bool ok = true;
+    for (size_t i = 0; ok && i < FJ_LEN(all); i++) {
+        const char *was = json_string_value(json_object_get(m, all[i].key));
+        if (was && strcmp(was, all[i].now) != 0)
+            ok = fj_fail(e, FJ_EINVAL,
+                         "cannot resume %s: %s is not what the run began with (SHA-256 in its "
+                         "manifest.json): put it back, or begin a new run",
+                         fj_run_folder(j->run), all[i].what);
+    }
+    json_decref(m);
+    return ok;
+}
+
 static bool open_run(fj_job *j, fj_err *e) {
     char base[65];
     if (!fj_model_hash(j->model, base, e)) return false;
+    bool was_there = j->recipe.output_dir && fj_exists(j->recipe.output_dir);
     j->run = fj_run_open(&j->recipe, j->o->resume, e);
     if (!j->run) return false;
     snprintf(j->r->folder, sizeof j->r->folder, "%s", fj_run_folder(j->run));
+    if (!same_inputs(j, base, e)) return false;
+    if (j->recipe.export_gguf && !make_place("export_gguf", j->recipe.export_gguf, e)) {
+        if (!j->o->resume) /* there is nothing but its recipe */
+            fj_remove_tree(was_there ? fj_run_path(j->run, "recipe.yaml") : fj_run_folder(j->run),
+                           NULL);
+        return false;
+    }
     json_t *more =
         json_pack("{s:I, s:I, s:I, s:s, s:b}", "planned_bytes", (json_int_t)j->r->planned_bytes,
                   "steps", (json_int_t)j->r->steps, "trainable", (json_int_t)j->r->trainable,
@@ -105,6 +170,11 @@ static bool measure_base(fj_job *j, fj_err *e) {
         return true;
     }
     if (!fj_job_measure(j, true, b, e)) return false;
+    if (!isfinite(b->loss))
+        return fj_fail(
+            e, FJ_EFORMAT,
+            "%s: the evaluation loss of the base is not a number: are its weights damaged?",
+            j->recipe.base);
     fj_log_message(j->log, FJ_INFO, "base: eval loss %.4f, perplexity %.2f", b->loss,
                    b->perplexity);
     char *text = fj_eval_json(b);

@@ -114,6 +114,8 @@ bool fj_trainer_plan(fj_model *m, const fj_trainer_opts *o, fj_trainer_bytes *b,
     return true;
 }
 
+static const double MIB = 1 << 20;
+
 bool fj_trainer_fit(fj_model *m, const fj_trainer_opts *o, int64_t limit, int *recompute,
                     fj_trainer_bytes *b, fj_err *e) {
     fj_trainer_opts try = *o;
@@ -126,11 +128,11 @@ bool fj_trainer_fit(fj_model *m, const fj_trainer_opts *o, int64_t limit, int *r
     if (b->total > limit)
         return fj_fail(
             e, FJ_ENOMEM,
-            "training needs at least %lld MiB (weights %lld, optimizer and gradients %lld, "
-            "activations %lld), %lld MiB are allowed: lower per_device_train_batch_size or max_length",
-            (long long)(b->total >> 20), (long long)(b->weights >> 20),
-            (long long)((b->optimizer + b->gradients) >> 20), (long long)(b->activations >> 20),
-            (long long)(limit >> 20));
+            "training needs at least %lld bytes (MiB: weights %.1f, optimizer and gradients %.1f, "
+            "activations %.1f), %lld are allowed: lower per_device_train_batch_size or max_length",
+            (long long)b->total, (double)b->weights / MIB,
+            (double)(b->optimizer + b->gradients) / MIB, (double)b->activations / MIB,
+            (long long)limit);
     while (lo + 1 < hi) { /* lo does not fit, hi does */
         try.recompute = lo + (hi - lo) / 2;
         if (!fj_trainer_plan(m, &try, b, e)) return false;

@@ -141,6 +141,25 @@ static void test_measured_first(void **state) {
     fail_msg("training never began");
 }
 
+/* What would make other numbers is refused, by name. */
+static void test_other_inputs(void **state) {
+    (void)state;
+    fj_err e;
+    fj_train_result r;
+    rig_rows("mine.jsonl", 12, 5);
+    char data[1100];
+    snprintf(data, sizeof data, "data=%s", fj_test_path("mine.jsonl"));
+    (void)rig_train(&(rig){ .folder = "inputs" }, data, "max_steps=1", NULL);
+    const rig again = { .folder = "inputs", .resume = true };
+    assert_false(rig_try(&again, &r, &e, data, "max_steps=1", "lora_r=5", NULL));
+    assert_non_null(strstr(e.msg, "lora_r"));
+    rig_rows("mine.jsonl", 12, 6); /* the same name, other rows */
+    assert_false(rig_try(&again, &r, &e, data, "max_steps=1", NULL));
+    assert_non_null(strstr(e.msg, "training data"));
+    rig_rows("mine.jsonl", 12, 5);
+    (void)rig_train(&again, data, "max_steps=1", "threads=2", NULL);
+}
+
 /* ---- divisions of a step --------------------------------------------------------------------------- */
 static void losses_near(const char *a, const char *b, const char *key, double limit) {
     json_t *x = rig_metrics(a), *y = rig_metrics(b);
@@ -320,6 +339,7 @@ int main(void) {
         cmocka_unit_test(test_stopped_full),
         cmocka_unit_test(test_stopped_within_step),
         cmocka_unit_test(test_measured_first),
+        cmocka_unit_test(test_other_inputs),
         cmocka_unit_test(test_divisions),
         cmocka_unit_test(test_packed),
         cmocka_unit_test(test_threads),

@@ -95,6 +95,37 @@ static bool write_recipe(fj_run *run, const fj_recipe *r, fj_err *e) {
     return ok;
 }
 
+/* "NAME.tmp-PID", as base/fs.h names what it has not finished. */
+static bool unfinished(const char *name) {
+    const char *t = strstr(name, ".tmp-");
+    for (const char *next; t && (next = strstr(t + 1, ".tmp-"));) t = next;
+    return t && t != name && t[5] && strspn(t + 5, "0123456789") == strlen(t + 5);
+}
+
+/* Removes what killed processes left; the folder is locked, so nobody is writing in it.  (Checkpoints
+ * have formats/ckpt for this.)  That it cannot be removed stops nothing. */
+static void sweep(const char *folder) {
+    DIR *d = opendir(folder);
+    if (!d) return;
+    for (struct dirent *f; (f = readdir(d));) {
+        if (!unfinished(f->d_name)) continue;
+        char *path = fj_path_join(folder, f->d_name);
+        unlink(path);
+        free(path);
+    }
+    closedir(d);
+}
+
+static void sweep_run(const char *folder) {
+    static const char *const inside[] = { "eval", "adapter", "model" };
+    sweep(folder);
+    for (size_t i = 0; i < FJ_LEN(inside); i++) {
+        char *path = fj_path_join(folder, inside[i]);
+        sweep(path);
+        free(path);
+    }
+}
+
 fj_run *fj_run_open(fj_recipe *r, bool resume, fj_err *e) {
     if (!r->output_dir && resume) {
         fj_fail(e, FJ_EINVAL,
@@ -136,8 +167,10 @@ fj_run *fj_run_open(fj_recipe *r, bool resume, fj_err *e) {
     run->seed = r->seed;
     run->threads = r->threads;
     bool ok;
-    if (resume) ok = same_recipe(run, r, e);
-    else ok = empty_folder(folder) || fj_fail(e, FJ_EINVAL, not_empty, folder);
+    if (resume) {
+        sweep_run(folder);
+        ok = same_recipe(run, r, e);
+    } else ok = empty_folder(folder) || fj_fail(e, FJ_EINVAL, not_empty, folder);
     ok = ok && write_recipe(run, r, e);
     if (ok) return run;
     if (!was_there) fj_remove_tree(folder, NULL);

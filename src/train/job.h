@@ -50,6 +50,7 @@ bool fj_job_data(fj_job *j, fj_err *e); /* data sets, samples, split */
 bool fj_job_plan(fj_job *j, fj_err *e); /* steps and memory */
 bool fj_job_loop(fj_job *j, fj_err *e);
 bool fj_job_save(fj_job *j, fj_err *e);    /* a checkpoint of where it stands */
+bool fj_job_prune(fj_job *j, fj_err *e);   /* old checkpoints, and what killed processes left */
 bool fj_job_restore(fj_job *j, fj_err *e); /* the newest whole one; none: from the beginning */
 bool fj_job_eval_loss(fj_job *j, bool base, fj_eval_result *r, fj_err *e);
 bool fj_job_measure(fj_job *j, bool base, fj_eval_result *r, fj_err *e); /* loss and answers */

@@ -137,7 +137,8 @@ static bool report(fj_job *j, fj_err *e) {
 }
 
 bool fj_job_finish(fj_job *j, fj_err *e) {
-    if (!write_model(j, e)) return false;
+    /* A process killed in its last checkpoint left something, and no later one removed it. */
+    if (!fj_job_prune(j, e) || !write_model(j, e)) return false;
     if (j->has_eval && !j->recipe.no_eval) {
         if (!fj_job_measure(j, false, &j->r->tuned, e) ||
             !write_eval(j, "tuned", "tuned", &j->r->tuned, e))

@@ -44,7 +44,10 @@ bool fj_job_save(fj_job *j, fj_err *e) {
         fj_ckpt_abort(w);
         return false;
     }
-    if (!fj_ckpt_commit(w, e)) return false;
+    return fj_ckpt_commit(w, e) && fj_job_prune(j, e);
+}
+
+bool fj_job_prune(fj_job *j, fj_err *e) {
     return fj_ckpt_prune(folder(j), (size_t)FJ_MAX(j->recipe.save_total_limit, 1),
                          j->best_step ? j->best_step : -1, e);
 }

@@ -83,7 +83,10 @@ static void test_swept(void **state) {
                                         "swept/notes.tmp" };
     for (size_t i = 0; i < FJ_LEN(gone); i++) rig_write(gone[i], "half");
     for (size_t i = 0; i < FJ_LEN(kept); i++) rig_write(kept[i], "mine");
+    fj_err e = { 0 };
+    FJ_OK_OR_FAIL(fj_mkdirs(fj_test_path("swept/checkpoints/checkpoint-1.tmp"), &e), e);
     (void)rig_train(&(rig){ .folder = "swept", .resume = true }, "max_steps=1", NULL);
+    assert_false(rig_has("swept", "checkpoints/checkpoint-1.tmp"));
     for (size_t i = 0; i < FJ_LEN(gone); i++)
         if (fj_exists(fj_test_path(gone[i]))) fail_msg("%s is still there", gone[i]);
     for (size_t i = 0; i < FJ_LEN(kept); i++)

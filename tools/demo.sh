@@ -46,10 +46,10 @@ done
 
 title "2. Measure, fine-tune on $(wc -l <demo/train.jsonl) examples, measure again"
 cat <<END
-The examples teach a manner, that of a town office: "Notice: ... Signed: Town Office of ...". The
-measure is on $(wc -l <demo/eval.jsonl) other questions: the loss of the answers wanted; how many answers are
-those word for word (exact), have the fact (contains), have the manner (regex). General text shows
-what was forgotten. Only an adapter is trained; the base stays as it is.
+The examples teach a manner, that of a town office: "Notice: ... Signed: Town Office of ...".
+It is measured on $(wc -l <demo/eval.jsonl) other questions: the loss of the answers wanted, and how many answers are those
+word for word (exact), have the fact (contains), have the manner (regex). General text shows what
+was forgotten. Only an adapter is trained; the base stays as it is.
 END
 shown "$forja train demo/recipe.yaml"
 echo

@@ -146,9 +146,9 @@ static void say(const fj_build *b, const fj_log *log) {
                        (long long)s->no_target);
     if (s->chunked)
         fj_log_message(log, FJ_INFO,
-                       "samples: %lld texts are longer than max_length %d and became consecutive "
+                       "samples: %lld text%s longer than max_length %d, cut into consecutive "
                        "samples%s",
-                       (long long)s->chunked, o->max_length,
+                       (long long)s->chunked, s->chunked == 1 ? "" : "s", o->max_length,
                        b->front.n ? ", each with BOS in front" : "");
     if (s->duplicates)
         fj_log_message(log, FJ_INFO, "samples: %lld are the same as an earlier one",

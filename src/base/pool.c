@@ -20,28 +20,33 @@ struct fj_pool {
     _Atomic unsigned gen;     /* a new value starts a run; workers wait for it to change */
     _Atomic unsigned arrived; /* barrier */
     _Atomic unsigned phase;
+    _Atomic unsigned
+        sleepers; /* threads in the kernel, or on their way: nobody else needs a call */
     _Atomic bool quit;
     void (*fn)(void *ctx, int i, int n);
     void *ctx;
     pthread_t *threads;
 };
 
-static void futex_wait(_Atomic unsigned *a, unsigned seen) {
-    syscall(SYS_futex, (unsigned *)a, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+/* A sleeper counts itself before it looks once more, a waker writes before it looks at the count; both
+ * in the one order of all atomic operations, so one of them sees the other. */
+static void set_and_wake(fj_pool *p, _Atomic unsigned *a, unsigned value) {
+    atomic_store(a, value);
+    if (atomic_load(&p->sleepers))
+        syscall(SYS_futex, (unsigned *)a, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-static void futex_wake_all(_Atomic unsigned *a) {
-    syscall(SYS_futex, (unsigned *)a, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-}
-
-static void wait_change(_Atomic unsigned *a, unsigned seen) {
+static void wait_change(fj_pool *p, _Atomic unsigned *a, unsigned seen) {
     for (int i = 0; i < SPINS; i++) {
         if (atomic_load_explicit(a, memory_order_acquire) != seen) return;
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif
     }
-    while (atomic_load_explicit(a, memory_order_acquire) == seen) futex_wait(a, seen);
+    atomic_fetch_add(&p->sleepers, 1);
+    while (atomic_load(a) == seen)
+        syscall(SYS_futex, (unsigned *)a, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+    atomic_fetch_sub(&p->sleepers, 1);
 }
 
 void fj_pool_barrier(fj_pool *p) {
@@ -49,10 +54,9 @@ void fj_pool_barrier(fj_pool *p) {
     unsigned phase = atomic_load_explicit(&p->phase, memory_order_acquire);
     if (atomic_fetch_add_explicit(&p->arrived, 1, memory_order_acq_rel) + 1 == (unsigned)p->n) {
         atomic_store_explicit(&p->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&p->phase, phase + 1, memory_order_release);
-        futex_wake_all(&p->phase);
+        set_and_wake(p, &p->phase, phase + 1);
     } else {
-        wait_change(&p->phase, phase);
+        wait_change(p, &p->phase, phase);
     }
 }
 
@@ -65,7 +69,7 @@ static void *worker(void *arg) {
     start s = *(start *)arg;
     free(arg);
     for (unsigned seen = 0;;) {
-        wait_change(&s.p->gen, seen);
+        wait_change(s.p, &s.p->gen, seen);
         seen = atomic_load_explicit(&s.p->gen, memory_order_acquire);
         if (atomic_load_explicit(&s.p->quit, memory_order_acquire)) return NULL;
         s.p->fn(s.p->ctx, s.i, s.p->n);
@@ -76,10 +80,7 @@ static void *worker(void *arg) {
 void fj_pool_run(fj_pool *p, void (*fn)(void *ctx, int i, int n), void *ctx) {
     p->fn = fn;
     p->ctx = ctx;
-    if (p->n > 1) {
-        atomic_fetch_add_explicit(&p->gen, 1, memory_order_release);
-        futex_wake_all(&p->gen);
-    }
+    if (p->n > 1) set_and_wake(p, &p->gen, atomic_load(&p->gen) + 1);
     fn(ctx, 0, p->n);
     fj_pool_barrier(p);
 }
@@ -112,8 +113,7 @@ fj_pool *fj_pool_open(int threads, fj_err *e) {
 void fj_pool_close(fj_pool *p) {
     if (!p) return;
     atomic_store_explicit(&p->quit, true, memory_order_release);
-    atomic_fetch_add_explicit(&p->gen, 1, memory_order_release);
-    futex_wake_all(&p->gen);
+    set_and_wake(p, &p->gen, atomic_load(&p->gen) + 1);
     for (int i = 1; i < p->n; i++) pthread_join(p->threads[i], NULL);
     free(p->threads);
     free(p);

@@ -30,6 +30,19 @@ static void emit_again(fj_graph *g, int s, size_t end) {
     g->segment = was;
 }
 
+/* The value that backward reads for t: a result of a cheap op is emitted once more, from the copies of
+ * what it is made of, so that the original need not be kept since the forward pass. */
+static fj_tensor *for_backward(fj_graph *g, fj_tensor *t) {
+    if (!t || t->twin || t->of || !t->node || !t->node->op->cheap) return twin_of(t);
+    fj_node *n = t->node;
+    fj_tensor *in[FJ_MAX_IN];
+    for (int k = 0; k < n->n_in; k++) in[k] = for_backward(g, n->in[k]);
+    fj_tensor *y = fj_emit(g, n->op, n->params, n->n_in, in);
+    if (!y) return t;
+    for (int k = 0; k < n->n_out; k++) n->out[k]->twin = y->node->out[k];
+    return t->twin;
+}
+
 bool fj_backward(fj_graph *g, fj_tensor *loss, int n_params, fj_tensor *const *params,
                  fj_tensor **grads, const bool *recompute, int n_segments) {
     if (!loss || g->err.code != FJ_OK) return false;
@@ -74,7 +87,9 @@ bool fj_backward(fj_graph *g, fj_tensor *loss, int n_params, fj_tensor *const *p
         for (int k = 1; k < n->n_in; k++)
             for (int j = 0; j < k; j++)
                 if (dx[k] && n->in[k] == n->in[j]) dx[k] = NULL;
-        n->op->grad(g, n->twin ? n->twin : n, dy, dx);
+        fj_node seen = n->twin ? *n->twin : *n; /* the node over the values that are alive now */
+        for (int k = 0; k < n->n_in && !n->twin; k++) seen.in[k] = for_backward(g, n->in[k]);
+        n->op->grad(g, &seen, dy, dx);
         for (int k = 0; k < n->n_in; k++) {
             if (!fj_wants_grad(n, k)) continue;
             bool repeated = false;

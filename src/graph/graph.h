@@ -82,6 +82,7 @@ struct fj_op {
     size_t params;   /* bytes of the parameter struct */
     int share; /* 1 + index of the input whose memory out[0] may take when it dies here; 0: none */
     bool in_place; /* out[0] IS in[share - 1]: accumulation, cache writes */
+    bool cheap;    /* backward makes the results once more rather than keep them since forward */
     /* Sets rows, cols and dtype of every result from inputs and params.  dtype is preset to that of
      * in[0] when that is F32 or F64, else to F32. */
     bool (*shape)(fj_node *n, fj_err *e);
@@ -138,7 +139,7 @@ fj_tensor *fj_graph_fail(fj_graph *g, fj_code code, const char *fmt, ...) FJ_PRI
 /* Emits the backward graph of the scalar `loss` [1,1].  grads[i] becomes the gradient of params[i],
  * or NULL when loss does not depend on it.  Segments s with recompute[s] (n_segments of them; may be
  * NULL, 0) keep only what enters them: their nodes are emitted once more right before their backward
- * (Chen et al. 2016, per layer). */
+ * (Chen et al. 2016, per layer).  Results of cheap ops are made once more in any case. */
 bool fj_backward(fj_graph *g, fj_tensor *loss, int n, fj_tensor *const *params, fj_tensor **grads,
                  const bool *recompute, int n_segments);
 static inline bool fj_wants_grad(const fj_node *n, int i) { return n->in[i] && n->in[i]->grad; }

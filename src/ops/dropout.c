@@ -36,6 +36,7 @@ const fj_op fj_op_dropout = { .name = "dropout",
                               .n_out = 1,
                               .params = sizeof(params),
                               .share = 1,
+                              .cheap = true,
                               .shape = shape,
                               .grad = grad,
                               FJ_CPU_FNS(dropout) };

@@ -33,6 +33,7 @@ const fj_op fj_op_swiglu = { .name = "swiglu",
                              .n_in = 2,
                              .n_out = 1,
                              .share = 1,
+                             .cheap = true,
                              .shape = shape,
                              .grad = grad,
                              FJ_CPU_FNS(swiglu) };

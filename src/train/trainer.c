@@ -125,6 +125,14 @@ bool fj_trainer_fit(fj_model *m, const fj_trainer_opts *o, int64_t limit, int *r
     if (!limit || b->total <= limit) return true;
     try.recompute = hi;
     if (!fj_trainer_plan(m, &try, b, e)) return false;
+    /* The last layer is wanted at once again: computing it twice may cost more than it saves. */
+    fj_trainer_bytes less;
+    try.recompute = FJ_MAX(hi - 1, 0);
+    if (!fj_trainer_plan(m, &try, &less, e)) return false;
+    if (less.total < b->total) {
+        hi = try.recompute;
+        *b = less;
+    }
     if (b->total > limit)
         return fj_fail(
             e, FJ_ENOMEM,

@@ -377,6 +377,42 @@ static step train_step(fj_model *m, const fj_lora *l, const fj_batch *b, int rec
     return s;
 }
 
+/* A cheap result that backward reads is made again there; the first one does not live so long. */
+static void test_cheap_results(void **state) {
+    (void)state;
+    fj_dev *d = open_dev(1);
+    fj_graph *g = fj_graph_new();
+    fj_tensor *x = fj_input(g, "x", FJ_F32, ROWS, COLS);
+    fj_tensor *one = fj_extern(g, "norm", FJ_F32, 1, COLS, NULL, 0),
+              *w = fj_extern(g, "w", FJ_F32, COLS, COLS, NULL, 0),
+              *targets = fj_input(g, "targets", FJ_I32, 1, ROWS),
+              *weights = fj_input(g, "weights", FJ_F32, 1, ROWS);
+    w->trainable = w->grad = true;
+    fj_tensor *y =
+        fj_dropout(g, fj_rmsnorm(g, x, one, 1e-5), 0.5, 1); /* a cheap one of a cheap one */
+    fj_tensor *grad, *loss = fj_head_ce(g, fj_linear(g, y, w), w, targets, weights);
+    fj_keep(loss);
+    assert_true(fj_backward(g, loss, 1, &w, &grad, NULL, 0));
+    fj_keep(grad);
+    fj_err e;
+    FJ_OK_OR_FAIL(fj_graph_plan(g, &one_thread, &e), e);
+    int norms = 0, drops = 0;
+    bool read_again = false, backward = false;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const fj_node *n = g->nodes[i];
+        backward |= n->op == &fj_op_head_ce;
+        norms += n->op == &fj_op_rmsnorm;
+        drops += n->op == &fj_op_dropout;
+        for (int k = 0; k < n->n_in && backward; k++)
+            read_again |= n->in[k] == y || n->in[k] == y->node->in[0];
+    }
+    assert_int_equal(norms, 2);
+    assert_int_equal(drops, 2);
+    assert_false(read_again);
+    fj_graph_free(g);
+    fj_dev_close(d);
+}
+
 static void test_recompute(void **state) {
     (void)state;
     for (int threads = 1; threads <= 2; threads++)
@@ -420,7 +456,9 @@ static void test_recompute(void **state) {
                 assert_memory_equal(&s.loss, &plain.loss, sizeof s.loss);
                 if (memcmp(s.grads, plain.grads, s.n_grads * sizeof(float)))
                     fail_msg("%d layers recomputed: other gradients", layers);
-                if (!(s.plan_bytes < was))
+                /* The last layer's values are wanted at once after they are made: computing them
+                 * twice saves nothing. */
+                if (layers < 2 ? s.plan_bytes >= was : s.plan_bytes >= plain.plan_bytes)
                     fail_msg("%d layers recomputed: %zu bytes after %zu", layers, s.plan_bytes,
                              was);
                 was = s.plan_bytes;
@@ -439,7 +477,7 @@ int main(void) {
         cmocka_unit_test(test_first_error_sticks), cmocka_unit_test(test_bad_sizes),
         cmocka_unit_test(test_random_graphs),      cmocka_unit_test(test_overlap_is_seen),
         cmocka_unit_test(test_dead_nodes),         cmocka_unit_test(test_plan_like),
-        cmocka_unit_test(test_recompute),
+        cmocka_unit_test(test_cheap_results),      cmocka_unit_test(test_recompute),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -161,7 +161,7 @@ static void test_text(void **state) {
         FJ_OK_OR_FAIL(fj_samples_build(&s, &d, t, &o, &log, &e), e);
         assert_int_equal(s.n, 3);
         assert_int_equal(s.chunked, 1);
-        assert_non_null(strstr(said.s, "became consecutive samples"));
+        assert_non_null(strstr(said.s, "cut into consecutive samples"));
         assert_int_equal(strstr(said.s, "BOS in front") != NULL, bos);
         /* With BOS every token of the text is learned; without, the first of each sample has nothing
          * before it. */

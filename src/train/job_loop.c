@@ -252,7 +252,8 @@ bool fj_job_loop(fj_job *j, fj_err *e) {
     r->best_step = j->best_step;
     r->seconds = j->seconds_before + fj_clock() - t0;
     r->tokens_per_s = (double)j->tokens_done / fmax(r->seconds, 1e-9);
-    int64_t now; /* the most that was ever held: measuring the base before the first step included */
+    int64_t
+        now; /* the most that was ever held: measuring the base before the first step included */
     fj_dev_memory(j->dev, &now, &r->peak_bytes);
     return ok;
 }

@@ -118,7 +118,7 @@ static bool generate(fj_session *s, const float *logits, const fj_sampling *p, o
         fj_ids_push(&all, id);
         if (made) fj_ids_push(made, id);
         g->made++;
-        if (!p->ignore_eos && fj_token_ends(t, id)) {
+        if (!p->ignore_eos && fj_model_ends(s->m, id)) {
             g->finish = FJ_FINISH_EOS;
             break;
         }

@@ -227,6 +227,31 @@ static bool rope_factors(fj_model *m, const fj_source *s, fj_err *e) {
     return true;
 }
 
+/* eos_token_id: a number or a list of them. */
+static bool read_ends(fj_model *m, const fj_source *s, fj_err *e) {
+    json_t *o = s->hf && s->hf->generation ? fj_js_find(s->hf->generation, "eos_token_id") : NULL;
+    if (!o) return true;
+    size_t n = json_is_array(o) ? json_array_size(o) : 1;
+    m->ends = fj_arena_alloc(&m->arena, (n + 1) * sizeof *m->ends);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *v = json_is_array(o) ? json_array_get(o, i) : o;
+        if (!json_is_integer(v) || json_integer_value(v) < 0 ||
+            json_integer_value(v) >= m->hp.vocab)
+            return fj_fail(e, FJ_EFORMAT,
+                           "%s/generation_config.json: eos_token_id is not a token of the "
+                           "vocabulary, or a list of such",
+                           s->path);
+        m->ends[m->n_ends++] = (int32_t)json_integer_value(v);
+    }
+    return true;
+}
+
+bool fj_model_ends(const fj_model *m, int32_t id) {
+    for (int i = 0; i < m->n_ends; i++)
+        if (m->ends[i] == id) return true;
+    return fj_token_ends(m->tok, id);
+}
+
 /* Files that an export repeats. */
 static bool keep_files(fj_model *m, const fj_source *s, fj_err *e) {
     const char *t = NULL;
@@ -258,7 +283,7 @@ fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, con
     bool ok = (m->arch = fj_source_arch(&s, e)) && fj_source_hparams(&s, m->arch, &m->hp, e) &&
               rope_factors(m, &s, e) && (m->tok = fj_source_tokenizer(&s, e)) &&
               fj_model_list(m, &s, FJ_F32, e) && no_strangers(m, &s, e) && fill(m, &s, log, e) &&
-              keep_files(m, &s, e) && fj_model_summarize(m);
+              keep_files(m, &s, e) && read_ends(m, &s, e) && fj_model_summarize(m);
     if (ok && fj_vocab_size(m->tok) > m->hp.vocab)
         ok = fj_fail(e, FJ_EFORMAT, "%s: the tokenizer has %d tokens, the model's table %lld", path,
                      (int)fj_vocab_size(m->tok), (long long)m->hp.vocab);

@@ -30,9 +30,14 @@ struct fj_model {
     int *index; /* [row id * (layers + 1) + layer + 1] -> w, -1: not there */
     fj_buf *buf;
     bool trainable;
+    int32_t *ends; /* [n_ends] eos_token_id of generation_config.json: they end an answer, too */
+    int n_ends;
     char *tok_json, *tok_config, *gen_config; /* files of an HF folder, kept for saving; or NULL */
     size_t tok_json_n;
 };
+
+/* Does the token end an answer: by the vocabulary, or by generation_config.json? */
+bool fj_model_ends(const fj_model *m, int32_t id);
 
 /* Weight `id` of layer (or -1); NULL when the model does not have it. */
 const fj_weight *fj_model_weight(const fj_model *m, int id, int layer);

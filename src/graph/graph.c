@@ -68,8 +68,8 @@ fj_tensor *fj_rows(fj_graph *g, fj_tensor *x, int64_t row0, int64_t rows) {
     if (!x) return NULL;
     if (row0 == 0 && rows == x->rows) return x;
     if (row0 < 0 || rows < 0 || row0 > x->rows - rows)
-        return fj_graph_fail(g, FJ_EINVAL, "rows %lld..%lld of %s, which has %lld", (long long)row0,
-                             (long long)(row0 + rows), x->name, (long long)x->rows);
+        return fj_graph_fail(g, FJ_EINVAL, "%lld rows from %lld on of %s, which has %lld",
+                             (long long)rows, (long long)row0, x->name, (long long)x->rows);
     fj_tensor *t = given(g, x->name, x->kind, x->dtype, rows, x->cols);
     if (!t) return NULL;
     t->of = x;

@@ -154,6 +154,30 @@ static void rate_back(const json_t *o, const char *key, fj_rate *r) {
                     at(x, "high") };
 }
 
+/* The base's answers go through a checkpoint with its numbers: the report shows them after a resume. */
+static void keep_answers(fj_job *j) {
+    json_t *list = json_array();
+    for (int i = 0; i < j->answers.n_base; i++) {
+        json_t *text = json_string(j->answers.base[i].s); /* NULL where it is not UTF-8 */
+        json_array_append_new(list, json_pack("{s:s, s:o}", "prompt", j->answers.prompt[i].s,
+                                              "answer", text ? text : json_string("")));
+    }
+    json_object_set_new(j->base_result, "answers", list);
+}
+
+static void answers_back(fj_job *j) {
+    const json_t *list = json_object_get(j->base_result, "answers"), *x;
+    size_t i;
+    if (j->answers.n_base) return;
+    json_array_foreach(list, i, x) {
+        const char *prompt = json_string_value(json_object_get(x, "prompt")),
+                   *answer = json_string_value(json_object_get(x, "answer"));
+        if (j->answers.n_base == j->answers.n || !prompt || !answer) return;
+        fj_str_add(&j->answers.prompt[j->answers.n_base], prompt);
+        fj_str_add(&j->answers.base[j->answers.n_base++], answer);
+    }
+}
+
 /* Once in a run: a resumed one has it in its checkpoint. */
 static bool measure_base(fj_job *j, fj_err *e) {
     fj_eval_result *b = &j->r->base;
@@ -167,6 +191,7 @@ static bool measure_base(fj_job *j, fj_err *e) {
         rate_back(j->base_result, "exact", &b->exact);
         rate_back(j->base_result, "contains", &b->contains);
         rate_back(j->base_result, "regex", &b->regex);
+        answers_back(j);
         return true;
     }
     if (!fj_job_measure(j, true, b, e)) return false;
@@ -179,6 +204,7 @@ static bool measure_base(fj_job *j, fj_err *e) {
                    b->perplexity);
     char *text = fj_eval_json(b);
     j->base_result = json_loads(text, 0, NULL);
+    keep_answers(j);
     bool ok = fj_run_eval(j->run, "base", j->base_result, e);
     fj_registry_eval(j->registry, j->id, "task", "base", text);
     free(text);

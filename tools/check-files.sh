@@ -27,14 +27,14 @@ check() ( # folder
 if [ "${1-}" = --self-test ]; then
     t=$(mktemp -d); trap 'rm -rf "$t"' EXIT
     mkdir "$t/src"
-    printf 'see ~/.local/share, $HOME/work/x, https://example.org/home/x and a/work/b\n' >"$t/README.md"
+    printf 'see ~/.local/share, $HOME/x/y, https://example.org/home/x and a/home/b\n' >"$t/README.md"
     seq $limit | sed 's:.*:/* & */:' >"$t/src/long.c"
     check "$t" || { echo "check-files: refuses what is right"; exit 1; }
     echo '/* one more */' >>"$t/src/long.c"
     if check "$t" >/dev/null; then echo "check-files: does not see a file of 1001 lines"; exit 1; fi
     rm "$t/src/long.c"
     dot=. # so that no host stands here
-    for text in 'data in /home/someone/x' 'path="/work/x"' "index-url https://pypi${dot}org/simple"; do
+    for text in 'data in /home/someone/x' 'path="/mnt/x"' "index-url https://pypi${dot}org/simple"; do
         echo "$text" >"$t/notes.txt"
         if check "$t" >/dev/null; then echo "check-files: does not see: $text"; exit 1; fi
     done

@@ -37,7 +37,7 @@ typedef enum fj_finish {
     FJ_FINISH_CONTEXT, /* the context is full */
     FJ_FINISH_ASKED,   /* the callback said so */
 } fj_finish;
-FJ_API const char *fj_finish_name(fj_finish f); /* "stop", "length", ... */
+FJ_API const char *fj_finish_name(fj_finish f); /* "eos", "stop", "length", ... */
 
 typedef struct fj_generated {
     fj_finish finish;

@@ -64,8 +64,6 @@ void fj_talk_close(fj_talk *t) {
     free(t);
 }
 
-bool fj_talk_is_chat(const fj_talk *t) { return t->kind == FJ_CHAT_CHATML; }
-
 void fj_talk_reset(fj_talk *t) {
     for (size_t i = 0; i < t->n; i++) free((void *)t->turns[i].content);
     t->n = 0;

@@ -36,7 +36,6 @@ void fj_talk_close(fj_talk *t); /* NULL is fine */
  * computed with the other weights. */
 bool fj_talk_adapter(fj_talk *t, const char *path, fj_err *e);
 void fj_talk_reset(fj_talk *t);
-bool fj_talk_is_chat(const fj_talk *t); /* turns are marked; else text is simply continued */
 
 typedef struct fj_answer {
     int64_t prompt_tokens, tokens; /* prompt: of the whole conversation; of the answer */

@@ -22,15 +22,6 @@ typedef struct fj_reader {
     fj_err first; /* the first bad row, when bad rows are left out */
 } fj_reader;
 
-bool fj_data_format_parse(const char *name, fj_data_format *f) {
-    for (int i = 0; i < FJ_DATA_FORMATS; i++)
-        if (!strcmp(name, fj_data_format_names[i])) {
-            *f = (fj_data_format)i;
-            return true;
-        }
-    return false;
-}
-
 const char *fj_row_name(const fj_dataset *d, const fj_data_row *r, char *buf, size_t n) {
     snprintf(buf, n, "%s line %lld", d->files[r->file].path, (long long)r->line);
     return buf;

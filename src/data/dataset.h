@@ -77,9 +77,6 @@ bool fj_dataset_load(fj_dataset *d, const char *const *paths, int n_paths, const
                      const fj_log *log, fj_err *e);
 void fj_dataset_free(fj_dataset *d);
 
-/* The data_format key: false when the name is none of fj_data_format_names. */
-bool fj_data_format_parse(const char *name, fj_data_format *f);
-
 /* "FILE line N", for messages; writes into buf and returns it. */
 const char *fj_row_name(const fj_dataset *d, const fj_data_row *r, char *buf, size_t n);
 

@@ -4,22 +4,9 @@
 #include <stdio.h>
 
 static bool logits_of(fj_scorer *s, const int32_t *ids, int64_t n, float *out, fj_err *e) {
-    fj_rows_lora rows = { s->lora, 0, n };
     fj_batch b = { 0 };
     fj_batch_add_prompt(&b, ids, n, n);
-    fj_fwd_free(s->last);
-    s->last = fj_fwd_new(s->m,
-                         &(fj_fwd_opts){ .n = n,
-                                         .n_seqs = 1,
-                                         .n_blocks = b.n_blocks,
-                                         .n_out = n,
-                                         .out = FJ_OUT_LOGITS,
-                                         .loras = &rows,
-                                         .n_loras = s->lora ? 1 : 0 },
-                         e);
-    bool ok = s->last && fj_dev_prepare(s->m->dev, s->last->g, &s->mem, "activations", e) &&
-              fj_fwd_fill(s->last, &b, e) && s->m->dev->fn->run(s->m->dev, s->last->g, e) &&
-              fj_tensor_get(s->last->logits, out, e);
+    bool ok = fj_scorer_forward(s, &b, FJ_OUT_LOGITS, e) && fj_tensor_get(s->last->logits, out, e);
     fj_batch_free(&b);
     return ok;
 }

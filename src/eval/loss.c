@@ -8,7 +8,7 @@ static bool same_shape(const fj_fwd *f, const fj_batch *b) {
            f->o.n_out == b->n_out;
 }
 
-static bool forward(fj_scorer *s, const fj_batch *b, fj_want_out out, fj_err *e) {
+bool fj_scorer_forward(fj_scorer *s, const fj_batch *b, fj_want_out out, fj_err *e) {
     if (!same_shape(s->last, b) || s->last->o.out != out) {
         fj_fwd_free(s->last);
         fj_rows_lora rows = { s->lora, 0, b->n };
@@ -33,7 +33,7 @@ static bool forward(fj_scorer *s, const fj_batch *b, fj_want_out out, fj_err *e)
 
 bool fj_scorer_nll(void *scorer, const fj_batch *b, float *nll, fj_err *e) {
     fj_scorer *s = scorer;
-    return forward(s, b, FJ_OUT_LOSS, e) && fj_tensor_get(s->last->nll, nll, e);
+    return fj_scorer_forward(s, b, FJ_OUT_LOSS, e) && fj_tensor_get(s->last->nll, nll, e);
 }
 
 void fj_scorer_free(fj_scorer *s) {
@@ -172,8 +172,10 @@ static bool one_sample(fj_scorer *base, fj_scorer *tuned, const fj_sample *x, fl
         int64_t k = FJ_MIN(piece, x->n - 1 - i);
         fj_batch_clear(&b);
         fj_batch_add_prompt(&b, x->ids, i + k, k);
-        ok = forward(base, &b, FJ_OUT_LOGITS, e) && fj_tensor_get(base->last->logits, la, e) &&
-             forward(tuned, &b, FJ_OUT_LOGITS, e) && fj_tensor_get(tuned->last->logits, lb, e);
+        ok = fj_scorer_forward(base, &b, FJ_OUT_LOGITS, e) &&
+             fj_tensor_get(base->last->logits, la, e) &&
+             fj_scorer_forward(tuned, &b, FJ_OUT_LOGITS, e) &&
+             fj_tensor_get(tuned->last->logits, lb, e);
         for (int64_t r = 0; ok && r < k; r++)
             if (x->learn[i + r + 1])
                 compare(la + r * vocab, lb + r * vocab, vocab, x->ids[i + r + 1], g);

@@ -27,6 +27,8 @@ typedef struct fj_scorer {
     fj_buf *mem;
     fj_fwd *last;
 } fj_scorer;
+/* Results are in s->last until the next call. */
+bool fj_scorer_forward(fj_scorer *s, const fj_batch *b, fj_want_out out, fj_err *e);
 bool fj_scorer_nll(void *scorer, const fj_batch *b, float *nll, fj_err *e);
 void fj_scorer_free(fj_scorer *s);
 

@@ -325,17 +325,6 @@ bool fj_weight_get(const fj_model *m, const fj_weight *w, float *out, fj_err *e)
     return ok;
 }
 
-bool fj_weight_set(fj_model *m, const fj_weight *w, const float *in, fj_err *e) {
-    size_t row = (size_t)fj_dtype_size(w->dtype, 1, w->cols);
-    uint8_t *raw = fj_try_alloc((size_t)w->rows, row, "a copy of a weight", e);
-    if (!raw) return false;
-    for (int64_t r = 0; r < w->rows; r++)
-        fj_quant_row(w->dtype, in + r * w->cols, raw + (size_t)r * row, w->cols);
-    bool ok = fj_weight_put(m, w, raw, e);
-    free(raw);
-    return ok;
-}
-
 void fj_model_about(const fj_model *m, fj_model_info *info) {
     *info = (fj_model_info){ .path = m->path,
                              .arch = m->arch->name,

@@ -43,7 +43,6 @@ bool fj_model_ends(const fj_model *m, int32_t id);
 const fj_weight *fj_model_weight(const fj_model *m, int id, int layer);
 /* Values of a weight as f32 rows, whatever its format: out [rows, cols]. */
 bool fj_weight_get(const fj_model *m, const fj_weight *w, float *out, fj_err *e);
-bool fj_weight_set(fj_model *m, const fj_weight *w, const float *in, fj_err *e);
 char *fj_weight_name(const fj_weight *w, bool gguf, fj_arena *a);
 /* Order of rows of head-wise interleaved weights: to[r] is the HF row of GGUF row r. */
 int64_t fj_gguf_row(const fj_model *m, const fj_weight *w, int64_t hf_row);

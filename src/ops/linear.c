@@ -17,35 +17,33 @@ static fj_wmat mat(const fj_tensor *w) {
     };
 }
 
+/* y starts as c, unless the planner gave it c's memory. */
+static void start_from(const fj_team *t, fj_tensor *y, const fj_tensor *c) {
+    if (!c || c->data == y->data) return;
+    int64_t from, to;
+    fj_team_split(t, y->rows * y->cols, 4096, &from, &to);
+    memcpy((real *)y->data + from, (const real *)c->data + from,
+           (size_t)(to - from) * sizeof(real));
+    fj_team_barrier(t);
+}
+
 FJ_CPU(linear) {
     const fj_tensor *x = n->in[0], *c = n->n_in > 2 ? n->in[2] : NULL;
     const params *p = n->params;
     fj_tensor *y = n->out[0];
-    if (c && c->data != y->data) {
-        int64_t from, to;
-        fj_team_split(t, y->rows * y->cols, 4096, &from, &to);
-        memcpy((real *)y->data + from, (const real *)c->data + from,
-               (size_t)(to - from) * sizeof(real));
-        fj_team_barrier(t);
-    }
     fj_wmat w = mat(n->in[1]);
+    start_from(t, y, c);
     FJ_R(fj_gemm_fwd)
     (t, x->rows, x->data, x->cols, &w, fj_row(y, p->row0), y->cols, (real)p->scale, c);
 }
 
-/* in: dy, W, gradient of x so far or NULL.  dy may be a taller tensor: rows from row0 on. */
+/* in: dy, W, gradient of x so far or NULL */
 FJ_CPU(linear_dx) {
     const fj_tensor *dy = n->in[0], *c = n->n_in > 2 ? n->in[2] : NULL;
     const params *p = n->params;
     fj_tensor *dx = n->out[0];
-    if (c && c->data != dx->data) {
-        int64_t from, to;
-        fj_team_split(t, dx->rows * dx->cols, 4096, &from, &to);
-        memcpy((real *)dx->data + from, (const real *)c->data + from,
-               (size_t)(to - from) * sizeof(real));
-        fj_team_barrier(t);
-    }
     fj_wmat w = mat(n->in[1]);
+    start_from(t, dx, c);
     FJ_R(fj_gemm_dx)
     (t, dx->rows, dy->data, dy->cols, &w, dx->data, dx->cols, (real)p->scale, c);
 }

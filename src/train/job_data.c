@@ -9,19 +9,17 @@ static bool load(fj_job *j, const fj_strs *paths, bool open_rows, fj_dataset *d,
 }
 
 static bool build(fj_job *j, const fj_dataset *d, bool training, fj_samples *s, fj_err *e) {
-    fj_samples_opts o = { .max_length = (int)j->recipe.max_length,
-                          .chat = j->chat,
-                          .system_prompt = j->recipe.system_prompt,
-                          .truncation =
-                              training ? (fj_truncation)j->recipe.truncation : FJ_TRUNC_DROP,
-                          .skip_bad_rows = !training || j->recipe.skip_bad_rows };
+    fj_samples_opts o = fj_recipe_samples(&j->recipe, j->model->tok);
+    if (!training) {
+        o.truncation = FJ_TRUNC_DROP;
+        o.skip_bad_rows = true;
+    }
     return fj_samples_build(s, d, j->model->tok, &o, j->log, e);
 }
 
 bool fj_job_data(fj_job *j, fj_err *e) {
     fj_recipe *r = &j->recipe;
-    static const char *const names[] = { "auto", "chatml", "raw" };
-    if (!fj_eval_chat(names[r->chat_template], j->model->tok, &j->chat, e)) return false;
+    j->chat = fj_recipe_chat(r, j->model->tok);
     if (r->max_length > j->model->hp.context) {
         if (fj_recipe_said(r, "max_length")) /* the default is not worth a warning */
             fj_log_message(j->log, FJ_WARN,

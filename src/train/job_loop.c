@@ -35,7 +35,7 @@ bool fj_job_save(fj_job *j, fj_err *e) {
     bool ok = st != NULL;
     if (ok) {
         fj_trainer_add_state(j->trainer, st, grads);
-        ok = fj_trainer_write_state(j->trainer, st, grads, e);
+        ok = fj_trainer_write_state(j->trainer, st, e);
         if (ok) ok = fj_st_writer_close(st, e);
         else fj_st_writer_abort(st);
     }

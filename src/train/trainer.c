@@ -294,8 +294,8 @@ void fj_trainer_add_state(const fj_trainer *t, fj_st_writer *w, bool grads) {
         }
 }
 
-bool fj_trainer_write_state(const fj_trainer *t, fj_st_writer *w, bool grads, fj_err *e) {
-    (void)grads; /* the writer asks for what was added */
+/* The writer asks for what was added. */
+bool fj_trainer_write_state(const fj_trainer *t, fj_st_writer *w, fj_err *e) {
     size_t most = 0, *off = fj_alloc((size_t)t->n * sizeof *off), sum = 0;
     for (int i = 0; i < t->n; i++) {
         size_t b = (size_t)(t->params[i].rows * t->params[i].cols) * sizeof(float);

@@ -53,7 +53,7 @@ bool fj_trainer_eval(fj_trainer *t, const fj_batch *b, float *nll, fj_err *e);
 
 /* Parameters, moments and, when `grads`, the sums of gradients, as tensors "p.N", "m.N", "v.N", "g.N". */
 void fj_trainer_add_state(const fj_trainer *t, fj_st_writer *w, bool grads);
-bool fj_trainer_write_state(const fj_trainer *t, fj_st_writer *w, bool grads, fj_err *e);
+bool fj_trainer_write_state(const fj_trainer *t, fj_st_writer *w, fj_err *e);
 bool fj_trainer_read_state(fj_trainer *t, const fj_st *st, bool grads, fj_err *e);
 
 /* lr(step) / peak for step 1 .. total, after `warmup` linear steps from 0 (transformers'

@@ -84,4 +84,36 @@ fj_tensor *fj_sumsq(fj_graph *g, fj_tensor *x);
 fj_tensor *fj_adamw_step(fj_graph *g, fj_tensor *p, fj_tensor *grad, fj_tensor *m, fj_tensor *v,
                          fj_tensor *hyper);
 
+/* Mixture of experts.  Shapes are static, routing is not: n rows choose k of E experts each, and the
+ * S = n * k choices become slots, sorted by expert.
+ *
+ *     w = fj_route(g, logits, k, true);               plan = fj_moe_plan(g, w->node->out[1], E);
+ *     x = fj_moe_gather(g, x, plan);                  y = fj_moe_linear(g, x, W, plan); ...
+ *     y = fj_moe_combine(g, y, w, plan);
+ *
+ * An output row depends on its own row alone, whoever else chose the same expert. */
+
+/* logits [n, E] -> weights [n, k], and as second result the choice, I32 [n, k]: the k experts of the
+ * largest logits, falling, equal ones by index; no expert twice.  among_chosen: the weights are the
+ * softmax of the k chosen logits (gpt-oss; Mixtral and Qwen3-MoE with norm_topk_prob, where it is
+ * written as the softmax of all E divided by the sum of the chosen: the same number); else they are
+ * the chosen of the softmax of all E (norm_topk_prob false). */
+fj_tensor *fj_route(fj_graph *g, fj_tensor *logits, int k, bool among_chosen);
+/* choice I32 [n, k] of fj_route -> three results, I32: order [1, S]: slot s is rank order[s] % k of row
+ * order[s] / k, slots by expert, then by row; place [1, S], its inverse; start [1, E + 1]: expert e has
+ * slots start[e] .. start[e + 1] - 1.  The plan that the others take is its first result. */
+fj_tensor *fj_moe_plan(fj_graph *g, fj_tensor *choice, int experts);
+/* x [n, d] -> [S, d]: the row of every slot */
+fj_tensor *fj_moe_gather(fj_graph *g, fj_tensor *x, fj_tensor *plan);
+/* y [S, N]: row s is c[s] + scale * x[s] W_e^T, e its expert, W_e rows [e * N, (e + 1) * N) of W [E * N,
+ * K] in any weight format.  As panels every expert is packed alone, at e * fj_wmat_packed_bytes(N, K).
+ * fj_moe_linear: no c, scale 1.  c is consumed where nobody else reads it.  An adapter is two of these. */
+fj_tensor *fj_moe_linear(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *plan);
+fj_tensor *fj_moe_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *plan, fj_tensor *c,
+                             double scale);
+/* y [S, N] + row e of b [E, N], e the expert of the slot */
+fj_tensor *fj_moe_bias(fj_graph *g, fj_tensor *y, fj_tensor *b, fj_tensor *plan);
+/* y [S, d], w [n, k] -> [n, d]: the sum over ranks, in order, of w[r, j] * y[slot of (r, j)] */
+fj_tensor *fj_moe_combine(fj_graph *g, fj_tensor *y, fj_tensor *w, fj_tensor *plan);
+
 #endif

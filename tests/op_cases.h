@@ -18,11 +18,12 @@
 /* An input of the case: what is uploaded before every run. */
 typedef struct oc_arg {
     fj_tensor *t;
-    double *v;    /* [rows, cols] of a tensor of numbers */
-    int32_t *i;   /* [rows, cols] of integers */
-    fj_buf *buf;  /* of an extern, owned by the case */
-    bool differ;  /* gradients are asked for */
-    bool changes; /* the op writes into it: a result too */
+    double *v;     /* [rows, cols] of a tensor of numbers */
+    int32_t *i;    /* [rows, cols] of integers */
+    fj_buf *buf;   /* of an extern, owned by the case */
+    bool differ;   /* gradients are asked for */
+    bool changes;  /* the op writes into it: a result too */
+    int64_t packs; /* weights in a tensor of weights: as panels, each is packed alone */
 } oc_arg;
 
 typedef struct oc {
@@ -121,11 +122,15 @@ static FJ_UNUSED fj_tensor *oc_extern(oc *c, int64_t rows, int64_t cols, bool ch
     return oc_add(c, t, (oc_arg){ .v = oc_draw(c, rows * cols), .buf = b, .changes = changes });
 }
 
-/* A weight [n, k] of a format.  In f64 it is F64 with the values that the format holds. */
-static FJ_UNUSED fj_tensor *oc_weight(oc *c, fj_dtype dt, int64_t n, int64_t k, bool differ) {
+/* Weights [n, k] of a format, one after the other in a tensor [packs * n, k].  In f64 it is F64 with the
+ * values that the format holds. */
+static FJ_UNUSED fj_tensor *oc_weights(oc *c, fj_dtype dt, int64_t packs, int64_t n, int64_t k,
+                                       bool differ) {
     fj_err e = { 0 };
-    double *v = oc_draw(c, n * k);
     bool panels = c->panels && c->real != FJ_F64 && fj_wmat_packed_bytes(dt, n, k) >= 0;
+    int64_t packed = panels ? packs * fj_wmat_packed_bytes(dt, n, k) : 0;
+    n *= packs;
+    double *v = oc_draw(c, n * k);
     fj_dtype as = c->real == FJ_F64 ? FJ_F64 : dt;
     float *row = fj_alloc((size_t)FJ_MAX(k, 1) * sizeof *row);
     char *q = fj_alloc((size_t)FJ_MAX(fj_dtype_size(dt, 1, k), 8));
@@ -137,12 +142,16 @@ static FJ_UNUSED fj_tensor *oc_weight(oc *c, fj_dtype dt, int64_t n, int64_t k, 
     }
     free(row);
     free(q);
-    int64_t bytes = panels ? fj_wmat_packed_bytes(dt, n, k) : fj_dtype_size(as, n, k);
+    int64_t bytes = panels ? packed : fj_dtype_size(as, n, k);
     fj_buf *b = c->dev->fn->alloc(c->dev, (size_t)bytes, "a test", &e);
     if (!b) fail_msg("%s", e.msg);
     fj_tensor *t = fj_extern(c->g, "weight", as, n, k, b, 0);
     if (t) t->panels = panels;
-    return oc_add(c, t, (oc_arg){ .v = v, .buf = b, .differ = differ });
+    return oc_add(c, t, (oc_arg){ .v = v, .buf = b, .differ = differ, .packs = packs });
+}
+
+static FJ_UNUSED fj_tensor *oc_weight(oc *c, fj_dtype dt, int64_t n, int64_t k, bool differ) {
+    return oc_weights(c, dt, 1, n, k, differ);
 }
 
 static FJ_UNUSED void oc_out(oc *c, fj_tensor *t) {
@@ -177,10 +186,13 @@ static FJ_UNUSED void *oc_bytes(const oc *c, const oc_arg *a) {
     }
     free(row);
     if (a->t->panels) {
-        size_t size = (size_t)fj_wmat_packed_bytes(a->t->dtype, rows, cols);
+        int64_t each = rows / a->packs;
+        size_t size = (size_t)fj_wmat_packed_bytes(a->t->dtype, each, cols);
         void *panels;
-        if (posix_memalign(&panels, 64, FJ_MAX(size, 64))) abort();
-        fj_wmat_pack(c->dev->kern, a->t->dtype, rows, cols, bytes, panels, 0, 1);
+        if (posix_memalign(&panels, 64, FJ_MAX((size_t)a->packs * size, 64))) abort();
+        for (int64_t i = 0; i < a->packs; i++)
+            fj_wmat_pack(c->dev->kern, a->t->dtype, each, cols, bytes + (size_t)(i * each) * stride,
+                         (char *)panels + (size_t)i * size, 0, 1);
         free(bytes);
         return panels;
     }
@@ -215,7 +227,9 @@ static FJ_UNUSED double *oc_get(const fj_tensor *t) {
     void *raw = fj_alloc((size_t)FJ_MAX(n, 1) * sizeof *v);
     FJ_OK_OR_FAIL(fj_tensor_get(t, raw, &e), e);
     for (int64_t i = 0; i < n; i++)
-        v[i] = t->dtype == FJ_F64 ? ((double *)raw)[i] : (double)((float *)raw)[i];
+        v[i] = t->dtype == FJ_F64   ? ((double *)raw)[i]
+               : t->dtype == FJ_I32 ? ((int32_t *)raw)[i]
+                                    : (double)((float *)raw)[i];
     free(raw);
     return v;
 }
@@ -599,6 +613,177 @@ OC_CASE(adamw) {
     for (int i = 0; i < 8; i++) values[i] = hyper[i];
     oc_add(c, h, (oc_arg){ .v = values });
     oc_out(c, fj_adamw_step(c->g, p, grad, m, s, h));
+    return true;
+}
+
+/* ---- mixture of experts -------------------------------------------------------------------------- */
+/* Rows, experts, choices of a row; experts from `used` on are chosen by nobody. */
+typedef struct oc_moe {
+    int64_t n, experts, k, used;
+} oc_moe;
+
+static FJ_UNUSED const oc_moe oc_moes[] = {
+    { 1, 1, 1, 1 }, { 5, 4, 2, 4 },   { 7, 3, 3, 3 },
+    { 9, 8, 2, 5 }, { 1, 16, 4, 16 }, { 33, 6, 3, 6 },
+};
+
+/* Logits no two of which are near each other, so that a small step changes no choice. */
+static FJ_UNUSED fj_tensor *oc_logits(oc *c, int64_t n, int64_t experts, bool differ) {
+    fj_tensor *t = oc_real(c, n, experts, differ);
+    for (int64_t r = 0; r < n; r++) {
+        double *row = c->arg[c->n_args - 1].v + r * experts;
+        for (int64_t e = 0; e < experts;
+             e++) { /* the next larger value, at a random place so far */
+            int64_t at = (int64_t)fj_rng_below(&c->rng, (uint64_t)(e + 1));
+            row[e] = row[at];
+            row[at] = (float)(0.2 * (double)e + 0.1 * fj_rng_double(&c->rng));
+        }
+    }
+    return t;
+}
+
+/* The plan of a random choice. */
+static FJ_UNUSED fj_tensor *oc_plan(oc *c, const oc_moe *m) {
+    int32_t *choice = fj_alloc((size_t)(m->n * m->k) * sizeof *choice), of[64];
+    for (int64_t r = 0; r < m->n; r++) {
+        for (int64_t e = 0; e < m->used; e++) of[e] = (int32_t)e;
+        for (int64_t j = 0; j < m->k; j++) {
+            int64_t at = j + (int64_t)fj_rng_below(&c->rng, (uint64_t)(m->used - j));
+            choice[r * m->k + j] = of[at];
+            of[at] = of[j];
+        }
+    }
+    fj_tensor *t = oc_ints(c, m->n, m->k, choice);
+    free(choice);
+    return fj_moe_plan(c->g, t, (int)m->experts);
+}
+
+OC_CASE(route) {
+    if (v >= 2 * (int)FJ_LEN(oc_moes)) return false;
+    const oc_moe *m = &oc_moes[v / 2];
+    oc_outs(c, fj_route(c->g, oc_logits(c, m->n, m->experts, true), (int)m->k, v % 2), 0);
+    return true;
+}
+
+OC_CASE(route_dx) {
+    if (v >= 2 * (int)FJ_LEN(oc_moes)) return false;
+    const oc_moe *m = &oc_moes[v / 2];
+    fj_tensor *x = oc_logits(c, m->n, m->experts, false), *w = fj_route(c->g, x, (int)m->k, v % 2);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_route_dx, w->node->params, x, w, w->node->out[1],
+                      oc_real(c, m->n, m->k, false)));
+    return true;
+}
+
+OC_CASE(moe_plan) {
+    if (v >= (int)FJ_LEN(oc_moes)) return false;
+    oc_outs(c, oc_plan(c, &oc_moes[v]), 0);
+    return true;
+}
+
+/* The last variants have weights, as their gradients do. */
+OC_CASE(moe_gather) {
+    int all = (int)FJ_LEN(oc_moes);
+    if (v >= all + 1) return false;
+    const oc_moe *m = &oc_moes[v < all ? v : 3];
+    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n, v ? 35 : 1, true);
+    oc_out(c, v < all ? fj_moe_gather(c->g, x, plan)
+                      : FJ_EMIT(c->g, &fj_op_moe_gather, &m->k, x, plan, plan->node->out[1],
+                                oc_real(c, m->n, m->k, true)));
+    return true;
+}
+
+OC_CASE(moe_combine) {
+    int all = (int)FJ_LEN(oc_moes);
+    if (v >= all + 1) return false;
+    const oc_moe *m = &oc_moes[v < all ? v : 3];
+    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
+    oc_out(c, fj_moe_combine(c->g, y, v < all ? oc_real(c, m->n, m->k, true) : NULL, plan));
+    return true;
+}
+
+OC_CASE(moe_dot) {
+    if (v >= (int)FJ_LEN(oc_moes)) return false;
+    const oc_moe *m = &oc_moes[v];
+    fj_tensor *plan = oc_plan(c, m), *a = oc_real(c, m->n, v ? 35 : 1, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_moe_dot, NULL, a, oc_real(c, m->n * m->k, a->cols, false),
+                      plan->node->out[1]));
+    return true;
+}
+
+OC_CASE(moe_bias) {
+    if (v >= (int)FJ_LEN(oc_moes)) return false;
+    const oc_moe *m = &oc_moes[v];
+    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
+    oc_out(c, fj_moe_bias(c->g, y, oc_real(c, m->experts, y->cols, true), plan));
+    return true;
+}
+
+OC_CASE(moe_bias_db) {
+    if (v >= (int)FJ_LEN(oc_moes)) return false;
+    const oc_moe *m = &oc_moes[v];
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, v ? 35 : 1, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_moe_bias_db, NULL, dy, plan->node->out[2]));
+    return true;
+}
+
+/* As in ops/moe_linear.c. */
+typedef struct oc_moe_params {
+    double scale;
+    int64_t most;
+} oc_moe_params;
+
+OC_CASE(moe_linear) {
+    int all = (int)FJ_LEN(oc_moes);
+    if (v < 2 * all) { /* F32, alone and added to something */
+        const oc_moe *m = &oc_moes[v / 2];
+        int64_t cols = v < 2 ? 1 : 17, k = v < 2 ? 1 : 9;
+        fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, k, true);
+        fj_tensor *w = oc_weights(c, FJ_F32, m->experts, cols, k, true);
+        oc_out(c, v % 2 ? fj_moe_linear_add(c->g, x, w, plan, oc_real(c, x->rows, cols, true), 0.5)
+                        : fj_moe_linear(c->g, x, w, plan));
+        return true;
+    }
+    v -= 2 * all;
+    if (v == 0) { /* x and c are one, the weight is frozen: one gradient comes from two sides */
+        const oc_moe *m = &oc_moes[1];
+        fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, 9, true);
+        fj_tensor *w = oc_weights(c, FJ_F32, m->experts, 9, 9, false);
+        oc_out(c, fj_moe_linear_add(c->g, x, w, plan, x, 0.7));
+        return true;
+    }
+    v--;
+    if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
+    fj_dtype dt = oc_formats[v / 2];
+    c->panels = v % 2;
+    oc_tol(c, dt);
+    const oc_moe *m = &oc_moes[3];
+    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, 96, true);
+    fj_tensor *w = oc_weights(c, dt, m->experts, 37, 96, false);
+    oc_out(c, fj_moe_linear(c->g, x, w, plan));
+    return true;
+}
+
+OC_CASE(moe_linear_dx) {
+    if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
+    c->panels = v % 2;
+    c->tol = 1e-2; /* as bf16, where the weight is not F32 */
+    const oc_moe *m = &oc_moes[1 + v % 5];
+    oc_moe_params p = { 0.5, m->n };
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, 45, false);
+    fj_tensor *w = oc_weights(c, oc_formats[v / 2], m->experts, 45, 96, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_moe_linear_dx, &p, dy, w, plan->node->out[2],
+                      v % 3 ? oc_real(c, dy->rows, 96, false) : NULL));
+    return true;
+}
+
+OC_CASE(moe_linear_dw) {
+    if (v >= (int)FJ_LEN(oc_moes)) return false;
+    const oc_moe *m = &oc_moes[v];
+    oc_moe_params p = { 1.5, m->n };
+    c->tol = 1e-2;
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, 33, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_moe_linear_dw, &p, dy, oc_real(c, dy->rows, 7, false),
+                      plan->node->out[2]));
     return true;
 }
 

@@ -35,8 +35,9 @@ typedef struct fj_wmat {
 } fj_wmat;
 
 #ifndef FJ_F64
-/* Panels of F32, F16, BF16, Q8_0, Q4_0: a re-layout of the same bits.  -1: no panels of this format,
- * or the size overflows.  Work is shared by nth callers without a barrier. */
+/* Panels of F32, F16, BF16, Q8_0, Q4_0: a re-layout of the same bits.  The bytes of a weight are a
+ * multiple of 64, so that panels may follow each other; -1: no panels of this format, or the size
+ * overflows.  Work is shared by nth callers without a barrier. */
 int64_t fj_wmat_packed_bytes(fj_dtype t, int64_t n, int64_t k);
 void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows,
                   void *panels, int ith, int nth);

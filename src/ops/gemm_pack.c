@@ -17,14 +17,16 @@ static int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 int64_t fj_wmat_packed_bytes(fj_dtype t, int64_t n, int64_t k) {
     if (n < 0 || k < 0 || n > INT64_MAX - 64 || k > INT64_MAX - 64) return -1;
+    int64_t bytes;
     switch (t) {
     case FJ_F32:
-    case FJ_F16: return fj_dtype_size(t, up(n, 16), k);
-    case FJ_BF16: return fj_dtype_size(t, up(n, 16), up(k, 2));
+    case FJ_F16: bytes = fj_dtype_size(t, up(n, 16), k); break;
+    case FJ_BF16: bytes = fj_dtype_size(t, up(n, 16), up(k, 2)); break;
     case FJ_Q8_0:
-    case FJ_Q4_0: return fj_dtype_size(t, up(n, 32), k);
+    case FJ_Q4_0: bytes = fj_dtype_size(t, up(n, 32), k); break;
     default: return -1;
     }
+    return bytes < 0 || bytes > INT64_MAX - 64 ? -1 : up(bytes, 64);
 }
 
 /* Four bytes, each plus 128. */

@@ -60,7 +60,7 @@ fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer) {
 
 fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor *v, double scale) {
     const fj_hparams *h = &f->m->hp;
-    fj_attn_params p = { (int)h->heads, (int)h->kv_heads, (int)h->head_dim, scale };
+    fj_attn_params p = { (int)h->heads, (int)h->kv_heads, (int)h->head_dim, scale, 0, 0 };
     if (f->o.cache) {
         int64_t slots = f->o.cache->slots, d = h->kv_heads * h->head_dim;
         size_t one = (size_t)(slots * d) * sizeof(float), off = one * 2 * (size_t)layer;
@@ -70,7 +70,7 @@ fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor
         k = fj_kv_put(f->g, ck, k, f->slots);
         v = fj_kv_put(f->g, cv, v, f->slots);
     }
-    return fj_attn(f->g, q, k, v, f->seqs, f->blocks, &p);
+    return fj_attn(f->g, q, k, v, f->seqs, f->blocks, NULL, &p);
 }
 
 /* Sums of gradients go to o.grads in the order of fj_params_of. */
@@ -136,7 +136,7 @@ fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
         } else {
             f->targets = fj_input(g, "targets", FJ_I32, 1, o->n_out);
             f->weights = fj_input(g, "weights", FJ_F32, 1, o->n_out);
-            f->loss = fj_keep(fj_head_ce(g, x, head, f->targets, f->weights));
+            f->loss = fj_keep(fj_head_ce(g, x, head, f->targets, f->weights, 1, 0));
             if (f->loss) f->nll = fj_keep(f->loss->node->out[1]);
             if (o->train_lora || o->train_full) emit_backward(f);
         }

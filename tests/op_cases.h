@@ -326,18 +326,39 @@ OC_CASE(embed) {
 }
 
 OC_CASE(rmsnorm) {
-    static const int64_t shape[][2] = { { 1, 1 }, { 3, 5 }, { 7, 33 }, { 131, 70 } };
+    /* rows, columns, columns of the weight: a row, or the heads of one */
+    static const int64_t shape[][3] = { { 1, 1, 1 },     { 3, 5, 5 },  { 7, 33, 33 },
+                                        { 131, 70, 70 }, { 5, 12, 4 }, { 50, 66, 33 } };
     if (v >= (int)FJ_LEN(shape)) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], true);
-    oc_out(c, fj_rmsnorm(c->g, x, oc_real(c, 1, shape[v][1], true), v ? 1e-5 : 0.1));
+    oc_out(c, fj_rmsnorm(c->g, x, oc_real(c, 1, shape[v][2], true), v ? 1e-5 : 0.1));
+    return true;
+}
+
+OC_CASE(layernorm) {
+    /* the last: no bias, and the one before: x is not asked for */
+    static const int64_t shape[][2] = { { 1, 3 },    { 3, 5 }, { 7, 33 },
+                                        { 131, 70 }, { 4, 6 }, { 9, 17 } };
+    if (v >= (int)FJ_LEN(shape)) return false;
+    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], v != 4),
+              *w = oc_real(c, 1, shape[v][1], true);
+    oc_out(c, fj_layernorm(c->g, x, w, v == 5 ? NULL : oc_real(c, 1, shape[v][1], true),
+                           v ? 1e-5 : 0.1));
     return true;
 }
 
 OC_CASE(rope) {
-    if (v >= 3) return false;
-    int64_t rows = v ? 7 : 1, hd = v == 2 ? 10 : 4;
+    if (v >= 5) return false; /* 3 and 4: a part of each head */
+    int64_t rows = v ? 7 : 1,
+            hd = v == 2   ? 10
+                 : v == 3 ? 9
+                 : v == 4 ? 32
+                          : 4,
+            rot = v == 3   ? 4
+                  : v == 4 ? 8
+                           : hd;
     int heads = v ? 3 : 1;
-    fj_tensor *pos = oc_below(c, rows, 300), *freq = oc_positive(c, v == 2 ? 2 : 1, hd / 2);
+    fj_tensor *pos = oc_below(c, rows, 300), *freq = oc_positive(c, v == 2 ? 2 : 1, rot / 2);
     fj_tensor *table =
         fj_rope_table(c->g, pos, freq, oc_below(c, rows, v == 2 ? 2 : 1), v == 2 ? 1.2 : 1);
     oc_out(c, fj_rope(c->g, oc_real(c, rows, heads * hd, true), table, heads));
@@ -382,7 +403,7 @@ static FJ_UNUSED void oc_attn_inputs(oc *c, const oc_attn *a, bool differ, fj_te
 }
 
 static FJ_UNUSED fj_attn_params oc_attn_params(const oc_attn *a) {
-    return (fj_attn_params){ a->heads, a->kv_heads, a->head_dim, 1 / sqrt(a->head_dim) };
+    return (fj_attn_params){ a->heads, a->kv_heads, a->head_dim, 1 / sqrt(a->head_dim), 0, 0 };
 }
 
 OC_CASE(attn) {
@@ -391,7 +412,7 @@ OC_CASE(attn) {
     int64_t n, slots;
     oc_attn_inputs(c, &oc_attns[v], true, in, &n, &slots);
     fj_attn_params p = oc_attn_params(&oc_attns[v]);
-    oc_out(c, fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], &p));
+    oc_out(c, fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], NULL, &p));
     return true;
 }
 
@@ -405,6 +426,55 @@ OC_CASE(swiglu) {
     int64_t rows = v == 1 ? 1 : 33, cols = v == 1 ? 1 : 65;
     fj_tensor *gate = oc_real(c, rows, cols, true);
     oc_out(c, fj_swiglu(c->g, gate, oc_real(c, rows, cols, true)));
+    return true;
+}
+
+OC_CASE(geglu) {
+    if (v == 0) {
+        fj_tensor *x = oc_real(c, 4, 7, true);
+        oc_out(c, fj_geglu(c->g, x, x));
+        return true;
+    }
+    if (v > 2) return false;
+    int64_t rows = v == 1 ? 1 : 33, cols = v == 1 ? 1 : 65;
+    fj_tensor *gate = oc_real(c, rows, cols, true);
+    oc_out(c, fj_geglu(c->g, gate, oc_real(c, rows, cols, true)));
+    return true;
+}
+
+OC_CASE(gelu) {
+    if (v > 1) return false;
+    oc_out(c, fj_gelu(c->g, oc_real(c, v ? 33 : 1, v ? 65 : 1, true)));
+    return true;
+}
+
+OC_CASE(scale) {
+    if (v > 1) return false;
+    oc_out(c, fj_scale(c->g, oc_real(c, v ? 33 : 1, v ? 65 : 1, true), v ? -1.75 : 0.5));
+    return true;
+}
+
+OC_CASE(softcap) {
+    static const double cap[] = { 1, 0.5, 30 };
+    if (v >= (int)FJ_LEN(cap)) return false;
+    oc_out(c, fj_softcap(c->g, oc_real(c, v ? 33 : 1, v ? 65 : 3, true), cap[v]));
+    return true;
+}
+
+OC_CASE(cols) {
+    static const int64_t list[][4] = {
+        { 1, 1, 0, 0 }, { 5, 9, 2, 4 }, { 33, 70, 0, 7 }, { 4, 8, 5, 3 }
+    };
+    if (v < (int)FJ_LEN(list)) {
+        oc_out(c, fj_cols(c->g, oc_real(c, list[v][0], list[v][1], true), list[v][2], list[v][3]));
+        return true;
+    }
+    if (v > (int)FJ_LEN(list)) return false;
+    /* Slices that meet, overlap and leave a gap, and x itself: the gradients add up. */
+    fj_tensor *x = oc_real(c, 7, 12, true), *a = fj_cols(c->g, x, 0, 4);
+    fj_tensor *b = fj_cols(c->g, x, 4, 4), *d = fj_cols(c->g, x, 2, 4);
+    fj_tensor *y = fj_swiglu(c->g, fj_add(c->g, a, b), d);
+    oc_out(c, fj_add(c->g, y, fj_cols(c->g, fj_scale(c->g, x, 0.5), 3, 4)));
     return true;
 }
 
@@ -431,13 +501,22 @@ OC_CASE(head_ce) {
         bool x, w;
         fj_dtype dt;
         bool panels;
+        double scale, softcap;
     } list[] = {
-        { 1, 2, 1, true, true, FJ_F32, false },     { 5, 7, 3, true, false, FJ_F32, false },
-        { 33, 50, 9, true, true, FJ_F32, false },   { 3, 33, 5, false, true, FJ_F32, false },
-        { 600, 6, 5, true, true, FJ_F32, false },   { 1100, 7, 2, true, true, FJ_F32, true },
-        { 4, 40, 64, true, false, FJ_F16, false },  { 4, 40, 64, true, false, FJ_BF16, true },
-        { 9, 40, 64, true, false, FJ_Q8_0, true },  { 9, 40, 64, true, false, FJ_Q4_0, true },
-        { 9, 40, 64, true, false, FJ_Q4_0, false },
+        { 1, 2, 1, true, true, FJ_F32, false, 1, 0 },
+        { 5, 7, 3, true, false, FJ_F32, false, 1, 0 },
+        { 33, 50, 9, true, true, FJ_F32, false, 1, 0 },
+        { 3, 33, 5, false, true, FJ_F32, false, 1, 0 },
+        { 600, 6, 5, true, true, FJ_F32, false, 1, 0 },
+        { 1100, 7, 2, true, true, FJ_F32, true, 1, 0 },
+        { 4, 40, 64, true, false, FJ_F16, false, 1, 0 },
+        { 4, 40, 64, true, false, FJ_BF16, true, 1, 0 },
+        { 9, 40, 64, true, false, FJ_Q8_0, true, 1, 0 },
+        { 9, 40, 64, true, false, FJ_Q4_0, true, 1, 0 },
+        { 9, 40, 64, true, false, FJ_Q4_0, false, 1, 0 },
+        { 33, 50, 9, true, true, FJ_F32, false, 0.3, 0 },
+        { 600, 6, 5, true, true, FJ_F32, true, 1, 1.5 },
+        { 33, 40, 32, true, true, FJ_F32, false, 2, 3 },
     };
     if (v >= (int)FJ_LEN(list)) return false;
     c->panels = list[v].panels;
@@ -447,7 +526,7 @@ OC_CASE(head_ce) {
         c->arg[0].v[i] = (float)(c->arg[0].v[i] / sqrt((double)list[v].d));
     fj_tensor *w = oc_weight(c, list[v].dt, list[v].vocab, list[v].d, list[v].w);
     fj_tensor *ids = oc_below(c, list[v].m, list[v].vocab), *weights = oc_positive(c, 1, list[v].m);
-    fj_tensor *loss = fj_head_ce(c->g, x, w, ids, weights);
+    fj_tensor *loss = fj_head_ce(c->g, x, w, ids, weights, list[v].scale, list[v].softcap);
     oc_outs(c, loss, 0);
     /* The gradients of the default mode go through bf16. */
     c->tol = list[v].dt == FJ_Q4_0 || list[v].dt == FJ_Q8_0 ? 5e-2 : 2e-2;
@@ -518,16 +597,22 @@ OC_CASE(embed_dw) {
 }
 
 static bool oc_norm_bwd(oc *c, int v, const fj_op *op) {
-    static const int64_t shape[][2] = { { 1, 1 }, { 3, 5 }, { 131, 33 } };
-    if (v >= (int)FJ_LEN(shape)) return false;
+    /* rows, columns, columns of the weight */
+    static const int64_t shape[][3] = {
+        { 1, 1, 1 }, { 3, 5, 5 }, { 131, 33, 33 }, { 0, 4, 4 }, { 50, 12, 4 }
+    };
+    bool by_heads = op == &fj_op_rmsnorm_dx || op == &fj_op_rmsnorm_dw;
+    if (v >= (int)FJ_LEN(shape) - !by_heads) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], false),
-              *w = oc_real(c, 1, shape[v][1], false);
+              *w = oc_real(c, 1, shape[v][2], false);
     double eps = v ? 1e-5 : 0.1;
     oc_out(c, FJ_EMIT(c->g, op, &eps, x, w, oc_real(c, shape[v][0], shape[v][1], false)));
     return true;
 }
 OC_CASE(rmsnorm_dx) { return oc_norm_bwd(c, v, &fj_op_rmsnorm_dx); }
 OC_CASE(rmsnorm_dw) { return oc_norm_bwd(c, v, &fj_op_rmsnorm_dw); }
+OC_CASE(layernorm_dx) { return oc_norm_bwd(c, v, &fj_op_layernorm_dx); }
+OC_CASE(layernorm_dw) { return oc_norm_bwd(c, v, &fj_op_layernorm_dw); }
 
 OC_CASE(attn_bwd) {
     if (v >= (int)FJ_LEN(oc_attns)) return false;
@@ -535,7 +620,7 @@ OC_CASE(attn_bwd) {
     int64_t n, slots;
     oc_attn_inputs(c, &oc_attns[v], false, in, &n, &slots);
     fj_attn_params p = oc_attn_params(&oc_attns[v]);
-    fj_tensor *y = fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], &p);
+    fj_tensor *y = fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], NULL, &p);
     if (!y) return true;
     oc_outs(c,
             FJ_EMIT(c->g, &fj_op_attn_bwd, &p, in[0], in[1], in[2], in[3], in[4], y,
@@ -550,6 +635,47 @@ OC_CASE(swiglu_bwd) {
     int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
     fj_tensor *gate = oc_real(c, rows, cols, false), *up = oc_real(c, rows, cols, false);
     oc_outs(c, FJ_EMIT(c->g, &fj_op_swiglu_bwd, NULL, gate, up, oc_real(c, rows, cols, false)), 0);
+    return true;
+}
+
+OC_CASE(geglu_bwd) {
+    if (v > 1) return false;
+    int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
+    fj_tensor *gate = oc_real(c, rows, cols, false), *up = oc_real(c, rows, cols, false);
+    oc_outs(c, FJ_EMIT(c->g, &fj_op_geglu_bwd, NULL, gate, up, oc_real(c, rows, cols, false)), 0);
+    return true;
+}
+
+OC_CASE(gelu_bwd) {
+    if (v > 1) return false;
+    int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
+    fj_tensor *x = oc_real(c, rows, cols, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_gelu_bwd, NULL, x, oc_real(c, rows, cols, false)));
+    return true;
+}
+
+OC_CASE(softcap_bwd) {
+    if (v > 1) return false;
+    int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
+    fj_tensor *y = oc_real(c, rows, cols, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_softcap_bwd, &(double){ 6 }, y, oc_real(c, rows, cols, false)));
+    return true;
+}
+
+/* As in ops/cols.c. */
+typedef struct oc_cols_params {
+    int64_t col0, cols;
+} oc_cols_params;
+
+OC_CASE(cols_bwd) {
+    /* rows, all columns, the first and the number of the slice's */
+    static const int64_t list[][4] = { { 1, 1, 0, 1 }, { 33, 40, 7, 13 }, { 6, 9, 6, 3 } };
+    if (v >= 2 * (int)FJ_LEN(list)) return false; /* alone, then onto a gradient */
+    const int64_t *l = list[v / 2];
+    oc_cols_params p = { l[2], l[1] };
+    fj_tensor *dy = oc_real(c, l[0], l[3], false);
+    if (v % 2) oc_out(c, FJ_EMIT(c->g, &fj_op_cols_bwd, &p, dy, oc_real(c, l[0], l[1], false)));
+    else oc_out(c, FJ_EMIT(c->g, &fj_op_cols_bwd, &p, dy, NULL));
     return true;
 }
 

@@ -10,10 +10,12 @@
 #ifdef FJ_F64
 #define EXP exp
 #define SQRT sqrt
+#define TANH tanh
 #define FMA fma
 #else
 #define EXP expf
 #define SQRT sqrtf
+#define TANH tanhf
 #define FMA fmaf
 #endif
 
@@ -79,6 +81,82 @@ static void swiglu_bwd(real *dg, real *du, const real *g, const real *u, const r
         dg[i] = d * ui * (s * (1 + gi * (1 - s)));
         du[i] = d * (gi * s);
     }
+}
+
+/* sigmoid(2z) of gelu and the derivative of 2z. */
+static real gelu_gate(real x, real *slope) {
+    const real a = (real)1.5957691216057308, b = (real)(1.5957691216057308 * 0.044715);
+    *slope = a + 3 * b * x * x;
+    return 1 / (1 + EXP(-x * (a + b * x * x)));
+}
+
+static void gelu(real *y, const real *x, int64_t n) {
+    real slope;
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * gelu_gate(x[i], &slope);
+}
+
+static void gelu_bwd(real *dx, const real *x, const real *dy, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        real slope, s = gelu_gate(x[i], &slope);
+        dx[i] = dy[i] * (s * (1 + x[i] * (1 - s) * slope));
+    }
+}
+
+static void geglu(real *h, const real *g, const real *u, int64_t n) {
+    real slope;
+    for (int64_t i = 0; i < n; i++) h[i] = g[i] * gelu_gate(g[i], &slope) * u[i];
+}
+
+static void geglu_bwd(real *dg, real *du, const real *g, const real *u, const real *dh, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        real gi = g[i], ui = u[i], d = dh[i], slope, s = gelu_gate(gi, &slope);
+        dg[i] = d * ui * (s * (1 + gi * (1 - s) * slope));
+        du[i] = d * (gi * s);
+    }
+}
+
+static void softcap(real *y, const real *x, real cap, int64_t n) {
+    for (int64_t i = 0; i < n; i++) y[i] = cap * TANH(x[i] / cap);
+}
+
+static void softcap_bwd(real *dx, const real *y, const real *dy, real cap, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        real t = y[i] / cap;
+        dx[i] = dy[i] * (1 - t * t);
+    }
+}
+
+/* Mean of a row and 1 / sqrt(variance + eps). */
+static real center(const real *x, int64_t n, real eps, real *mean) {
+    double s = 0, v = 0;
+    for (int64_t i = 0; i < n; i++) s += (double)x[i];
+    s /= (double)n;
+    for (int64_t i = 0; i < n; i++) v += ((double)x[i] - s) * ((double)x[i] - s);
+    *mean = (real)s;
+    return (real)(1 / sqrt(v / (double)n + (double)eps));
+}
+
+static void layernorm(real *y, const real *x, const real *w, const real *b, int64_t n, real eps) {
+    real m, r = center(x, n, eps, &m);
+    for (int64_t i = 0; i < n; i++) y[i] = w[i] * ((x[i] - m) * r) + (b ? b[i] : 0);
+}
+
+static void layernorm_dx(real *dx, const real *x, const real *w, const real *dy, int64_t n,
+                         real eps) {
+    real m, r = center(x, n, eps, &m);
+    double s = 0, c = 0;
+    for (int64_t i = 0; i < n; i++) {
+        real g = w[i] * dy[i];
+        s += (double)g;
+        c += (double)(g * ((x[i] - m) * r));
+    }
+    real sn = (real)(s / (double)n), cn = (real)(c / (double)n);
+    for (int64_t i = 0; i < n; i++) dx[i] = r * (w[i] * dy[i] - sn - (x[i] - m) * r * cn);
+}
+
+static void layernorm_dw(real *dw, const real *x, const real *dy, int64_t n, real eps) {
+    real m, r = center(x, n, eps, &m);
+    for (int64_t i = 0; i < n; i++) dw[i] += dy[i] * ((x[i] - m) * r);
 }
 
 static void rope(real *y, const real *x, const real *cs, const real *sn, int64_t hd, real sign) {

@@ -132,7 +132,9 @@ const fj_op fj_op_attn_bwd = { .name = "attn_bwd",
                                FJ_CPU_FNS(attn_bwd) };
 
 fj_tensor *fj_attn(fj_graph *g, fj_tensor *q, fj_tensor *k, fj_tensor *v, fj_tensor *seqs,
-                   fj_tensor *blocks, const fj_attn_params *p) {
+                   fj_tensor *blocks, fj_tensor *sinks, const fj_attn_params *p) {
+    if (sinks || p->window || p->softcap)
+        return fj_graph_fail(g, FJ_EUNSUP, "attn: no window, cap or sinks yet");
     return FJ_EMIT(g, &fj_op_attn, p, q, k, v, seqs, blocks);
 }
 #endif

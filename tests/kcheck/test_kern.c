@@ -176,6 +176,103 @@ static bool check_swiglu_bwd(ctx *c) {
     return near_all(c, dg, 40 * U, 200 * U) && near_all(c, du, 8 * U, 1e-35);
 }
 
+static bool check_gelu(ctx *c) {
+    arr y = room(c, c->n), x = numbers(c, c->n, 5);
+    c->k->gelu(y.f, x.f, c->n), c->r->gelu(y.d, x.d, c->n);
+    return near_all(c, y, 8 * U, 40 * U);
+}
+
+static bool check_gelu_bwd(ctx *c) {
+    arr x = numbers(c, c->n, 3), dy = numbers(c, c->n, 1);
+    c->k->gelu_bwd(dy.f, x.f, dy.f, c->n), c->r->gelu_bwd(dy.d, x.d, dy.d, c->n);
+    return near_all(c, dy, 40 * U, 200 * U);
+}
+
+static bool check_geglu(ctx *c) {
+    arr h = room(c, c->n), g = numbers(c, c->n, 5), u = numbers(c, c->n, 1);
+    c->k->geglu(h.f, g.f, u.f, c->n), c->r->geglu(h.d, g.d, u.d, c->n);
+    return near_all(c, h, 8 * U, 200 * U);
+}
+
+static bool check_geglu_bwd(ctx *c) {
+    arr dg = room(c, c->n), du = room(c, c->n), g = numbers(c, c->n, 3), u = numbers(c, c->n, 1);
+    arr dh = numbers(c, c->n, 1);
+    c->k->geglu_bwd(dg.f, du.f, g.f, u.f, dh.f, c->n);
+    c->r->geglu_bwd(dg.d, du.d, g.d, u.d, dh.d, c->n);
+    return near_all(c, dg, 40 * U, 400 * U) && near_all(c, du, 8 * U, 200 * U);
+}
+
+static bool check_softcap(ctx *c) {
+    static const float special[] = {
+        0, -0.0f, 1e-30f, -1e-6f, 1e30f, -1e30f, INFINITY, 1000, -500
+    };
+    static const double sizes[] = { 0.01, 1, 50, 300 };
+    float cap = c->n % 2 ? 50 : 30;
+    arr x = numbers(c, c->n, sizes[c->n / 2 % 4]), y = room(c, c->n);
+    for (int64_t i = 0; i < c->n; i += 3)
+        x.d[i] = x.f[i] = special[(i / 3 + c->n) % (int64_t)FJ_LEN(special)];
+    c->k->softcap(y.f, x.f, cap, c->n), c->r->softcap(y.d, x.d, (double)cap, c->n);
+    if (!near_all(c, y, 12 * U, 1e-35)) return false; /* stricter than a millionth of the cap */
+    x.f[c->n - 1] = NAN;
+    c->k->softcap(x.f, x.f, cap, c->n);
+    return isnan(x.f[c->n - 1]) || say(c, "a NaN is hidden", c->n - 1, x.f[c->n - 1], NAN);
+}
+
+static bool check_softcap_bwd(ctx *c) {
+    arr y = numbers(c, c->n, 1), dy = numbers(c, c->n, 1);
+    for (int64_t i = 0; i < c->n; i++) y.d[i] = y.f[i] = 30 * tanhf(y.f[i]);
+    c->k->softcap_bwd(dy.f, y.f, dy.f, 30, c->n), c->r->softcap_bwd(dy.d, y.d, dy.d, 30, c->n);
+    return near_all(c, dy, 4 * U, 40 * U);
+}
+
+/* How much rounding of x and of its mean may show in (x - mean) / deviation. */
+static double norm_error(ctx *c, arr x) {
+    double mean = 0, var = 0, big = 0;
+    for (int64_t i = 0; i < c->n; i++) mean += x.d[i] / (double)c->n;
+    for (int64_t i = 0; i < c->n; i++) {
+        var += (x.d[i] - mean) * (x.d[i] - mean) / (double)c->n;
+        big = fmax(big, fabs(x.d[i]));
+    }
+    return 8 * U * (1 + big / sqrt(var + 1e-5));
+}
+
+static bool check_layernorm(ctx *c) {
+    arr y = room(c, c->n), x = numbers(c, c->n, 2), w = numbers(c, c->n, 1),
+        b = numbers(c, c->n, 1);
+    for (int64_t i = 0; i < c->n; i++) x.d[i] = x.f[i] += 1;
+    double off = norm_error(c, x);
+    c->k->layernorm(y.f, x.f, w.f, b.f, c->n, 1e-5f);
+    c->r->layernorm(y.d, x.d, w.d, b.d, c->n, 1e-5f);
+    if (!near_all(c, y, off, 4 * off)) return false;
+    c->k->layernorm(y.f, x.f, w.f, NULL, c->n, 1e-5f);
+    c->r->layernorm(y.d, x.d, w.d, NULL, c->n, 1e-5f);
+    return near_all(c, y, off, 4 * off);
+}
+
+static bool check_layernorm_dx(ctx *c) {
+    arr dx = room(c, c->n), x = numbers(c, c->n, 2), w = numbers(c, c->n, 1),
+        dy = numbers(c, c->n, 1);
+    for (int64_t i = 0; i < c->n; i++) x.d[i] = x.f[i] -= 1;
+    c->k->layernorm_dx(dx.f, x.f, w.f, dy.f, c->n, 1e-5f);
+    c->r->layernorm_dx(dx.d, x.d, w.d, dy.d, c->n, 1e-5f);
+    double big = 0, mean = 0, var = 0;
+    for (int64_t i = 0; i < c->n; i++) mean += x.d[i] / (double)c->n;
+    for (int64_t i = 0; i < c->n; i++) {
+        var += (x.d[i] - mean) * (x.d[i] - mean) / (double)c->n;
+        big = fmax(big, fabs(w.d[i] * dy.d[i]));
+    }
+    double r = 1 / sqrt(var + 1e-5);
+    return near_all(c, dx, 8 * U, 4 * norm_error(c, x) * r * big * sqrt((double)c->n));
+}
+
+static bool check_layernorm_dw(ctx *c) {
+    arr dw = numbers(c, c->n, 1), x = numbers(c, c->n, 2), dy = numbers(c, c->n, 1);
+    c->k->layernorm_dw(dw.f, x.f, dy.f, c->n, 1e-5f);
+    c->r->layernorm_dw(dw.d, x.d, dy.d, c->n, 1e-5f);
+    double off = norm_error(c, x);
+    return near_all(c, dw, off, 4 * off);
+}
+
 static bool check_rope(ctx *c) {
     int64_t h = c->n;
     arr x = numbers(c, 2 * h, 1), y = room(c, 2 * h), cs = numbers(c, h, 1), sn = numbers(c, h, 1);

@@ -79,24 +79,31 @@ static void run_logits(const char *name) {
     fj_st_close(s);
 }
 
-/* The same model under the other spelling of config.json: that of released checkpoints. */
-static void run_hub(const char *name) {
-    const char *hub = archs_path(name, "/hub.json");
-    if (access(hub, R_OK)) skip();
+/* A folder with the weights of `name` and another config.json: NAMEend; NULL: there is none. */
+static const char *with_config(const char *name, const char *end) {
+    const char *config = archs_path(name, end), *dir = fj_test_path("other");
+    if (access(config, R_OK)) return NULL;
     fj_err e = { 0 };
-    const char *dir = fj_test_path("hub");
     fj_remove_tree(dir, NULL);
     FJ_OK_OR_FAIL(fj_mkdirs(dir, &e), e);
-    const char *const files[][2] = { { hub, "hub/config.json" },
-                                     { archs_path(name, "/tokenizer.json"), "hub/tokenizer.json" },
-                                     { archs_path(name, "/model.safetensors"),
-                                       "hub/model.safetensors" } };
+    const char *const files[][2] = {
+        { config, "other/config.json" },
+        { archs_path(name, "/tokenizer.json"), "other/tokenizer.json" },
+        { archs_path(name, "/model.safetensors"), "other/model.safetensors" },
+    };
     for (size_t i = 0; i < FJ_LEN(files); i++) {
         char *real = realpath(files[i][0], NULL);
         if (!real || symlink(real, fj_test_path(files[i][1])))
             fail_msg("%s: %s", files[i][0], strerror(errno));
         free(real);
     }
+    return dir;
+}
+
+/* The same model under the other spelling of config.json: that of released checkpoints. */
+static void run_hub(const char *name) {
+    const char *dir = with_config(name, "/hub.json");
+    if (!dir) skip();
     fj_st *s = archs_open(name);
     fj_dev *d = golden_dev();
     fj_model *m = golden_model(d, dir, false);
@@ -106,24 +113,46 @@ static void run_hub(const char *name) {
     fj_st_close(s);
 }
 
-static void run_saved(const char *name) {
+static void run_folder(const char *name) {
     fj_err e = { 0 };
     fj_st *s = archs_open(name);
     fj_dev *d = golden_dev();
     fj_model *m = golden_model(d, archs_path(name, ""), false);
-    const char *dir = fj_test_path("saved"), *gguf = fj_test_path("saved.gguf");
+    const char *dir = fj_test_path("saved");
     fj_remove_tree(dir, NULL);
     FJ_OK_OR_FAIL(fj_model_save_hf(m, dir, "F32", &e), e);
-    const char *words = refused(gguf_refused, name);
-    if (words) FJ_FAILS_WITH(fj_model_save_gguf(m, gguf, "F32", &e), e, words);
-    else FJ_OK_OR_FAIL(fj_model_save_gguf(m, gguf, "F32", &e), e);
     fj_model_close(m);
     m = golden_model(d, dir, false);
     check_logits(m, name, s, "saved folder");
     fj_model_close(m);
+    fj_dev_close(d);
+    fj_st_close(s);
+}
+
+/* The model itself as GGUF, or why it cannot be one; then with gguf.json, where there is one, that is a
+ * config after whose changes it can. */
+static void run_gguf(const char *name) {
+    fj_err e = { 0 };
+    fj_st *s = archs_open(name);
+    fj_dev *d = golden_dev();
+    const char *words = refused(gguf_refused, name), *gguf = fj_test_path("saved.gguf");
+    fj_model *m = golden_model(d, archs_path(name, ""), false);
+    if (words) FJ_FAILS_WITH(fj_model_save_gguf(m, gguf, "F32", &e), e, words);
+    else FJ_OK_OR_FAIL(fj_model_save_gguf(m, gguf, "F32", &e), e);
+    fj_model_close(m);
     if (!words) {
         m = golden_model(d, gguf, false);
         check_logits(m, name, s, "saved GGUF");
+        fj_model_close(m);
+    }
+    const char *dir = with_config(name, "/gguf.json");
+    if (dir) {
+        m = golden_model(d, dir, false);
+        FJ_OK_OR_FAIL(fj_model_save_gguf(m, gguf, "F32", &e), e);
+        fj_model_close(m);
+        m = golden_model(d, gguf, false);
+        result(m, name, "standard GGUF", logits_apart(m, NULL, s, "long.ids", "gguf.logits"),
+               GOLDEN_LOGITS);
         fj_model_close(m);
     }
     fj_dev_close(d);
@@ -364,7 +393,8 @@ static void test_sees_a_difference(void **state) {
 
 static const kind kinds[] = {
     { "logits", run_logits }, { "other config", run_hub }, { "cached decode", run_cached },
-    { "saved", run_saved },   { "gradients", run_full },   { "adapter", run_lora },
+    { "folder", run_folder }, { "GGUF", run_gguf },        { "gradients", run_full },
+    { "adapter", run_lora },
 };
 
 static void run_job(void **state) {

@@ -105,6 +105,18 @@ def save(case, model, packed, folder):
         write_json(os.path.join(folder, "hub.json"), hub_config(config, case.hub))
 
 
+def gguf_config(case, folder):
+    """NAME/gguf.json: config.json after the changes of `gguf`, with all that follows from them."""
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
+        saved = json.load(f)
+    changed = AutoConfig.for_model(case.type, **dict(config_of(case), **case.gguf))
+    for key, value in changed.to_dict().items():
+        if key in saved and key not in ("architectures", "dtype"):
+            saved[key] = value
+    write_json(os.path.join(folder, "gguf.json"), saved)
+    return changed
+
+
 def hub_config(config, changes):
     """config.json as transformers 4 wrote it, with the keys of the released checkpoints."""
     config = dict(config, torch_dtype=config["dtype"], transformers_version="4.51.0")
@@ -303,6 +315,8 @@ def make(name, case, out, seed):
         raise Refused(f"two experts are {min(gaps):.2g} apart")
     seen = check_seen(case, model, long, t["long.logits"])
     check_hub(case, folder, long, t["long.logits"])
+    if case.gguf:
+        t["gguf.logits"] = last_logits(load(folder, config=gguf_config(case, folder)), long, 4)
     exact = last_logits(load(folder, torch.float64), long, ROWS)
     off = float((t["long.logits"] - exact).abs().max())
 

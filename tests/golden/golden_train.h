@@ -45,20 +45,17 @@ static FJ_UNUSED void golden_fill(fj_batch *b, const int32_t *ids, const int32_t
     free(mask);
 }
 
-/* Loss of ids [rows, width] with labels (-100: not learned, not shifted); its gradients are left in
- * t->grads.  recompute: layers whose forward is done again in backward. */
-static FJ_UNUSED float golden_backward(golden_grads *t, const int32_t *ids, const int32_t *labels,
-                                       int64_t rows, int64_t width, int recompute) {
+/* Loss of the batch; its gradients are left in t->grads.  recompute: layers whose forward is done again
+ * in backward. */
+static FJ_UNUSED float golden_backward_batch(golden_grads *t, const fj_batch *b, int recompute) {
     fj_err e = { 0 };
     fj_dev *d = t->m->dev;
-    fj_batch b = { 0 };
-    golden_fill(&b, ids, labels, rows, width, 0, rows);
-    fj_fwd_opts o = { .n = b.n,
-                      .n_seqs = b.n_seqs,
-                      .n_blocks = b.n_blocks,
-                      .n_out = b.n_out,
+    fj_fwd_opts o = { .n = b->n,
+                      .n_seqs = b->n_seqs,
+                      .n_blocks = b->n_blocks,
+                      .n_out = b->n_out,
                       .out = FJ_OUT_LOSS,
-                      .loras = &(fj_rows_lora){ t->l, 0, b.n },
+                      .loras = &(fj_rows_lora){ t->l, 0, b->n },
                       .n_loras = t->l ? 1 : 0,
                       .train_lora = t->l != NULL,
                       .train_full = t->l == NULL,
@@ -68,11 +65,20 @@ static FJ_UNUSED float golden_backward(golden_grads *t, const int32_t *ids, cons
     fj_fwd *f = fj_fwd_new(t->m, &o, &e);
     fj_buf *mem = NULL;
     float loss;
-    if (!f || !fj_dev_prepare(d, f->g, &mem, "test", &e) || !fj_fwd_fill(f, &b, &e) ||
+    if (!f || !fj_dev_prepare(d, f->g, &mem, "test", &e) || !fj_fwd_fill(f, b, &e) ||
         !d->fn->run(d, f->g, &e) || !fj_tensor_get(f->loss, &loss, &e))
         fail_msg("%s", e.msg);
     fj_fwd_free(f);
     d->fn->free(mem);
+    return loss;
+}
+
+/* The same for ids [rows, width] with labels (-100: not learned, not shifted). */
+static FJ_UNUSED float golden_backward(golden_grads *t, const int32_t *ids, const int32_t *labels,
+                                       int64_t rows, int64_t width, int recompute) {
+    fj_batch b = { 0 };
+    golden_fill(&b, ids, labels, rows, width, 0, rows);
+    float loss = golden_backward_batch(t, &b, recompute);
     fj_batch_free(&b);
     return loss;
 }

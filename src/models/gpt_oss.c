@@ -50,4 +50,5 @@ static const char *const ignored[] = { "router_aux_loss_coef", "initial_context_
 static const char *const fixed[] = { "output_router_logits=false", NULL };
 
 FJ_ARCH(gpt_oss, .name = "gpt-oss", .hf_class = "GptOssForCausalLM", .hf_type = "gpt_oss",
-        .families = "gpt-oss 20B, 120B", .ignored = ignored, .fixed = fixed, .act = FJ_ACT_OAI);
+        .families = "gpt-oss 20B, 120B", .ignored = ignored, .fixed = fixed, .act = FJ_ACT_OAI, FJ_ARCH_SILU,
+        .build = fj_build_pre_norm);

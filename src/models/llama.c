@@ -24,4 +24,5 @@ static bool finish(fj_hparams *h, fj_err *e) { return fj_finish_heads(h, e); }
 static const char *const ignored[] = { "is_llama_config", "rope_interleaved", NULL };
 
 FJ_ARCH(llama, .name = "llama", .hf_class = "LlamaForCausalLM", .hf_type = "llama",
-        .families = "Llama 2, 3, 3.1, 3.2; SmolLM2; TinyLlama; Yi", .ignored = ignored);
+        .families = "Llama 2, 3, 3.1, 3.2; SmolLM2; TinyLlama; Yi", .ignored = ignored, FJ_ARCH_SILU,
+        .build = fj_build_pre_norm);

@@ -30,4 +30,5 @@ static const char *const fixed[] = { "router_jitter_noise=0.0", "output_router_l
 
 FJ_ARCH(mixtral, .name = "llama", .hf_class = "MixtralForCausalLM", .hf_type = "mixtral",
         .families = "Mixtral 8x7B, 8x22B", .gguf_sign = "llama.expert_count", .ignored = ignored,
-        .fixed = fixed);
+        .fixed = fixed, FJ_ARCH_SILU,
+        .build = fj_build_pre_norm);

@@ -33,4 +33,4 @@ static fj_tensor *build(fj_fwd *f) {
 }
 
 FJ_ARCH(olmo2, .name = "olmo2", .hf_class = "Olmo2ForCausalLM", .hf_type = "olmo2",
-        .families = "OLMo 2 1B to 32B", .build = build);
+        .families = "OLMo 2 1B to 32B", .build = build, FJ_ARCH_SILU);

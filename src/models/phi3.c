@@ -34,4 +34,5 @@ static const char *const fixed[] = { "attention_bias=false", "mlp_bias=false", "
                                      NULL };
 
 FJ_ARCH(phi3, .name = "phi3", .hf_class = "Phi3ForCausalLM", .hf_type = "phi3",
-        .families = "Phi-3, Phi-3.5, Phi-4, Phi-4-mini", .ignored = ignored, .fixed = fixed);
+        .families = "Phi-3, Phi-3.5, Phi-4, Phi-4-mini", .ignored = ignored, .fixed = fixed, FJ_ARCH_SILU,
+        .build = fj_build_pre_norm);

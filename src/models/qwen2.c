@@ -26,4 +26,5 @@ static bool finish(fj_hparams *h, fj_err *e) {
 }
 
 FJ_ARCH(qwen2, .name = "qwen2", .hf_class = "Qwen2ForCausalLM", .hf_type = "qwen2",
-        .families = "Qwen2, Qwen2.5, Qwen2.5-Coder");
+        .families = "Qwen2, Qwen2.5, Qwen2.5-Coder", FJ_ARCH_SILU,
+        .build = fj_build_pre_norm);

@@ -22,4 +22,5 @@ static bool finish(fj_hparams *h, fj_err *e) {
 }
 
 FJ_ARCH(qwen3, .name = "qwen3", .hf_class = "Qwen3ForCausalLM", .hf_type = "qwen3",
-        .families = "Qwen3 0.6B to 32B");
+        .families = "Qwen3 0.6B to 32B", FJ_ARCH_SILU,
+        .build = fj_build_pre_norm);

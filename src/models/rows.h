@@ -8,8 +8,9 @@
 
 #include <math.h>
 
-#define FJ_HP(type, field, gguf, hf, required, ...)                                                \
-    { FJ_HP_##type, offsetof(fj_hparams, field), gguf, hf, required, __VA_ARGS__ }
+#define FJ_HP(kind, field, gguf_key, hf_key, must, ...)                                            \
+    { .type = FJ_HP_##kind, .offset = offsetof(fj_hparams, field), .gguf = gguf_key, .hf = hf_key, \
+      .required = must, .def = __VA_ARGS__ }
 
 /* Sizes, norms and positions of every model but GPT-2.  said: the family does not derive the number of
  * key heads and the size of a head when config.json leaves them out; eps, theta: what it takes then. */
@@ -134,15 +135,14 @@ void fj_finish_qwen_window(fj_hparams *h);
     .act_key = "hidden_activation", .acts = "gelu_pytorch_tanh", .act = FJ_ACT_GELU,               \
     .ignored = fj_gemma_ignored, .fixed = fj_gemma_fixed, .build = fj_build_pre_post_norm
 
+#define FJ_ARCH_SILU .act_key = "hidden_act", .acts = "silu|swish"
+
 /* The name is of the file: src/models/NAME.c, fj_arch_NAME. */
 #define FJ_ARCH(id, ...)                                                                           \
     const fj_arch fj_arch_##id = { .hp = hp,                                                       \
                                    .n_hp = (int)FJ_LEN(hp),                                        \
                                    .weights = weights,                                             \
-                                   .act_key = "hidden_act",                                        \
-                                   .acts = "silu|swish",                                           \
                                    .finish = finish,                                               \
-                                   .build = fj_build_pre_norm,                                     \
                                    __VA_ARGS__ }
 
 #endif

@@ -288,6 +288,7 @@ int main(int argc, char **argv) {
         gemm_line(&b, FWD, FJ_BF16, true, false, m, n, k);
         gemm_line(&b, FWD, FJ_Q8_0, true, false, m, n, k);
         gemm_line(&b, FWD, FJ_Q4_0, true, false, m, n, k);
+        gemm_line(&b, FWD, FJ_MXFP4, true, false, m, n, k);
         gemm_line(&b, DX, FJ_F32, false, false, m, n, k);
         gemm_line(&b, DX, FJ_BF16, true, false, m, n, k);
         gemm_line(&b, DX, FJ_BF16, false, false, m, n, k);
@@ -302,7 +303,7 @@ int main(int argc, char **argv) {
         gemm_line(&b, DX, FJ_F32, false, false, 2048, thin[i][0], thin[i][1]);
         gemm_line(&b, DW, FJ_F32, false, false, 2048, thin[i][0], thin[i][1]);
     }
-    static const fj_dtype formats[] = { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0 };
+    static const fj_dtype formats[] = { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4 };
     for (int64_t m = 1; m <= 16; m *= 4)
         for (size_t i = 0; i < FJ_LEN(formats); i++)
             gemm_line(&b, FWD, formats[i], true, false, m, 49152, 576);

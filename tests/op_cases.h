@@ -257,10 +257,15 @@ OC_CASE(add_bias) {
 /* How far the default arithmetic of a format may be from exact (gemm.h): bf16 and int8 rows. */
 static FJ_UNUSED void oc_tol(oc *c, fj_dtype dt) {
     /* A row in int8 is off by about 0.5% of its spread; 37 outputs at once reach 1.1% one time in 60. */
-    c->tol = dt == FJ_Q8_0 ? 2.5e-2 : dt == FJ_Q4_0 ? 3e-2 : dt == FJ_BF16 ? 6e-3 : 1e-5;
+    c->tol = dt == FJ_Q8_0 || dt == FJ_MXFP4 ? 2.5e-2
+             : dt == FJ_Q4_0                 ? 3e-2
+             : dt == FJ_BF16                 ? 6e-3
+                                             : 1e-5;
 }
 
-static FJ_UNUSED const fj_dtype oc_formats[] = { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0 };
+static FJ_UNUSED const fj_dtype oc_formats[] = {
+    FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4
+};
 
 /* Rows, outputs, inputs; then c and its rows, the first row that x is added to, scale. */
 typedef struct oc_linear {
@@ -517,6 +522,7 @@ OC_CASE(head_ce) {
         { 33, 50, 9, true, true, FJ_F32, false, 0.3, 0 },
         { 600, 6, 5, true, true, FJ_F32, true, 1, 1.5 },
         { 33, 40, 32, true, true, FJ_F32, false, 2, 3 },
+        { 9, 40, 64, true, false, FJ_MXFP4, true, 1, 0 },
     };
     if (v >= (int)FJ_LEN(list)) return false;
     c->panels = list[v].panels;
@@ -529,7 +535,7 @@ OC_CASE(head_ce) {
     fj_tensor *loss = fj_head_ce(c->g, x, w, ids, weights, list[v].scale, list[v].softcap);
     oc_outs(c, loss, 0);
     /* The gradients of the default mode go through bf16. */
-    c->tol = list[v].dt == FJ_Q4_0 || list[v].dt == FJ_Q8_0 ? 5e-2 : 2e-2;
+    c->tol = fj_dtype_get(list[v].dt)->block > 1 ? 5e-2 : 2e-2;
     c->tol_f32 = 2e-5;
     return true;
 }

@@ -405,6 +405,38 @@ static void unpack_q4(float *dst, int64_t ld, const void *b) {
         }
     }
 }
+
+static void gemm_mx4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w,
+                     int64_t nb, int mr, bool first) {
+    for (int r = 0; r < mr; r++)
+        for (int c = 0; c < 32; c++) {
+            float s = first ? 0 : t[r * ldt + c];
+            for (int64_t b = 0; b < nb; b++) {
+                const fj_a8 *x = a + b / 8 * stride + r;
+                const uint8_t *p = (const uint8_t *)w + b * FJ_MX4_PANEL, *q = p + 32 + c * 4;
+                const int8_t *xq = x->q + b % 8 * 32;
+                int32_t sum = 0;
+                for (int i = 0; i < 16; i++) {
+                    int v = q[i / 4 * 128 + i % 4];
+                    sum += fj_e2m1_doubled[v & 15] * xq[i] + fj_e2m1_doubled[v >> 4] * xq[i + 16];
+                }
+                s = fmaf((float)sum, fj_e8m0_half(p[c]) * x->d[b % 8], s);
+            }
+            t[r * ldt + c] = s;
+        }
+}
+
+static void unpack_mx4(float *dst, int64_t ld, const void *b) {
+    const uint8_t *p = b;
+    for (int c = 0; c < 32; c++) {
+        float f = fj_e8m0_half(p[c]);
+        for (int i = 0; i < 16; i++) {
+            int v = p[32 + i / 4 * 128 + c * 4 + i % 4];
+            dst[c * ld + i] = f * (float)fj_e2m1_doubled[v & 15];
+            dst[c * ld + 16 + i] = f * (float)fj_e2m1_doubled[v >> 4];
+        }
+    }
+}
 #endif
 
 #ifdef FJ_F64

@@ -68,22 +68,58 @@ static void add_dims(fj_str *s, int n, const int64_t *dim) {
     for (int i = 0; i < n; i++) fj_str_addf(s, "%s%lld", i ? " x " : "", (long long)dim[i]);
 }
 
-/* The tensor of a part, checked against the hyper-parameters. */
-static bool part_tensor(const fj_model *m, const fj_source *s, const fj_part *p,
-                        fj_source_tensor *t, fj_err *e) {
-    if (!fj_source_tensor_get(s, p->name, t, e)) return false;
-    bool same = t->n_dims == p->n_dims;
-    for (int i = 0; i < p->n_dims && same; i++) same = t->dim[i] == p->dim[i];
+static bool shaped(const fj_model *m, const char *name, int n, const int64_t *dim, int n_want,
+                   const int64_t *dim_want, fj_err *e) {
+    bool same = n == n_want;
+    for (int i = 0; i < n_want && same; i++) same = dim[i] == dim_want[i];
     if (!same) {
         fj_str found = { 0 }, want = { 0 };
-        add_dims(&found, t->n_dims, t->dim);
-        add_dims(&want, p->n_dims, p->dim);
-        fj_fail(e, FJ_EFORMAT, "%s: tensor %s is %s, the hyper-parameters say %s", m->path, p->name,
+        add_dims(&found, n, dim);
+        add_dims(&want, n_want, dim_want);
+        fj_fail(e, FJ_EFORMAT, "%s: tensor %s is %s, the hyper-parameters say %s", m->path, name,
                 found.s, want.s);
         fj_str_free(&found);
         fj_str_free(&want);
-        return false;
     }
+    return same;
+}
+
+/* gpt-oss as released: X_blocks [E, out, in / 32, 16] and X_scales [E, out, in / 32], whatever way X
+ * itself is turned.  blocks NULL: it is not so. */
+typedef struct mx_tensor {
+    const fj_st_tensor *blocks, *scales;
+} mx_tensor;
+
+static bool find_mx(const fj_model *m, const fj_source *s, const fj_part *p, mx_tensor *mx,
+                    fj_err *e) {
+    *mx = (mx_tensor){ 0 };
+    if (s->gguf || fj_st_find(s->st, p->name)) return true;
+    fj_arena names = { 0 };
+    const char *blocks = fj_arena_printf(&names, "%s_blocks", p->name),
+               *scales = fj_arena_printf(&names, "%s_scales", p->name);
+    mx->blocks = fj_st_find(s->st, blocks);
+    mx->scales = fj_st_find(s->st, scales);
+    int64_t dim[4] = { p->mats, p->rows, p->cols / 32, 16 };
+    bool ok = true;
+    if (mx->blocks && !mx->scales)
+        ok = fj_fail(e, FJ_EFORMAT, "%s: tensor %s is missing beside %s", m->path, scales, blocks);
+    else if (mx->blocks)
+        ok = shaped(m, blocks, mx->blocks->n_dims, mx->blocks->dim, 4, dim, e) &&
+             shaped(m, scales, mx->scales->n_dims, mx->scales->dim, 3, dim, e);
+    if (ok && mx->blocks &&
+        (strcmp(mx->blocks->type_name, "U8") || strcmp(mx->scales->type_name, "U8") || p->cols % 32))
+        ok = fj_fail(e, FJ_EFORMAT, "%s: tensor %s is not MXFP4: wanted U8 in blocks of 32", m->path,
+                     blocks);
+    fj_arena_free(&names);
+    return ok;
+}
+
+/* The tensor of a part, checked against the hyper-parameters. */
+static bool part_tensor(const fj_model *m, const fj_source *s, const fj_part *p,
+                        fj_source_tensor *t, fj_err *e) {
+    if (!fj_source_tensor_get(s, p->name, t, e) ||
+        !shaped(m, p->name, t->n_dims, t->dim, p->n_dims, p->dim, e))
+        return false;
     if (t->dtype == FJ_I32)
         return fj_fail(e, FJ_EFORMAT, "%s: tensor %s holds whole numbers", m->path, p->name);
     if (p->turned && fj_dtype_get(t->dtype)->block > 1)
@@ -100,8 +136,10 @@ static bool look_up(const fj_model *m, const fj_weight *w, const fj_source *s, f
     int n = fj_parts_of(m, w, s->gguf, &names, &parts);
     bool ok = true;
     for (int i = 0; i < n && ok; i++) {
-        fj_source_tensor t;
-        ok = part_tensor(m, s, &parts[i], &t, e);
+        fj_source_tensor t = { .dtype = FJ_MXFP4 };
+        mx_tensor mx;
+        ok = find_mx(m, s, &parts[i], &mx, e) &&
+             (mx.blocks || part_tensor(m, s, &parts[i], &t, e));
         if (ok) *type = i == 0 || *type == t.dtype ? t.dtype : FJ_F32;
     }
     fj_arena_free(&names);
@@ -109,9 +147,9 @@ static bool look_up(const fj_model *m, const fj_weight *w, const fj_source *s, f
 }
 
 typedef struct scratch {
-    uint8_t *rows;
+    uint8_t *rows, *mx;
     float *wide;
-    size_t rows_cap, wide_cap;
+    size_t rows_cap, mx_cap, wide_cap;
 } scratch;
 
 /* Copies a part into its rows of out, in w's format. */
@@ -153,9 +191,19 @@ static const void *rows_of(const fj_model *m, const fj_weight *w, const fj_sourc
     const void *rows = NULL;
     bool ok = true;
     for (int i = 0; i < n && ok; i++) {
-        fj_source_tensor t;
-        ok = part_tensor(m, s, &parts[i], &t, e);
+        fj_source_tensor t = { .dtype = FJ_MXFP4 };
+        mx_tensor mx;
+        ok = find_mx(m, s, &parts[i], &mx, e) &&
+             (mx.blocks || part_tensor(m, s, &parts[i], &t, e));
         if (!ok) break;
+        if (mx.blocks) {
+            fj_part *p = &parts[i];
+            int64_t n = p->mats * p->rows;
+            FJ_GROW(c->mx, (size_t)fj_dtype_size(FJ_MXFP4, n, p->cols), c->mx_cap);
+            fj_mxfp4_from_blocks(c->mx, mx.blocks->data, mx.scales->data, n, p->cols);
+            t.data = c->mx;
+            p->turned = false;
+        }
         if (n == 1 && fj_part_is_whole(w, &parts[i]) && t.dtype == w->dtype) {
             rows = t.data;
             break;
@@ -218,8 +266,16 @@ static bool no_strangers(const fj_model *m, const fj_source *s, fj_err *e) {
     for (int i = 0; i < m->n_w; i++) {
         fj_part *parts;
         int n = fj_parts_of(m, &m->w[i], s->gguf, &known.keys, &parts);
-        for (int k = 0; k < n; k++)
-            fj_map_put(&known, parts[k].name, strlen(parts[k].name), NULL);
+        for (int k = 0; k < n; k++) {
+            const char *name = parts[k].name;
+            fj_map_put(&known, name, strlen(name), NULL);
+            if (m->w[i].mats < 2) continue;
+            static const char *const ends[] = { "_blocks", "_scales" };
+            for (size_t j = 0; j < FJ_LEN(ends); j++) {
+                const char *mx = fj_arena_printf(&known.keys, "%s%s", name, ends[j]);
+                fj_map_put(&known, mx, strlen(mx), NULL);
+            }
+        }
     }
     bool ok = true;
     size_t n = s->gguf ? s->gguf->n_tensors : s->st->n_tensors;
@@ -251,6 +307,7 @@ static bool fill(fj_model *m, const fj_source *s, const fj_log *log, fj_err *e) 
                                              .eta_s = -1 });
     }
     free(c.rows);
+    free(c.mx);
     free(c.wide);
     return ok;
 }

@@ -34,7 +34,8 @@ FJ_CPU(moe_gather) {
     fj_team_split(t, n->out[0]->rows, 1, &from, &to);
     for (int64_t s = from; s < to; s++) {
         const real *row = fj_row(x, order[s] / k);
-        if (w) KERN(t)->scale(fj_row(n->out[0], s), row, ((const real *)w->data)[order[s]], x->cols);
+        if (w)
+            KERN(t)->scale(fj_row(n->out[0], s), row, ((const real *)w->data)[order[s]], x->cols);
         else memcpy(fj_row(n->out[0], s), row, (size_t)x->cols * sizeof *row);
     }
 }
@@ -64,9 +65,8 @@ FJ_CPU(moe_dot) {
     fj_team_split(t, y->rows, 1, &from, &to);
     for (int64_t r = from; r < to; r++)
         for (int64_t j = 0; j < y->cols; j++)
-            fj_row(y, r)[j] = KERN(t)->dot(fj_row(n->in[0], r),
-                                           fj_row(n->in[1], place[r * y->cols + j]),
-                                           n->in[0]->cols);
+            fj_row(y, r)[j] = KERN(t)->dot(
+                fj_row(n->in[0], r), fj_row(n->in[1], place[r * y->cols + j]), n->in[0]->cols);
 }
 
 /* in: y [S, N], b [E, N], start */
@@ -138,8 +138,9 @@ static bool shape_combine(fj_node *n, fj_err *e) {
     const fj_tensor *x = n->in[0];
     int64_t k = *(const int64_t *)n->params;
     if (k < 1 || x->rows % k)
-        return fj_fail(e, FJ_EINVAL, "%s has %lld rows, which are not slots of rows that choose %lld",
-                       x->name, (long long)x->rows, (long long)k);
+        return fj_fail(e, FJ_EINVAL,
+                       "%s has %lld rows, which are not slots of rows that choose %lld", x->name,
+                       (long long)x->rows, (long long)k);
     n->out[0]->rows = x->rows / k;
     n->out[0]->cols = x->cols;
     return want_plan(n, x->rows / k, k, e);
@@ -147,14 +148,16 @@ static bool shape_combine(fj_node *n, fj_err *e) {
 
 static void grad_gather(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) {
     if (fj_wants_grad(n, 0))
-        fj_grad_add(g, &dx[0], FJ_EMIT(g, &fj_op_moe_combine, n->params, dy[0], n->in[1], n->in[2], n->in[3]));
+        fj_grad_add(g, &dx[0],
+                    FJ_EMIT(g, &fj_op_moe_combine, n->params, dy[0], n->in[1], n->in[2], n->in[3]));
     if (fj_wants_grad(n, 3))
         fj_grad_add(g, &dx[3], FJ_EMIT(g, &fj_op_moe_dot, NULL, n->in[0], dy[0], n->in[2]));
 }
 
 static void grad_combine(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) {
     if (fj_wants_grad(n, 0))
-        fj_grad_add(g, &dx[0], FJ_EMIT(g, &fj_op_moe_gather, n->params, dy[0], n->in[1], n->in[2], n->in[3]));
+        fj_grad_add(g, &dx[0],
+                    FJ_EMIT(g, &fj_op_moe_gather, n->params, dy[0], n->in[1], n->in[2], n->in[3]));
     if (fj_wants_grad(n, 3))
         fj_grad_add(g, &dx[3], FJ_EMIT(g, &fj_op_moe_dot, NULL, dy[0], n->in[0], n->in[2]));
 }

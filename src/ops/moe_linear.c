@@ -84,16 +84,17 @@ static bool want_experts(const fj_tensor *w, const fj_tensor *start, fj_err *e) 
     if (!fj_want(start, "start", FJ_I32, 1, -1, e)) return false;
     int64_t experts = start->cols - 1;
     return (experts > 0 && w->rows % experts == 0) ||
-           fj_fail(e, FJ_EINVAL, "weight %s has %lld rows, which %lld experts cannot share", w->name,
-                   (long long)w->rows, (long long)experts);
+           fj_fail(e, FJ_EINVAL, "weight %s has %lld rows, which %lld experts cannot share",
+                   w->name, (long long)w->rows, (long long)experts);
 }
 
 static bool shape(fj_node *n, fj_err *e) {
     const fj_tensor *x = n->in[0], *w = n->in[1], *c = n->in[3];
     if (!want_experts(w, n->in[2], e)) return false;
     if (x->cols != w->cols)
-        return fj_fail(e, FJ_EINVAL, "weight %s is %lld x %lld, a row of %s has %lld values", w->name,
-                       (long long)w->rows, (long long)w->cols, x->name, (long long)x->cols);
+        return fj_fail(e, FJ_EINVAL, "weight %s is %lld x %lld, a row of %s has %lld values",
+                       w->name, (long long)w->rows, (long long)w->cols, x->name,
+                       (long long)x->cols);
     n->out[0]->rows = x->rows;
     n->out[0]->cols = w->rows / (n->in[2]->cols - 1);
     return !c || fj_same_shape(c, n->out[0], e);

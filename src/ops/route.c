@@ -67,8 +67,7 @@ FJ_CPU(route_dx) {
         if (!p->among_chosen)
             for (int64_t e = 0; e < x->cols; e++)
                 dx[e] = (real)(-s * (double)w[0] * (double)EXP(row[e] - row[c[0]]));
-        for (int j = 0; j < p->k; j++)
-            dx[c[j]] = (real)((double)w[j] * ((double)dw[j] - s));
+        for (int j = 0; j < p->k; j++) dx[c[j]] = (real)((double)w[j] * ((double)dw[j] - s));
     }
 }
 

@@ -548,11 +548,26 @@ static bool quant(ctx *c, bool wide) {
 static bool check_quant_a8_32(ctx *c) { return quant(c, false); }
 static bool check_quant_a8_256(ctx *c) { return quant(c, true); }
 
-static bool tile_q(ctx *c, bool q8) {
+/* The kernels of a block format. */
+typedef struct blocks {
+    int scale; /* bytes of a scale */
+    void (*quant)(fj_a8 *, int64_t, const float *, int64_t);
+    void (*gemm)(float *, int64_t, const fj_a8 *, int64_t, const void *, int64_t, int, bool);
+    void (*unpack)(float *, int64_t, const void *);
+} blocks;
+
+static blocks blocks_of(const fj_kern *k, fj_dtype t) {
+    if (t == FJ_Q8_0) return (blocks){ 2, k->quant_a8_32, k->gemm_q8, k->unpack_q8 };
+    if (t == FJ_Q4_0) return (blocks){ 2, k->quant_a8_256, k->gemm_q4, k->unpack_q4 };
+    return (blocks){ 1, k->quant_a8_32, k->gemm_mx4, k->unpack_mx4 };
+}
+
+static bool tile_q(ctx *c, fj_dtype dt) {
     int mr = 1 + (int)(c->n % 6);
     int64_t nb = 1 + c->n % 17, k = nb * 32, stride = mr + c->n % 2, sb = (nb + 7) / 8;
     bool first = c->n & 8;
-    size_t panel = q8 ? FJ_Q8_PANEL : FJ_Q4_PANEL;
+    size_t panel = 32 * (size_t)fj_dtype_get(dt)->bytes;
+    blocks ref = blocks_of(c->scalar, dt);
     arr x = numbers(c, mr * k, 1),
         a = room(c, ((sb - 1) * stride + mr) * (int64_t)(sizeof(fj_a8) / 4));
     arr b = room(c, nb * (int64_t)panel / 4), t = numbers(c, mr * 32, 1), w = room(c, 32 * k);
@@ -560,16 +575,15 @@ static bool tile_q(ctx *c, bool q8) {
     memset(a.f, 0, (size_t)a.n * 4);
     uint8_t *bytes = (uint8_t *)(void *)b.f;
     for (int64_t i = 0; i < nb * (int64_t)panel; i++) bytes[i] = (uint8_t)fj_rng_u64(&c->rng);
-    for (int64_t i = 0; i < nb; i++) { /* scales that are numbers */
+    for (int64_t i = 0; i < nb; i++) { /* scales that are numbers of one size */
         for (int j = 0; j < 32; j++) {
             uint16_t d = fj_f32_to_f16((float)fj_rng_normal(&c->rng) * 0.01f);
-            memcpy(bytes + i * (int64_t)panel + 2 * j, &d, 2);
+            if (dt == FJ_MXFP4) d = (uint16_t)(118 + fj_rng_below(&c->rng, 8));
+            memcpy(bytes + i * (int64_t)panel + ref.scale * j, &d, (size_t)ref.scale);
         }
-        (q8 ? c->scalar->unpack_q8 : c->scalar->unpack_q4)(w.f + 32 * i, k,
-                                                           bytes + i * (int64_t)panel);
+        ref.unpack(w.f + 32 * i, k, bytes + i * (int64_t)panel);
     }
-    for (int r = 0; r < mr; r++)
-        (q8 ? c->scalar->quant_a8_32 : c->scalar->quant_a8_256)(rec + r, stride, x.f + r * k, k);
+    for (int r = 0; r < mr; r++) ref.quant(rec + r, stride, x.f + r * k, k);
     for (int r = 0; r < mr; r++)
         for (int64_t j = 0; j < 32; j++) {
             double s = first ? 0 : t.d[r * 32 + j];
@@ -579,29 +593,32 @@ static bool tile_q(ctx *c, bool q8) {
             }
             t.d[r * 32 + j] = s;
         }
-    (q8 ? c->k->gemm_q8 : c->k->gemm_q4)(t.f, 32, rec, stride, bytes, nb, mr, first);
+    blocks_of(c->k, dt).gemm(t.f, 32, rec, stride, bytes, nb, mr, first);
     return near_all(c, t, 1e-5, 1e-5);
 }
 
-static bool check_gemm_q8(ctx *c) { return tile_q(c, true); }
-static bool check_gemm_q4(ctx *c) { return tile_q(c, false); }
+static bool check_gemm_q8(ctx *c) { return tile_q(c, FJ_Q8_0); }
+static bool check_gemm_q4(ctx *c) { return tile_q(c, FJ_Q4_0); }
+static bool check_gemm_mx4(ctx *c) { return tile_q(c, FJ_MXFP4); }
 
-static bool unpack(ctx *c, bool q8) {
-    fj_dtype t = q8 ? FJ_Q8_0 : FJ_Q4_0;
-    int size = fj_dtype_get(t)->bytes;
+static bool unpack(ctx *c, fj_dtype t) {
+    int size = fj_dtype_get(t)->bytes, scale = blocks_of(c->k, t).scale;
     int64_t ld = 32 + c->n % 5;
     arr x = numbers(c, 32 * 32, 1), b = room(c, 8 * size), y = room(c, 31 * ld + 32);
     uint8_t rows[32 * 34], *p = (uint8_t *)(void *)b.f;
     for (int r = 0; r < 32; r++) {
         fj_quant_row(t, x.f + 32 * r, rows + r * size, 32);
+        static const uint8_t ends[] = { 0, 1, 2, 255 };
+        if (t == FJ_MXFP4 && c->n % 2) /* scales of any size */
+            rows[r * size] = r < 4 ? ends[r] : (uint8_t)fj_rng_u64(&c->rng);
         fj_dequant_row(t, rows + r * size, x.f + 32 * r, 32);
-        memcpy(p + 2 * r, rows + r * size, 2);
-        for (int i = 0; i < size - 2; i++) /* the layout of kern.h, written out once more */
-            p[64 + (i / 4 * 2 + r / 16) * 64 + r % 16 * 4 + i % 4] =
-                rows[r * size + 2 + i] ^ (q8 ? 0x80 : 0);
+        memcpy(p + scale * r, rows + r * size, (size_t)scale);
+        for (int i = 0; i < size - scale; i++) /* the layout of kern.h, written out once more */
+            p[32 * scale + (i / 4 * 2 + r / 16) * 64 + r % 16 * 4 + i % 4] =
+                rows[r * size + scale + i] ^ (t == FJ_Q8_0 ? 0x80 : 0);
     }
     for (int64_t i = 0; i < y.n; i++) y.f[i] = 9;
-    (q8 ? c->k->unpack_q8 : c->k->unpack_q4)(y.f, ld, p);
+    blocks_of(c->k, t).unpack(y.f, ld, p);
     for (int64_t i = 0; i < y.n; i++) {
         float want = i % ld < 32 ? x.f[i / ld * 32 + i % ld] : 9;
         if (y.f[i] != want) return say(c, "off", i, y.f[i], want);
@@ -609,8 +626,9 @@ static bool unpack(ctx *c, bool q8) {
     return true;
 }
 
-static bool check_unpack_q8(ctx *c) { return unpack(c, true); }
-static bool check_unpack_q4(ctx *c) { return unpack(c, false); }
+static bool check_unpack_q8(ctx *c) { return unpack(c, FJ_Q8_0); }
+static bool check_unpack_q4(ctx *c) { return unpack(c, FJ_Q4_0); }
+static bool check_unpack_mx4(ctx *c) { return unpack(c, FJ_MXFP4); }
 
 static const struct {
     const char *name;

@@ -54,12 +54,9 @@ static void test_choice(void **state) {
     (void)state;
     fj_dev *d = open_dev(1, false);
     static const double rows[][5] = {
-        { 1, 2, 2, 0, 2 },
-        { 3, 3, 3, 3, 3 },
-        { -1, -5, -1, -2, -1 },
-        { NAN, 1, NAN, 7, 2 },
-        { NAN, NAN, NAN, NAN, NAN },
-        { -INFINITY, 2, INFINITY, 1, -INFINITY },
+        { 1, 2, 2, 0, 2 },           { 3, 3, 3, 3, 3 },
+        { -1, -5, -1, -2, -1 },      { NAN, 1, NAN, 7, 2 },
+        { NAN, NAN, NAN, NAN, NAN }, { -INFINITY, 2, INFINITY, 1, -INFINITY },
     };
     static const int32_t want[][3] = { { 1, 2, 4 }, { 0, 1, 2 }, { 0, 2, 4 } };
     enum { N = (int)FJ_LEN(rows) };
@@ -332,10 +329,13 @@ static void test_wrong_shapes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plan),          cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_against_loops), cmocka_unit_test(test_row_alone),
+        cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_against_loops),
+        cmocka_unit_test(test_row_alone),
         cmocka_unit_test(test_planted_bug_is_caught),
-        cmocka_unit_test(test_unused_experts), cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_unused_experts),
+        cmocka_unit_test(test_sharing),
         cmocka_unit_test(test_wrong_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

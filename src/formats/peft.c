@@ -98,16 +98,16 @@ static bool refuse(const char *path, json_t *j, fj_err *e) {
 static bool read_pattern(const char *path, const json_t *j, const char *key, bool whole,
                          const fj_peft_pattern **out, size_t *n, fj_arena *mem, fj_err *e) {
     json_t *o = json_object_get(j, key), *v;
-    const char *name;
+    const char *full;
     *n = 0;
     if (!o || json_is_null(o)) return true;
     if (!json_is_object(o))
         return fj_fail(e, FJ_EFORMAT, "%s: %s is %s, expected an object", path, key,
                        fj_json_kind(o));
     fj_peft_pattern *p = fj_arena_alloc(mem, json_object_size(o) * sizeof *p);
-    json_object_foreach(o, name, v) {
+    json_object_foreach(o, full, v) {
         /* PEFT writes its own patterns of experts so; an end of the path is what it means. */
-        if (!strncmp(name, ".*\\.", 4)) name += 4;
+        const char *name = strncmp(full, ".*\\.", 4) ? full : full + 4;
         if (!*name || strpbrk(name, "\\^$*+?()[]{}|"))
             return fj_fail(e, FJ_EUNSUP,
                            "%s: %s has the expression \"%s\", only plain ends of module "

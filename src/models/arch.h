@@ -75,7 +75,7 @@ typedef struct fj_hp_row {
     const char *gguf, *hf;
     bool required;
     double def;      /* when it is missing and not required */
-    double gguf_def; /* the same in GGUF, where that differs; 0: it does not */
+    double gguf_def; /* the same in GGUF, where that differs; 0: it does not, -1: it is 0 there */
 } fj_hp_row;
 
 /* Sizes that shapes are made of. */

@@ -22,7 +22,7 @@ bool fj_arch_has(const fj_arch *a, size_t offset) {
 
 static bool row_of_gguf(const fj_source *s, const fj_arch *a, const fj_hp_row *r, double *v,
                         fj_err *e) {
-    if (r->gguf_def != 0) *v = r->gguf_def;
+    if (r->gguf_def != 0) *v = r->gguf_def < 0 ? 0 : r->gguf_def;
     if (!r->gguf) return true;
     fj_arena mem = { 0 };
     const char *key = fj_arena_printf(&mem, "%s%s", a->name, r->gguf + 2); /* "%s.x" */
@@ -293,7 +293,8 @@ static bool layer_types(const fj_source *s, fj_hparams *hp, fj_err *e) {
     return true;
 }
 
-/* SmolLM3: a list of 1 (turned) and 0, for every layer. */
+/* SmolLM3: a list of 1 (turned) and 0, for every layer; a window is for those that are not turned, unless
+ * layer_types says otherwise. */
 static bool no_rope_layers(const fj_source *s, fj_hparams *hp, fj_err *e) {
     const json_t *list = fj_js_find(s->hf->config, "no_rope_layers");
     if (!list) return true;
@@ -305,8 +306,8 @@ static bool no_rope_layers(const fj_source *s, fj_hparams *hp, fj_err *e) {
         if (!json_is_integer(x))
             return fj_fail(e, FJ_EFORMAT, "%s/config.json: no_rope_layers[%lld] is not 0 or 1",
                            s->path, (long long)l);
-        hp->layer[l] = (uint8_t)((hp->layer[l] & ~FJ_LAYER_NO_ROPE) |
-                                 (json_integer_value(x) ? 0 : FJ_LAYER_NO_ROPE));
+        int bits = FJ_LAYER_NO_ROPE | (hp->window ? FJ_LAYER_LOCAL : 0);
+        hp->layer[l] = (uint8_t)((hp->layer[l] & ~bits) | (json_integer_value(x) ? 0 : bits));
     }
     return true;
 }
@@ -457,7 +458,7 @@ static bool in_range(const fj_source *s, const fj_hparams *hp, fj_err *e) {
         { "heads", hp->heads, 1, 65536 },
         { "key heads", hp->kv_heads, 0, 65536 },
         { "head size", hp->head_dim, 0, 65536 },
-        { "feed-forward", hp->ffn, hp->experts ? 0 : 1, most },
+        { "feed-forward", hp->ffn, 0, most },
         { "vocabulary", hp->vocab, 1, most },
         { "context", hp->context, 1, INT64_C(1) << 31 },
         { "window", hp->window, 0, INT32_MAX },
@@ -507,10 +508,12 @@ bool fj_source_hparams(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_
     }
     if (!in_range(s, hp, e)) return false;
     if (!a->finish(hp, e)) return fj_wrap(e, "%s", s->path);
+    if (!hp->ffn && !hp->experts)
+        return fj_fail(e, FJ_EFORMAT, "%s: a feed-forward network of size 0", s->path);
     if (s->gguf)
         return layers_of_gguf(s, a, hp, e) &&
                (hp->rope.kind == FJ_ROPE_NONE || rope_gguf(s, a, hp, mem, e));
-    return layer_types(s, hp, e) && no_rope_layers(s, hp, e) && mlp_only_layers(s, hp, e) &&
+    return no_rope_layers(s, hp, e) && layer_types(s, hp, e) && mlp_only_layers(s, hp, e) &&
            (hp->rope.kind == FJ_ROPE_NONE || rope_hf(s, hp, mem, e));
 }
 

@@ -198,9 +198,9 @@ static const void *rows_of(const fj_model *m, const fj_weight *w, const fj_sourc
         if (!ok) break;
         if (mx.blocks) {
             fj_part *p = &parts[i];
-            int64_t n = p->mats * p->rows;
-            FJ_GROW(c->mx, (size_t)fj_dtype_size(FJ_MXFP4, n, p->cols), c->mx_cap);
-            fj_mxfp4_from_blocks(c->mx, mx.blocks->data, mx.scales->data, n, p->cols);
+            int64_t count = p->mats * p->rows;
+            FJ_GROW(c->mx, (size_t)fj_dtype_size(FJ_MXFP4, count, p->cols), c->mx_cap);
+            fj_mxfp4_from_blocks(c->mx, mx.blocks->data, mx.scales->data, count, p->cols);
             t.data = c->mx;
             p->turned = false;
         }

@@ -30,7 +30,7 @@ static bool finish(fj_hparams *h, fj_err *e) {
 }
 
 static const char *const ignored[] = { "resid_pdrop", "embd_pdrop", "auto_map", NULL };
-static const char *const fixed[] = { "attention_bias=false", "mlp_bias=false", "lm_head_bias=false",
+static const char *const fixed[] = { "full_attn_mod=1", "interpolate_factor=1", "attention_bias=false", "mlp_bias=false", "lm_head_bias=false",
                                      NULL };
 
 FJ_ARCH(phi3, .name = "phi3", .hf_class = "Phi3ForCausalLM", .hf_type = "phi3",

@@ -25,6 +25,8 @@ static bool finish(fj_hparams *h, fj_err *e) {
     return fj_finish_heads(h, e);
 }
 
+static const char *const fixed[] = { "use_mrope=false", NULL };
+
 FJ_ARCH(qwen2, .name = "qwen2", .hf_class = "Qwen2ForCausalLM", .hf_type = "qwen2",
-        .families = "Qwen2, Qwen2.5, Qwen2.5-Coder", FJ_ARCH_SILU,
+        .families = "Qwen2, Qwen2.5, Qwen2.5-Coder", .fixed = fixed, FJ_ARCH_SILU,
         .build = fj_build_pre_norm);

@@ -30,7 +30,7 @@
 #define FJ_HP_ATTN_BIAS(def) FJ_HP(BOOL, attn_bias, NULL, "attention_bias", false, def)
 #define FJ_HP_MLP_BIAS FJ_HP(BOOL, mlp_bias, NULL, "mlp_bias", false, 0)
 #define FJ_HP_WINDOW(def)                                                                          \
-    FJ_HP(INT, window, "%s.attention.sliding_window", "sliding_window", false, def)
+    FJ_HP(INT, window, "%s.attention.sliding_window", "sliding_window", false, def, -1)
 /* A window counts when it is used, above the first full_layers layers. */
 #define FJ_HP_QWEN_WINDOW                                                                          \
     FJ_HP_WINDOW(4096), FJ_HP(BOOL, use_window, NULL, "use_sliding_window", false, 0, 1),          \

@@ -376,12 +376,18 @@ OC_CASE(rope) {
 typedef struct oc_attn {
     int heads, kv_heads, head_dim, past;
     int len[5];
+    int window;
+    double softcap;
+    bool sinks;
 } oc_attn;
 
 static FJ_UNUSED const oc_attn oc_attns[] = {
-    { 1, 1, 1, 0, { 1 } },     { 4, 2, 6, 0, { 1, 33, 5 } },
-    { 3, 3, 5, 0, { 33, 1 } }, { 4, 2, 4, 0, { 70, 1, 33, 2 } },
-    { 2, 1, 8, 45, { 3, 4 } },
+    { 1, 1, 1, 0, { 1 }, 0, 0, false },        { 4, 2, 6, 0, { 1, 33, 5 }, 0, 0, false },
+    { 3, 3, 5, 0, { 33, 1 }, 0, 0, false },    { 4, 2, 4, 0, { 70, 1, 33, 2 }, 0, 0, false },
+    { 2, 1, 8, 45, { 3, 4 }, 0, 0, false },    { 2, 2, 4, 0, { 70, 5 }, 2, 0, false },
+    { 4, 2, 6, 0, { 100, 33 }, 17, 0, false }, { 2, 1, 8, 75, { 40, 4 }, 20, 0, false },
+    { 4, 2, 6, 0, { 40, 3 }, 0, 1.5, false },  { 4, 2, 6, 0, { 40, 3 }, 0, 0, true },
+    { 4, 1, 5, 0, { 70, 33 }, 33, 2, true },
 };
 
 /* q, k, v, seqs, blocks of variant v, drawn; slots is filled with the rows of k. */
@@ -408,7 +414,8 @@ static FJ_UNUSED void oc_attn_inputs(oc *c, const oc_attn *a, bool differ, fj_te
 }
 
 static FJ_UNUSED fj_attn_params oc_attn_params(const oc_attn *a) {
-    return (fj_attn_params){ a->heads, a->kv_heads, a->head_dim, 1 / sqrt(a->head_dim), 0, 0 };
+    return (fj_attn_params){ a->heads,  a->kv_heads, a->head_dim, 1 / sqrt(a->head_dim),
+                             a->window, a->softcap };
 }
 
 OC_CASE(attn) {
@@ -417,7 +424,8 @@ OC_CASE(attn) {
     int64_t n, slots;
     oc_attn_inputs(c, &oc_attns[v], true, in, &n, &slots);
     fj_attn_params p = oc_attn_params(&oc_attns[v]);
-    oc_out(c, fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], NULL, &p));
+    fj_tensor *sinks = oc_attns[v].sinks ? oc_real(c, 1, p.heads, true) : NULL;
+    oc_out(c, fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], sinks, &p));
     return true;
 }
 
@@ -450,6 +458,21 @@ OC_CASE(geglu) {
 OC_CASE(gelu) {
     if (v > 1) return false;
     oc_out(c, fj_gelu(c->g, oc_real(c, v ? 33 : 1, v ? 65 : 1, true)));
+    return true;
+}
+
+/* Gates and ups [rows, 2 * cols] of which some are beyond +-1, none so close that a small step crosses. */
+static FJ_UNUSED fj_tensor *oc_gate_up(oc *c, int64_t rows, int64_t cols, bool differ) {
+    fj_tensor *x = oc_real(c, rows, 2 * cols, differ);
+    double *v = c->arg[c->n_args - 1].v;
+    for (int64_t i = 0; i < 2 * rows * cols; i++)
+        if (fabs(fabs(v[i]) - 1) < 1e-2) v[i] = (float)(v[i] * 1.05);
+    return x;
+}
+
+OC_CASE(glu_oai) {
+    if (v > 1) return false;
+    oc_out(c, fj_glu_oai(c->g, oc_gate_up(c, v ? 33 : 1, v ? 65 : 3, true), 1.702, 1));
     return true;
 }
 
@@ -626,13 +649,27 @@ OC_CASE(attn_bwd) {
     int64_t n, slots;
     oc_attn_inputs(c, &oc_attns[v], false, in, &n, &slots);
     fj_attn_params p = oc_attn_params(&oc_attns[v]);
-    fj_tensor *y = fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], NULL, &p);
+    fj_tensor *sinks = oc_attns[v].sinks ? oc_real(c, 1, p.heads, false) : NULL;
+    fj_tensor *y = fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], sinks, &p);
     if (!y) return true;
     oc_outs(c,
             FJ_EMIT(c->g, &fj_op_attn_bwd, &p, in[0], in[1], in[2], in[3], in[4], y,
                     y->node->out[1], oc_real(c, n, y->cols, false)),
             0);
     c->tol = c->tol_f32 = 3e-5;
+    return true;
+}
+
+OC_CASE(attn_sinks_bwd) {
+    static const int64_t list[][3] = { { 1, 1, 1 },
+                                       { 33, 3, 5 },
+                                       { 70, 8, 16 } }; /* rows, heads, hd */
+    if (v >= (int)FJ_LEN(list)) return false;
+    int64_t rows = list[v][0], heads = list[v][1], hd = list[v][2];
+    fj_tensor *sinks = oc_real(c, 1, heads, false), *lse = oc_positive(c, rows, heads);
+    fj_tensor *y = oc_real(c, rows, heads * hd, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_attn_sinks_bwd, NULL, sinks, lse, y,
+                      oc_real(c, rows, heads * hd, false)));
     return true;
 }
 
@@ -657,6 +694,15 @@ OC_CASE(gelu_bwd) {
     int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
     fj_tensor *x = oc_real(c, rows, cols, false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_gelu_bwd, NULL, x, oc_real(c, rows, cols, false)));
+    return true;
+}
+
+OC_CASE(glu_oai_bwd) {
+    if (v > 1) return false;
+    int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
+    fj_tensor *x = oc_gate_up(c, rows, cols, false);
+    double p[2] = { 1.702, 1 }; /* alpha, limit */
+    oc_out(c, FJ_EMIT(c->g, &fj_op_glu_oai_bwd, p, x, oc_real(c, rows, cols, false)));
     return true;
 }
 

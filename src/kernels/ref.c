@@ -115,6 +115,26 @@ static void geglu_bwd(real *dg, real *du, const real *g, const real *u, const re
     }
 }
 
+static real clamp(real x, real low, real high) { return x < low ? low : x > high ? high : x; }
+
+static void glu_oai(real *h, const real *g, const real *u, int64_t n, real alpha, real limit) {
+    for (int64_t i = 0; i < n; i++) {
+        real c = g[i] > limit ? limit : g[i], v = clamp(u[i], -limit, limit);
+        h[i] = (v + 1) * (c / (1 + EXP(-alpha * c)));
+    }
+}
+
+static void glu_oai_bwd(real *dg, real *du, const real *g, const real *u, const real *dh, int64_t n,
+                        real alpha, real limit) {
+    for (int64_t i = 0; i < n; i++) {
+        real c = g[i] > limit ? limit : g[i], v = clamp(u[i], -limit, limit), d = dh[i];
+        real s = 1 / (1 + EXP(-alpha * c));
+        bool g_in = g[i] <= limit, u_in = u[i] >= -limit && u[i] <= limit;
+        dg[i] = g_in ? d * (v + 1) * (s * (1 + alpha * c * (1 - s))) : 0;
+        du[i] = u_in ? d * (c * s) : 0;
+    }
+}
+
 static void softcap(real *y, const real *x, real cap, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = cap * TANH(x[i] / cap);
 }
@@ -238,23 +258,24 @@ static void tile_out(real *y, int64_t ldy, const real *t, int64_t ldt, int64_t r
         }
 }
 
-static void softmax_block(real *s, int64_t rows, const int32_t *seen, real *max, real *sum,
-                          real *fix) {
+static void softmax_block(real *s, int64_t rows, const int32_t *from, const int32_t *seen,
+                          real *max, real *sum, real *fix) {
     for (int64_t r = 0; r < rows; r++, s += 32) {
         real top = max[r], total = 0;
-        for (int i = 0; i < seen[r]; i++) top = s[i] > top ? s[i] : top;
-        for (int i = 0; i < 32; i++) total += s[i] = i < seen[r] ? EXP(s[i] - top) : 0;
+        for (int i = from[r]; i < seen[r]; i++) top = s[i] > top ? s[i] : top;
+        for (int i = 0; i < 32; i++)
+            total += s[i] = i >= from[r] && i < seen[r] ? EXP(s[i] - top) : 0;
         fix[r] = EXP(max[r] - top);
         sum[r] = sum[r] * fix[r] + total;
         max[r] = top;
     }
 }
 
-static void softmax_block_bwd(real *s, real *ds, int64_t rows, const int32_t *seen, const real *lse,
-                              const real *d) {
+static void softmax_block_bwd(real *s, real *ds, int64_t rows, const int32_t *from,
+                              const int32_t *seen, const real *lse, const real *d) {
     for (int64_t r = 0; r < rows; r++, s += 32, ds += 32)
         for (int i = 0; i < 32; i++) {
-            s[i] = i < seen[r] ? EXP(s[i] - lse[r]) : 0;
+            s[i] = i >= from[r] && i < seen[r] ? EXP(s[i] - lse[r]) : 0;
             ds[i] = s[i] * (ds[i] - d[r]);
         }
 }

@@ -202,6 +202,28 @@ static bool check_geglu_bwd(ctx *c) {
     return near_all(c, dg, 40 * U, 400 * U) && near_all(c, du, 8 * U, 200 * U);
 }
 
+static bool check_glu_oai(ctx *c) {
+    arr h = room(c, c->n), g = numbers(c, c->n, 5), u = numbers(c, c->n, 5);
+    c->k->glu_oai(h.f, g.f, u.f, c->n, 1.702f, 7), c->r->glu_oai(h.d, g.d, u.d, c->n, 1.702f, 7);
+    return near_all(c, h, 40 * U, 400 * U);
+}
+
+static bool check_glu_oai_bwd(ctx *c) {
+    arr g = numbers(c, c->n, 5), u = numbers(c, c->n, 5), dh = numbers(c, c->n, 1);
+    arr dg = room(c, c->n), du = room(c, c->n);
+    for (int64_t i = 0; i < c->n; i += 5) { /* on the bounds the gradient passes */
+        g.d[i] = g.f[i] = 7;
+        u.d[i] = u.f[i] = i % 2 ? 7 : -7;
+    }
+    c->k->glu_oai_bwd(dg.f, du.f, g.f, u.f, dh.f, c->n, 1.702f, 7);
+    c->r->glu_oai_bwd(dg.d, du.d, g.d, u.d, dh.d, c->n, 1.702f, 7);
+    for (int64_t i = 0; i < c->n; i++)
+        if ((dg.f[i] != 0) != (g.f[i] <= 7 && u.f[i] != -1 && fabs(dg.d[i]) > 1e-30) ||
+            (du.f[i] != 0) != (fabsf(u.f[i]) <= 7 && fabs(du.d[i]) > 1e-30))
+            return say(c, "clamped otherwise", i, dg.f[i], dg.d[i]);
+    return near_all(c, dg, 40 * U, 800 * U) && near_all(c, du, 40 * U, 400 * U);
+}
+
 static bool check_softcap(ctx *c) {
     static const float special[] = {
         0, -0.0f, 1e-30f, -1e-6f, 1e30f, -1e30f, INFINITY, 1000, -500
@@ -384,14 +406,15 @@ static bool check_softmax_block(ctx *c) {
     int64_t rows = 1 + c->n % 40;
     arr s = numbers(c, rows * 32, 3), max = numbers(c, rows, 2), sum = numbers(c, rows, 1),
         fix = room(c, rows);
-    arr seen = room(c, rows);
-    int32_t *n = (int32_t *)(void *)seen.f;
+    arr seen = room(c, rows), low = room(c, rows);
+    int32_t *n = (int32_t *)(void *)seen.f, *from = (int32_t *)(void *)low.f;
     for (int64_t r = 0; r < rows; r++) {
         n[r] = 1 + (int32_t)((c->n * 7 + r * 5) % 32);
+        from[r] = (int32_t)((c->n + r) % 3 ? 0 : (c->n * 3 + r * 11) % n[r]);
         if ((r + c->n) % 5 == 0) max.d[r] = max.f[r] = -INFINITY, sum.d[r] = sum.f[r] = 0;
     }
-    c->k->softmax_block(s.f, rows, n, max.f, sum.f, fix.f);
-    c->r->softmax_block(s.d, rows, n, max.d, sum.d, fix.d);
+    c->k->softmax_block(s.f, rows, from, n, max.f, sum.f, fix.f);
+    c->r->softmax_block(s.d, rows, from, n, max.d, sum.d, fix.d);
     return near_all(c, s, 40 * U, 0) && near_all(c, max, 0, 0) &&
            near_all(c, sum, 40 * U, 40 * U) && near_all(c, fix, 40 * U, 0);
 }
@@ -399,11 +422,14 @@ static bool check_softmax_block(ctx *c) {
 static bool check_softmax_block_bwd(ctx *c) {
     int64_t rows = 1 + c->n % 40;
     arr s = numbers(c, rows * 32, 3), ds = numbers(c, rows * 32, 1), lse = numbers(c, rows, 2);
-    arr d = numbers(c, rows, 1), seen = room(c, rows);
-    int32_t *n = (int32_t *)(void *)seen.f;
-    for (int64_t r = 0; r < rows; r++) n[r] = 1 + (int32_t)((c->n * 7 + r * 5) % 32);
-    c->k->softmax_block_bwd(s.f, ds.f, rows, n, lse.f, d.f);
-    c->r->softmax_block_bwd(s.d, ds.d, rows, n, lse.d, d.d);
+    arr d = numbers(c, rows, 1), seen = room(c, rows), low = room(c, rows);
+    int32_t *n = (int32_t *)(void *)seen.f, *from = (int32_t *)(void *)low.f;
+    for (int64_t r = 0; r < rows; r++) {
+        n[r] = 1 + (int32_t)((c->n * 7 + r * 5) % 32);
+        from[r] = (int32_t)((c->n + r) % 3 ? 0 : (c->n * 3 + r * 11) % n[r]);
+    }
+    c->k->softmax_block_bwd(s.f, ds.f, rows, from, n, lse.f, d.f);
+    c->r->softmax_block_bwd(s.d, ds.d, rows, from, n, lse.d, d.d);
     double big = 0;
     for (int64_t i = 0; i < s.n; i++) big = fmax(big, s.d[i]);
     return near_all(c, s, 40 * U, 0) && near_all(c, ds, 40 * U, 8 * U * big);

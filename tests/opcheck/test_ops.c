@@ -319,12 +319,18 @@ static void test_wrong_shapes(void **state) {
                                          "softcap: a cap of 0",
                                          "rmsnorm: weight (w) is 1 x 3",
                                          "head_ce: a cap of -1",
-                                         "rope: " };
+                                         "rope: ",
+                                         "attn: a window of -1",
+                                         "attn: sinks (y) is 3 x 5, wanted 1 x 2",
+                                         "glu_oai: gates and ups",
+                                         "glu_oai: a limit of 0" };
     for (int i = 0; i < (int)FJ_LEN(parts); i++) {
         fj_graph *g = fj_graph_new();
         fj_tensor *x = fj_input(g, "x", FJ_F32, 3, 4), *y = fj_input(g, "y", FJ_F32, 3, 5);
         fj_tensor *w = fj_input(g, "w", FJ_F32, 5, 4), *ids = fj_input(g, "ids", FJ_I32, 2, 2);
-        fj_attn_params p = { 2, 1, 3, 1, 0, 0 };
+        fj_attn_params p = { 2, 1, 3, 1, 0, 0 }, q = { 2, 2, 2, 1, 0, 0 },
+                       back = { 2, 2, 2, 1, -1, 0 };
+        fj_tensor *two = x; /* two heads of two */
         oc_linear_params lp = { 1, 0 };
         fj_tensor *all[] = {
             i == 0 ? fj_add(g, x, y) : NULL,
@@ -349,6 +355,10 @@ static void test_wrong_shapes(void **state) {
             i == 19 ? fj_rmsnorm(g, x, fj_input(g, "w", FJ_F32, 1, 3), 0) : NULL,
             i == 20 ? fj_head_ce(g, x, w, ids, ids, 1, -1) : NULL,
             i == 21 ? fj_rope(g, x, fj_input(g, "table", FJ_F32, 3, 3), 1) : NULL,
+            i == 22 ? fj_attn(g, two, two, two, ids, ids, NULL, &back) : NULL,
+            i == 23 ? fj_attn(g, two, two, two, ids, ids, y, &q) : NULL,
+            i == 24 ? fj_glu_oai(g, y, 1, 1) : NULL,
+            i == 25 ? fj_glu_oai(g, x, 1, 0) : NULL,
         };
         for (size_t k = 0; k < FJ_LEN(all); k++) assert_null(all[k]);
         if (strncmp(g->err.msg, parts[i], strlen(parts[i])))

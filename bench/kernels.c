@@ -175,6 +175,7 @@ static void gemm_line(bench *b, int op, fj_dtype dtype, bool panels, bool f32, i
 typedef struct attn {
     bench *b;
     int seqs, len, kv_heads, group, hd;
+    fj_attn_rule rule;
     float *q, *k, *v, *y, *dy, *lse, *dq, *dk, *dv;
     int32_t *blocks;
     char *scratch;
@@ -193,7 +194,7 @@ static void attn_fwd(void *ctx, int i, int n) {
                 fj_attn_fwd_tile_f32(
                     &a->b->kern, a->q + off, ldq, 32, a->group, a->hd,
                     a->k + s * a->len * ldk + h * a->hd, a->v + s * a->len * ldk + h * a->hd, ldk,
-                    a->blocks, q0, 0.125f, a->y + off, ldq,
+                    a->blocks, q0, &a->rule, NULL, a->y + off, ldq,
                     a->lse + (row * a->kv_heads + h) * a->group, (int64_t)a->kv_heads * a->group,
                     a->scratch + (size_t)i * a->bytes);
             }
@@ -210,31 +211,48 @@ static void attn_bwd(void *ctx, int i, int n) {
             fj_attn_bwd_group_f32(&a->b->kern, a->q + off, a->y + off, a->dy + off, ldq,
                                   a->lse + (row * a->kv_heads + h) * a->group,
                                   (int64_t)a->kv_heads * a->group, a->len, a->group, a->hd,
-                                  a->k + ko, a->v + ko, ldk, a->blocks, 0, 0.125f, a->dq + off,
+                                  a->k + ko, a->v + ko, ldk, a->blocks, 0, &a->rule, a->dq + off,
                                   a->dk + ko, a->dv + ko, a->scratch + (size_t)i * a->bytes);
         }
 }
 
-static void attention(bench *b, int seqs, int len, int kv_heads, int group, int hd) {
+static void attention(bench *b, int seqs, int len, int kv_heads, int group, int hd, int window,
+                      double softcap) {
     if (b->filter && !strstr("attention", b->filter)) return;
     int64_t rows = (int64_t)seqs * len, nk = rows * kv_heads * hd, nq = nk * group;
-    attn a = { b,           seqs,        len,
-               kv_heads,    group,       hd,
-               numbers(nq), numbers(nk), numbers(nk),
-               numbers(nq), numbers(nq), numbers(rows * kv_heads * group),
-               numbers(nq), numbers(nk), numbers(nk),
-               NULL,        NULL,        0 };
+    attn a = { b,
+               seqs,
+               len,
+               kv_heads,
+               group,
+               hd,
+               { 0.125, softcap, window },
+               numbers(nq),
+               numbers(nk),
+               numbers(nk),
+               numbers(nq),
+               numbers(nq),
+               numbers(rows * kv_heads * group),
+               numbers(nq),
+               numbers(nk),
+               numbers(nk),
+               NULL,
+               NULL,
+               0 };
     a.blocks = aligned((size_t)len / 32 * 4 + 4);
     for (int i = 0; i < len / 32; i++) a.blocks[i] = i * 32;
     size_t fb = fj_attn_fwd_scratch(group, hd), bb = fj_attn_bwd_scratch(len, group, hd);
     a.bytes = (fb > bb ? fb : bb) / 64 * 64 + 64;
     a.scratch = aligned(a.bytes * (size_t)b->threads);
     /* 2 products forward, 5 backward, half of them masked away */
-    double flop = 2e-9 * (double)seqs * kv_heads * group * (double)len * len / 2 * hd;
+    double keys =
+        window && window < len ? (double)window * (len - window / 2.0) : (double)len * len / 2;
+    double flop = 2e-9 * (double)seqs * kv_heads * group * keys * hd;
     double f = seconds(b, attn_fwd, &a), g = seconds(b, attn_bwd, &a);
     printf(
-        "attention %dx%d, %d x %d heads of %d: fwd %.0f us %.0f GFLOP/s, bwd %.0f us %.0f GFLOP/s (of %.0f)\n",
-        seqs, len, kv_heads, group, hd, f * 1e6, 2 * flop / f, g * 1e6, 5 * flop / g, b->peak_f32);
+        "attention %dx%d, %d x %d heads of %d, window %d, cap %g: fwd %.0f us %.0f GFLOP/s, bwd %.0f us %.0f GFLOP/s (of %.0f)\n",
+        seqs, len, kv_heads, group, hd, window, softcap, f * 1e6, 2 * flop / f, g * 1e6,
+        5 * flop / g, b->peak_f32);
     free(a.q), free(a.k), free(a.v), free(a.y), free(a.dy), free(a.lse), free(a.dq), free(a.dk),
         free(a.dv);
     free(a.blocks), free(a.scratch);
@@ -258,6 +276,10 @@ static void rows(bench *b) {
     TIME("rmsnorm_dx", k->rmsnorm_dx(y, x, z, u, N, 1e-5f));
     TIME("swiglu", k->swiglu(y, x, z, N));
     TIME("swiglu_bwd", k->swiglu_bwd(y, u, x, z, z, N));
+    TIME("geglu", k->geglu(y, x, z, N));
+    TIME("geglu_bwd", k->geglu_bwd(y, u, x, z, z, N));
+    TIME("softcap", k->softcap(y, x, 30, N));
+    TIME("layernorm", k->layernorm(y, x, z, z, N, 1e-5f));
     TIME("vexp", k->vexp(y, x, N));
     TIME("softmax_ce", k->softmax_ce(z, N, 5, 1));
     TIME("f32_to_bf16", k->f32_to_bf16((uint16_t *)(void *)y, x, N));
@@ -288,6 +310,7 @@ int main(int argc, char **argv) {
         gemm_line(&b, FWD, FJ_BF16, true, false, m, n, k);
         gemm_line(&b, FWD, FJ_Q8_0, true, false, m, n, k);
         gemm_line(&b, FWD, FJ_Q4_0, true, false, m, n, k);
+        gemm_line(&b, FWD, FJ_MXFP4, true, false, m, n, k);
         gemm_line(&b, DX, FJ_F32, false, false, m, n, k);
         gemm_line(&b, DX, FJ_BF16, true, false, m, n, k);
         gemm_line(&b, DX, FJ_BF16, false, false, m, n, k);
@@ -302,12 +325,14 @@ int main(int argc, char **argv) {
         gemm_line(&b, DX, FJ_F32, false, false, 2048, thin[i][0], thin[i][1]);
         gemm_line(&b, DW, FJ_F32, false, false, 2048, thin[i][0], thin[i][1]);
     }
-    static const fj_dtype formats[] = { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0 };
+    static const fj_dtype formats[] = { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4 };
     for (int64_t m = 1; m <= 16; m *= 4)
         for (size_t i = 0; i < FJ_LEN(formats); i++)
             gemm_line(&b, FWD, formats[i], true, false, m, 49152, 576);
-    attention(&b, 4, 512, 3, 3, 64);
-    attention(&b, 1, 2048, 3, 3, 64);
+    attention(&b, 4, 512, 3, 3, 64, 0, 0);
+    attention(&b, 1, 2048, 3, 3, 64, 0, 0);
+    attention(&b, 1, 2048, 3, 3, 64, 256, 0);
+    attention(&b, 1, 2048, 3, 3, 64, 0, 50);
     rows(&b);
     fj_pool_close(b.pool);
     return 0;

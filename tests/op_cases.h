@@ -18,11 +18,12 @@
 /* An input of the case: what is uploaded before every run. */
 typedef struct oc_arg {
     fj_tensor *t;
-    double *v;    /* [rows, cols] of a tensor of numbers */
-    int32_t *i;   /* [rows, cols] of integers */
-    fj_buf *buf;  /* of an extern, owned by the case */
-    bool differ;  /* gradients are asked for */
-    bool changes; /* the op writes into it: a result too */
+    double *v;     /* [rows, cols] of a tensor of numbers */
+    int32_t *i;    /* [rows, cols] of integers */
+    fj_buf *buf;   /* of an extern, owned by the case */
+    bool differ;   /* gradients are asked for */
+    bool changes;  /* the op writes into it: a result too */
+    int64_t packs; /* weights in a tensor of weights: as panels, each is packed alone */
 } oc_arg;
 
 typedef struct oc {
@@ -121,11 +122,15 @@ static FJ_UNUSED fj_tensor *oc_extern(oc *c, int64_t rows, int64_t cols, bool ch
     return oc_add(c, t, (oc_arg){ .v = oc_draw(c, rows * cols), .buf = b, .changes = changes });
 }
 
-/* A weight [n, k] of a format.  In f64 it is F64 with the values that the format holds. */
-static FJ_UNUSED fj_tensor *oc_weight(oc *c, fj_dtype dt, int64_t n, int64_t k, bool differ) {
+/* Weights [n, k] of a format, one after the other in a tensor [packs * n, k].  In f64 it is F64 with the
+ * values that the format holds. */
+static FJ_UNUSED fj_tensor *oc_weights(oc *c, fj_dtype dt, int64_t packs, int64_t n, int64_t k,
+                                       bool differ) {
     fj_err e = { 0 };
-    double *v = oc_draw(c, n * k);
     bool panels = c->panels && c->real != FJ_F64 && fj_wmat_packed_bytes(dt, n, k) >= 0;
+    int64_t packed = panels ? packs * fj_wmat_packed_bytes(dt, n, k) : 0;
+    n *= packs;
+    double *v = oc_draw(c, n * k);
     fj_dtype as = c->real == FJ_F64 ? FJ_F64 : dt;
     float *row = fj_alloc((size_t)FJ_MAX(k, 1) * sizeof *row);
     char *q = fj_alloc((size_t)FJ_MAX(fj_dtype_size(dt, 1, k), 8));
@@ -137,12 +142,16 @@ static FJ_UNUSED fj_tensor *oc_weight(oc *c, fj_dtype dt, int64_t n, int64_t k, 
     }
     free(row);
     free(q);
-    int64_t bytes = panels ? fj_wmat_packed_bytes(dt, n, k) : fj_dtype_size(as, n, k);
+    int64_t bytes = panels ? packed : fj_dtype_size(as, n, k);
     fj_buf *b = c->dev->fn->alloc(c->dev, (size_t)bytes, "a test", &e);
     if (!b) fail_msg("%s", e.msg);
     fj_tensor *t = fj_extern(c->g, "weight", as, n, k, b, 0);
     if (t) t->panels = panels;
-    return oc_add(c, t, (oc_arg){ .v = v, .buf = b, .differ = differ });
+    return oc_add(c, t, (oc_arg){ .v = v, .buf = b, .differ = differ, .packs = packs });
+}
+
+static FJ_UNUSED fj_tensor *oc_weight(oc *c, fj_dtype dt, int64_t n, int64_t k, bool differ) {
+    return oc_weights(c, dt, 1, n, k, differ);
 }
 
 static FJ_UNUSED void oc_out(oc *c, fj_tensor *t) {
@@ -177,10 +186,13 @@ static FJ_UNUSED void *oc_bytes(const oc *c, const oc_arg *a) {
     }
     free(row);
     if (a->t->panels) {
-        size_t size = (size_t)fj_wmat_packed_bytes(a->t->dtype, rows, cols);
+        int64_t each = rows / a->packs;
+        size_t size = (size_t)fj_wmat_packed_bytes(a->t->dtype, each, cols);
         void *panels;
-        if (posix_memalign(&panels, 64, FJ_MAX(size, 64))) abort();
-        fj_wmat_pack(c->dev->kern, a->t->dtype, rows, cols, bytes, panels, 0, 1);
+        if (posix_memalign(&panels, 64, FJ_MAX((size_t)a->packs * size, 64))) abort();
+        for (int64_t i = 0; i < a->packs; i++)
+            fj_wmat_pack(c->dev->kern, a->t->dtype, each, cols, bytes + (size_t)(i * each) * stride,
+                         (char *)panels + (size_t)i * size, 0, 1);
         free(bytes);
         return panels;
     }
@@ -215,7 +227,9 @@ static FJ_UNUSED double *oc_get(const fj_tensor *t) {
     void *raw = fj_alloc((size_t)FJ_MAX(n, 1) * sizeof *v);
     FJ_OK_OR_FAIL(fj_tensor_get(t, raw, &e), e);
     for (int64_t i = 0; i < n; i++)
-        v[i] = t->dtype == FJ_F64 ? ((double *)raw)[i] : (double)((float *)raw)[i];
+        v[i] = t->dtype == FJ_F64   ? ((double *)raw)[i]
+               : t->dtype == FJ_I32 ? ((int32_t *)raw)[i]
+                                    : (double)((float *)raw)[i];
     free(raw);
     return v;
 }
@@ -243,10 +257,15 @@ OC_CASE(add_bias) {
 /* How far the default arithmetic of a format may be from exact (gemm.h): bf16 and int8 rows. */
 static FJ_UNUSED void oc_tol(oc *c, fj_dtype dt) {
     /* A row in int8 is off by about 0.5% of its spread; 37 outputs at once reach 1.1% one time in 60. */
-    c->tol = dt == FJ_Q8_0 ? 2.5e-2 : dt == FJ_Q4_0 ? 3e-2 : dt == FJ_BF16 ? 6e-3 : 1e-5;
+    c->tol = dt == FJ_Q8_0 || dt == FJ_MXFP4 ? 2.5e-2
+             : dt == FJ_Q4_0                 ? 3e-2
+             : dt == FJ_BF16                 ? 6e-3
+                                             : 1e-5;
 }
 
-static FJ_UNUSED const fj_dtype oc_formats[] = { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0 };
+static FJ_UNUSED const fj_dtype oc_formats[] = {
+    FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4
+};
 
 /* Rows, outputs, inputs; then c and its rows, the first row that x is added to, scale. */
 typedef struct oc_linear {
@@ -312,18 +331,39 @@ OC_CASE(embed) {
 }
 
 OC_CASE(rmsnorm) {
-    static const int64_t shape[][2] = { { 1, 1 }, { 3, 5 }, { 7, 33 }, { 131, 70 } };
+    /* rows, columns, columns of the weight: a row, or the heads of one */
+    static const int64_t shape[][3] = { { 1, 1, 1 },     { 3, 5, 5 },  { 7, 33, 33 },
+                                        { 131, 70, 70 }, { 5, 12, 4 }, { 50, 66, 33 } };
     if (v >= (int)FJ_LEN(shape)) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], true);
-    oc_out(c, fj_rmsnorm(c->g, x, oc_real(c, 1, shape[v][1], true), v ? 1e-5 : 0.1));
+    oc_out(c, fj_rmsnorm(c->g, x, oc_real(c, 1, shape[v][2], true), v ? 1e-5 : 0.1));
+    return true;
+}
+
+OC_CASE(layernorm) {
+    /* the last: no bias, and the one before: x is not asked for */
+    static const int64_t shape[][2] = { { 1, 3 },    { 3, 5 }, { 7, 33 },
+                                        { 131, 70 }, { 4, 6 }, { 9, 17 } };
+    if (v >= (int)FJ_LEN(shape)) return false;
+    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], v != 4),
+              *w = oc_real(c, 1, shape[v][1], true);
+    oc_out(c, fj_layernorm(c->g, x, w, v == 5 ? NULL : oc_real(c, 1, shape[v][1], true),
+                           v ? 1e-5 : 0.1));
     return true;
 }
 
 OC_CASE(rope) {
-    if (v >= 3) return false;
-    int64_t rows = v ? 7 : 1, hd = v == 2 ? 10 : 4;
+    if (v >= 5) return false; /* 3 and 4: a part of each head */
+    int64_t rows = v ? 7 : 1,
+            hd = v == 2   ? 10
+                 : v == 3 ? 9
+                 : v == 4 ? 32
+                          : 4,
+            rot = v == 3   ? 4
+                  : v == 4 ? 8
+                           : hd;
     int heads = v ? 3 : 1;
-    fj_tensor *pos = oc_below(c, rows, 300), *freq = oc_positive(c, v == 2 ? 2 : 1, hd / 2);
+    fj_tensor *pos = oc_below(c, rows, 300), *freq = oc_positive(c, v == 2 ? 2 : 1, rot / 2);
     fj_tensor *table =
         fj_rope_table(c->g, pos, freq, oc_below(c, rows, v == 2 ? 2 : 1), v == 2 ? 1.2 : 1);
     oc_out(c, fj_rope(c->g, oc_real(c, rows, heads * hd, true), table, heads));
@@ -336,12 +376,18 @@ OC_CASE(rope) {
 typedef struct oc_attn {
     int heads, kv_heads, head_dim, past;
     int len[5];
+    int window;
+    double softcap;
+    bool sinks;
 } oc_attn;
 
 static FJ_UNUSED const oc_attn oc_attns[] = {
-    { 1, 1, 1, 0, { 1 } },     { 4, 2, 6, 0, { 1, 33, 5 } },
-    { 3, 3, 5, 0, { 33, 1 } }, { 4, 2, 4, 0, { 70, 1, 33, 2 } },
-    { 2, 1, 8, 45, { 3, 4 } },
+    { 1, 1, 1, 0, { 1 }, 0, 0, false },        { 4, 2, 6, 0, { 1, 33, 5 }, 0, 0, false },
+    { 3, 3, 5, 0, { 33, 1 }, 0, 0, false },    { 4, 2, 4, 0, { 70, 1, 33, 2 }, 0, 0, false },
+    { 2, 1, 8, 45, { 3, 4 }, 0, 0, false },    { 2, 2, 4, 0, { 70, 5 }, 2, 0, false },
+    { 4, 2, 6, 0, { 100, 33 }, 17, 0, false }, { 2, 1, 8, 75, { 40, 4 }, 20, 0, false },
+    { 4, 2, 6, 0, { 40, 3 }, 0, 1.5, false },  { 4, 2, 6, 0, { 40, 3 }, 0, 0, true },
+    { 4, 1, 5, 0, { 70, 33 }, 33, 2, true },
 };
 
 /* q, k, v, seqs, blocks of variant v, drawn; slots is filled with the rows of k. */
@@ -368,7 +414,8 @@ static FJ_UNUSED void oc_attn_inputs(oc *c, const oc_attn *a, bool differ, fj_te
 }
 
 static FJ_UNUSED fj_attn_params oc_attn_params(const oc_attn *a) {
-    return (fj_attn_params){ a->heads, a->kv_heads, a->head_dim, 1 / sqrt(a->head_dim) };
+    return (fj_attn_params){ a->heads,  a->kv_heads, a->head_dim, 1 / sqrt(a->head_dim),
+                             a->window, a->softcap };
 }
 
 OC_CASE(attn) {
@@ -377,7 +424,8 @@ OC_CASE(attn) {
     int64_t n, slots;
     oc_attn_inputs(c, &oc_attns[v], true, in, &n, &slots);
     fj_attn_params p = oc_attn_params(&oc_attns[v]);
-    oc_out(c, fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], &p));
+    fj_tensor *sinks = oc_attns[v].sinks ? oc_real(c, 1, p.heads, true) : NULL;
+    oc_out(c, fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], sinks, &p));
     return true;
 }
 
@@ -391,6 +439,70 @@ OC_CASE(swiglu) {
     int64_t rows = v == 1 ? 1 : 33, cols = v == 1 ? 1 : 65;
     fj_tensor *gate = oc_real(c, rows, cols, true);
     oc_out(c, fj_swiglu(c->g, gate, oc_real(c, rows, cols, true)));
+    return true;
+}
+
+OC_CASE(geglu) {
+    if (v == 0) {
+        fj_tensor *x = oc_real(c, 4, 7, true);
+        oc_out(c, fj_geglu(c->g, x, x));
+        return true;
+    }
+    if (v > 2) return false;
+    int64_t rows = v == 1 ? 1 : 33, cols = v == 1 ? 1 : 65;
+    fj_tensor *gate = oc_real(c, rows, cols, true);
+    oc_out(c, fj_geglu(c->g, gate, oc_real(c, rows, cols, true)));
+    return true;
+}
+
+OC_CASE(gelu) {
+    if (v > 1) return false;
+    oc_out(c, fj_gelu(c->g, oc_real(c, v ? 33 : 1, v ? 65 : 1, true)));
+    return true;
+}
+
+/* Gates and ups [rows, 2 * cols] of which some are beyond +-1, none so close that a small step crosses. */
+static FJ_UNUSED fj_tensor *oc_gate_up(oc *c, int64_t rows, int64_t cols, bool differ) {
+    fj_tensor *x = oc_real(c, rows, 2 * cols, differ);
+    double *v = c->arg[c->n_args - 1].v;
+    for (int64_t i = 0; i < 2 * rows * cols; i++)
+        if (fabs(fabs(v[i]) - 1) < 1e-2) v[i] = (float)(v[i] * 1.05);
+    return x;
+}
+
+OC_CASE(glu_oai) {
+    if (v > 1) return false;
+    oc_out(c, fj_glu_oai(c->g, oc_gate_up(c, v ? 33 : 1, v ? 65 : 3, true), 1.702, 1));
+    return true;
+}
+
+OC_CASE(scale) {
+    if (v > 1) return false;
+    oc_out(c, fj_scale(c->g, oc_real(c, v ? 33 : 1, v ? 65 : 1, true), v ? -1.75 : 0.5));
+    return true;
+}
+
+OC_CASE(softcap) {
+    static const double cap[] = { 1, 0.5, 30 };
+    if (v >= (int)FJ_LEN(cap)) return false;
+    oc_out(c, fj_softcap(c->g, oc_real(c, v ? 33 : 1, v ? 65 : 3, true), cap[v]));
+    return true;
+}
+
+OC_CASE(cols) {
+    static const int64_t list[][4] = {
+        { 1, 1, 0, 0 }, { 5, 9, 2, 4 }, { 33, 70, 0, 7 }, { 4, 8, 5, 3 }
+    };
+    if (v < (int)FJ_LEN(list)) {
+        oc_out(c, fj_cols(c->g, oc_real(c, list[v][0], list[v][1], true), list[v][2], list[v][3]));
+        return true;
+    }
+    if (v > (int)FJ_LEN(list)) return false;
+    /* Slices that meet, overlap and leave a gap, and x itself: the gradients add up. */
+    fj_tensor *x = oc_real(c, 7, 12, true), *a = fj_cols(c->g, x, 0, 4);
+    fj_tensor *b = fj_cols(c->g, x, 4, 4), *d = fj_cols(c->g, x, 2, 4);
+    fj_tensor *y = fj_swiglu(c->g, fj_add(c->g, a, b), d);
+    oc_out(c, fj_add(c->g, y, fj_cols(c->g, fj_scale(c->g, x, 0.5), 3, 4)));
     return true;
 }
 
@@ -417,13 +529,23 @@ OC_CASE(head_ce) {
         bool x, w;
         fj_dtype dt;
         bool panels;
+        double scale, softcap;
     } list[] = {
-        { 1, 2, 1, true, true, FJ_F32, false },     { 5, 7, 3, true, false, FJ_F32, false },
-        { 33, 50, 9, true, true, FJ_F32, false },   { 3, 33, 5, false, true, FJ_F32, false },
-        { 600, 6, 5, true, true, FJ_F32, false },   { 1100, 7, 2, true, true, FJ_F32, true },
-        { 4, 40, 64, true, false, FJ_F16, false },  { 4, 40, 64, true, false, FJ_BF16, true },
-        { 9, 40, 64, true, false, FJ_Q8_0, true },  { 9, 40, 64, true, false, FJ_Q4_0, true },
-        { 9, 40, 64, true, false, FJ_Q4_0, false },
+        { 1, 2, 1, true, true, FJ_F32, false, 1, 0 },
+        { 5, 7, 3, true, false, FJ_F32, false, 1, 0 },
+        { 33, 50, 9, true, true, FJ_F32, false, 1, 0 },
+        { 3, 33, 5, false, true, FJ_F32, false, 1, 0 },
+        { 600, 6, 5, true, true, FJ_F32, false, 1, 0 },
+        { 1100, 7, 2, true, true, FJ_F32, true, 1, 0 },
+        { 4, 40, 64, true, false, FJ_F16, false, 1, 0 },
+        { 4, 40, 64, true, false, FJ_BF16, true, 1, 0 },
+        { 9, 40, 64, true, false, FJ_Q8_0, true, 1, 0 },
+        { 9, 40, 64, true, false, FJ_Q4_0, true, 1, 0 },
+        { 9, 40, 64, true, false, FJ_Q4_0, false, 1, 0 },
+        { 33, 50, 9, true, true, FJ_F32, false, 0.3, 0 },
+        { 600, 6, 5, true, true, FJ_F32, true, 1, 1.5 },
+        { 33, 40, 32, true, true, FJ_F32, false, 2, 3 },
+        { 9, 40, 64, true, false, FJ_MXFP4, true, 1, 0 },
     };
     if (v >= (int)FJ_LEN(list)) return false;
     c->panels = list[v].panels;
@@ -433,10 +555,10 @@ OC_CASE(head_ce) {
         c->arg[0].v[i] = (float)(c->arg[0].v[i] / sqrt((double)list[v].d));
     fj_tensor *w = oc_weight(c, list[v].dt, list[v].vocab, list[v].d, list[v].w);
     fj_tensor *ids = oc_below(c, list[v].m, list[v].vocab), *weights = oc_positive(c, 1, list[v].m);
-    fj_tensor *loss = fj_head_ce(c->g, x, w, ids, weights);
+    fj_tensor *loss = fj_head_ce(c->g, x, w, ids, weights, list[v].scale, list[v].softcap);
     oc_outs(c, loss, 0);
     /* The gradients of the default mode go through bf16. */
-    c->tol = list[v].dt == FJ_Q4_0 || list[v].dt == FJ_Q8_0 ? 5e-2 : 2e-2;
+    c->tol = fj_dtype_get(list[v].dt)->block > 1 ? 5e-2 : 2e-2;
     c->tol_f32 = 2e-5;
     return true;
 }
@@ -504,16 +626,22 @@ OC_CASE(embed_dw) {
 }
 
 static bool oc_norm_bwd(oc *c, int v, const fj_op *op) {
-    static const int64_t shape[][2] = { { 1, 1 }, { 3, 5 }, { 131, 33 } };
-    if (v >= (int)FJ_LEN(shape)) return false;
+    /* rows, columns, columns of the weight */
+    static const int64_t shape[][3] = {
+        { 1, 1, 1 }, { 3, 5, 5 }, { 131, 33, 33 }, { 0, 4, 4 }, { 50, 12, 4 }
+    };
+    bool by_heads = op == &fj_op_rmsnorm_dx || op == &fj_op_rmsnorm_dw;
+    if (v >= (int)FJ_LEN(shape) - !by_heads) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], false),
-              *w = oc_real(c, 1, shape[v][1], false);
+              *w = oc_real(c, 1, shape[v][2], false);
     double eps = v ? 1e-5 : 0.1;
     oc_out(c, FJ_EMIT(c->g, op, &eps, x, w, oc_real(c, shape[v][0], shape[v][1], false)));
     return true;
 }
 OC_CASE(rmsnorm_dx) { return oc_norm_bwd(c, v, &fj_op_rmsnorm_dx); }
 OC_CASE(rmsnorm_dw) { return oc_norm_bwd(c, v, &fj_op_rmsnorm_dw); }
+OC_CASE(layernorm_dx) { return oc_norm_bwd(c, v, &fj_op_layernorm_dx); }
+OC_CASE(layernorm_dw) { return oc_norm_bwd(c, v, &fj_op_layernorm_dw); }
 
 OC_CASE(attn_bwd) {
     if (v >= (int)FJ_LEN(oc_attns)) return false;
@@ -521,7 +649,8 @@ OC_CASE(attn_bwd) {
     int64_t n, slots;
     oc_attn_inputs(c, &oc_attns[v], false, in, &n, &slots);
     fj_attn_params p = oc_attn_params(&oc_attns[v]);
-    fj_tensor *y = fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], &p);
+    fj_tensor *sinks = oc_attns[v].sinks ? oc_real(c, 1, p.heads, false) : NULL;
+    fj_tensor *y = fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], sinks, &p);
     if (!y) return true;
     oc_outs(c,
             FJ_EMIT(c->g, &fj_op_attn_bwd, &p, in[0], in[1], in[2], in[3], in[4], y,
@@ -531,11 +660,74 @@ OC_CASE(attn_bwd) {
     return true;
 }
 
+OC_CASE(attn_sinks_bwd) {
+    static const int64_t list[][3] = { { 1, 1, 1 },
+                                       { 33, 3, 5 },
+                                       { 70, 8, 16 } }; /* rows, heads, hd */
+    if (v >= (int)FJ_LEN(list)) return false;
+    int64_t rows = list[v][0], heads = list[v][1], hd = list[v][2];
+    fj_tensor *sinks = oc_real(c, 1, heads, false), *lse = oc_positive(c, rows, heads);
+    fj_tensor *y = oc_real(c, rows, heads * hd, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_attn_sinks_bwd, NULL, sinks, lse, y,
+                      oc_real(c, rows, heads * hd, false)));
+    return true;
+}
+
 OC_CASE(swiglu_bwd) {
     if (v > 1) return false;
     int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
     fj_tensor *gate = oc_real(c, rows, cols, false), *up = oc_real(c, rows, cols, false);
     oc_outs(c, FJ_EMIT(c->g, &fj_op_swiglu_bwd, NULL, gate, up, oc_real(c, rows, cols, false)), 0);
+    return true;
+}
+
+OC_CASE(geglu_bwd) {
+    if (v > 1) return false;
+    int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
+    fj_tensor *gate = oc_real(c, rows, cols, false), *up = oc_real(c, rows, cols, false);
+    oc_outs(c, FJ_EMIT(c->g, &fj_op_geglu_bwd, NULL, gate, up, oc_real(c, rows, cols, false)), 0);
+    return true;
+}
+
+OC_CASE(gelu_bwd) {
+    if (v > 1) return false;
+    int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
+    fj_tensor *x = oc_real(c, rows, cols, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_gelu_bwd, NULL, x, oc_real(c, rows, cols, false)));
+    return true;
+}
+
+OC_CASE(glu_oai_bwd) {
+    if (v > 1) return false;
+    int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
+    fj_tensor *x = oc_gate_up(c, rows, cols, false);
+    double p[2] = { 1.702, 1 }; /* alpha, limit */
+    oc_out(c, FJ_EMIT(c->g, &fj_op_glu_oai_bwd, p, x, oc_real(c, rows, cols, false)));
+    return true;
+}
+
+OC_CASE(softcap_bwd) {
+    if (v > 1) return false;
+    int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
+    fj_tensor *y = oc_real(c, rows, cols, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_softcap_bwd, &(double){ 6 }, y, oc_real(c, rows, cols, false)));
+    return true;
+}
+
+/* As in ops/cols.c. */
+typedef struct oc_cols_params {
+    int64_t col0, cols;
+} oc_cols_params;
+
+OC_CASE(cols_bwd) {
+    /* rows, all columns, the first and the number of the slice's */
+    static const int64_t list[][4] = { { 1, 1, 0, 1 }, { 33, 40, 7, 13 }, { 6, 9, 6, 3 } };
+    if (v >= 2 * (int)FJ_LEN(list)) return false; /* alone, then onto a gradient */
+    const int64_t *l = list[v / 2];
+    oc_cols_params p = { l[2], l[1] };
+    fj_tensor *dy = oc_real(c, l[0], l[3], false);
+    if (v % 2) oc_out(c, FJ_EMIT(c->g, &fj_op_cols_bwd, &p, dy, oc_real(c, l[0], l[1], false)));
+    else oc_out(c, FJ_EMIT(c->g, &fj_op_cols_bwd, &p, dy, NULL));
     return true;
 }
 
@@ -599,6 +791,177 @@ OC_CASE(adamw) {
     for (int i = 0; i < 8; i++) values[i] = hyper[i];
     oc_add(c, h, (oc_arg){ .v = values });
     oc_out(c, fj_adamw_step(c->g, p, grad, m, s, h));
+    return true;
+}
+
+/* ---- mixture of experts -------------------------------------------------------------------------- */
+/* Rows, experts, choices of a row; experts from `used` on are chosen by nobody. */
+typedef struct oc_moe {
+    int64_t n, experts, k, used;
+} oc_moe;
+
+static FJ_UNUSED const oc_moe oc_moes[] = {
+    { 1, 1, 1, 1 }, { 5, 4, 2, 4 },   { 7, 3, 3, 3 },
+    { 9, 8, 2, 5 }, { 1, 16, 4, 16 }, { 33, 6, 3, 6 },
+};
+
+/* Logits no two of which are near each other, so that a small step changes no choice. */
+static FJ_UNUSED fj_tensor *oc_logits(oc *c, int64_t n, int64_t experts, bool differ) {
+    fj_tensor *t = oc_real(c, n, experts, differ);
+    for (int64_t r = 0; r < n; r++) {
+        double *row = c->arg[c->n_args - 1].v + r * experts;
+        for (int64_t e = 0; e < experts;
+             e++) { /* the next larger value, at a random place so far */
+            int64_t at = (int64_t)fj_rng_below(&c->rng, (uint64_t)(e + 1));
+            row[e] = row[at];
+            row[at] = (float)(0.2 * (double)e + 0.1 * fj_rng_double(&c->rng));
+        }
+    }
+    return t;
+}
+
+/* The plan of a random choice. */
+static FJ_UNUSED fj_tensor *oc_plan(oc *c, const oc_moe *m) {
+    int32_t *choice = fj_alloc((size_t)(m->n * m->k) * sizeof *choice), of[64];
+    for (int64_t r = 0; r < m->n; r++) {
+        for (int64_t e = 0; e < m->used; e++) of[e] = (int32_t)e;
+        for (int64_t j = 0; j < m->k; j++) {
+            int64_t at = j + (int64_t)fj_rng_below(&c->rng, (uint64_t)(m->used - j));
+            choice[r * m->k + j] = of[at];
+            of[at] = of[j];
+        }
+    }
+    fj_tensor *t = oc_ints(c, m->n, m->k, choice);
+    free(choice);
+    return fj_moe_plan(c->g, t, (int)m->experts);
+}
+
+OC_CASE(route) {
+    if (v >= 2 * (int)FJ_LEN(oc_moes)) return false;
+    const oc_moe *m = &oc_moes[v / 2];
+    oc_outs(c, fj_route(c->g, oc_logits(c, m->n, m->experts, true), (int)m->k, v % 2), 0);
+    return true;
+}
+
+OC_CASE(route_dx) {
+    if (v >= 2 * (int)FJ_LEN(oc_moes)) return false;
+    const oc_moe *m = &oc_moes[v / 2];
+    fj_tensor *x = oc_logits(c, m->n, m->experts, false), *w = fj_route(c->g, x, (int)m->k, v % 2);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_route_dx, w->node->params, x, w, w->node->out[1],
+                      oc_real(c, m->n, m->k, false)));
+    return true;
+}
+
+OC_CASE(moe_plan) {
+    if (v >= (int)FJ_LEN(oc_moes)) return false;
+    oc_outs(c, oc_plan(c, &oc_moes[v]), 0);
+    return true;
+}
+
+/* The last variants have weights, as their gradients do. */
+OC_CASE(moe_gather) {
+    int all = (int)FJ_LEN(oc_moes);
+    if (v >= all + 1) return false;
+    const oc_moe *m = &oc_moes[v < all ? v : 3];
+    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n, v ? 35 : 1, true);
+    oc_out(c, v < all ? fj_moe_gather(c->g, x, plan)
+                      : FJ_EMIT(c->g, &fj_op_moe_gather, &m->k, x, plan, plan->node->out[1],
+                                oc_real(c, m->n, m->k, true)));
+    return true;
+}
+
+OC_CASE(moe_combine) {
+    int all = (int)FJ_LEN(oc_moes);
+    if (v >= all + 1) return false;
+    const oc_moe *m = &oc_moes[v < all ? v : 3];
+    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
+    oc_out(c, fj_moe_combine(c->g, y, v < all ? oc_real(c, m->n, m->k, true) : NULL, plan));
+    return true;
+}
+
+OC_CASE(moe_dot) {
+    if (v >= (int)FJ_LEN(oc_moes)) return false;
+    const oc_moe *m = &oc_moes[v];
+    fj_tensor *plan = oc_plan(c, m), *a = oc_real(c, m->n, v ? 35 : 1, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_moe_dot, NULL, a, oc_real(c, m->n * m->k, a->cols, false),
+                      plan->node->out[1]));
+    return true;
+}
+
+OC_CASE(moe_bias) {
+    if (v >= (int)FJ_LEN(oc_moes)) return false;
+    const oc_moe *m = &oc_moes[v];
+    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
+    oc_out(c, fj_moe_bias(c->g, y, oc_real(c, m->experts, y->cols, true), plan));
+    return true;
+}
+
+OC_CASE(moe_bias_db) {
+    if (v >= (int)FJ_LEN(oc_moes)) return false;
+    const oc_moe *m = &oc_moes[v];
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, v ? 35 : 1, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_moe_bias_db, NULL, dy, plan->node->out[2]));
+    return true;
+}
+
+/* As in ops/moe_linear.c. */
+typedef struct oc_moe_params {
+    double scale;
+    int64_t most;
+} oc_moe_params;
+
+OC_CASE(moe_linear) {
+    int all = (int)FJ_LEN(oc_moes);
+    if (v < 2 * all) { /* F32, alone and added to something */
+        const oc_moe *m = &oc_moes[v / 2];
+        int64_t cols = v < 2 ? 1 : 17, k = v < 2 ? 1 : 9;
+        fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, k, true);
+        fj_tensor *w = oc_weights(c, FJ_F32, m->experts, cols, k, true);
+        oc_out(c, v % 2 ? fj_moe_linear_add(c->g, x, w, plan, oc_real(c, x->rows, cols, true), 0.5)
+                        : fj_moe_linear(c->g, x, w, plan));
+        return true;
+    }
+    v -= 2 * all;
+    if (v == 0) { /* x and c are one, the weight is frozen: one gradient comes from two sides */
+        const oc_moe *m = &oc_moes[1];
+        fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, 9, true);
+        fj_tensor *w = oc_weights(c, FJ_F32, m->experts, 9, 9, false);
+        oc_out(c, fj_moe_linear_add(c->g, x, w, plan, x, 0.7));
+        return true;
+    }
+    v--;
+    if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
+    fj_dtype dt = oc_formats[v / 2];
+    c->panels = v % 2;
+    oc_tol(c, dt);
+    const oc_moe *m = &oc_moes[3];
+    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, 96, true);
+    fj_tensor *w = oc_weights(c, dt, m->experts, 37, 96, false);
+    oc_out(c, fj_moe_linear(c->g, x, w, plan));
+    return true;
+}
+
+OC_CASE(moe_linear_dx) {
+    if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
+    c->panels = v % 2;
+    c->tol = 1e-2; /* as bf16, where the weight is not F32 */
+    const oc_moe *m = &oc_moes[1 + v % 5];
+    oc_moe_params p = { 0.5, m->n };
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, 45, false);
+    fj_tensor *w = oc_weights(c, oc_formats[v / 2], m->experts, 45, 96, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_moe_linear_dx, &p, dy, w, plan->node->out[2],
+                      v % 3 ? oc_real(c, dy->rows, 96, false) : NULL));
+    return true;
+}
+
+OC_CASE(moe_linear_dw) {
+    if (v >= (int)FJ_LEN(oc_moes)) return false;
+    const oc_moe *m = &oc_moes[v];
+    oc_moe_params p = { 1.5, m->n };
+    c->tol = 1e-2;
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, 33, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_moe_linear_dw, &p, dy, oc_real(c, dy->rows, 7, false),
+                      plan->node->out[2]));
     return true;
 }
 

@@ -7,9 +7,11 @@
 static const fj_dtype_info infos[FJ_DTYPES] = {
     [FJ_F32] = { "F32", 1, 4, 0, "F32" },     [FJ_F16] = { "F16", 1, 2, 1, "F16" },
     [FJ_BF16] = { "BF16", 1, 2, 30, "BF16" }, [FJ_Q8_0] = { "Q8_0", 32, 34, 8, NULL },
-    [FJ_Q4_0] = { "Q4_0", 32, 18, 2, NULL },  [FJ_I32] = { "I32", 1, 4, 26, "I32" },
-    [FJ_F64] = { "F64", 1, 8, 28, "F64" },
+    [FJ_Q4_0] = { "Q4_0", 32, 18, 2, NULL },  [FJ_MXFP4] = { "MXFP4", 32, 17, 39, NULL },
+    [FJ_I32] = { "I32", 1, 4, 26, "I32" },    [FJ_F64] = { "F64", 1, 8, 28, "F64" },
 };
+
+const int8_t fj_e2m1_doubled[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
 
 const fj_dtype_info *fj_dtype_get(fj_dtype t) { return &infos[t]; }
 
@@ -107,6 +109,16 @@ void fj_dequant_row(fj_dtype t, const void *src, float *dst, int64_t n) {
             }
         }
         break;
+    case FJ_MXFP4:
+        for (int64_t b = 0; b < n / 32; b++) {
+            const fj_mxfp4 *q = (const fj_mxfp4 *)src + b;
+            float d = fj_e8m0_half(q->e);
+            for (int i = 0; i < 16; i++) {
+                dst[b * 32 + i] = d * fj_e2m1_doubled[q->q[i] & 15];
+                dst[b * 32 + 16 + i] = d * fj_e2m1_doubled[q->q[i] >> 4];
+            }
+        }
+        break;
     case FJ_I32:
     case FJ_DTYPES: break;
     }
@@ -144,6 +156,24 @@ static void quant_q4_0(const float *x, fj_q4_0 *q) {
     }
 }
 
+/* The nearest, of two equally near ones that of the lower code. */
+static uint8_t nearest_e2m1(float x, float d) {
+    int best = 0;
+    for (int i = 1; i < 16; i++)
+        if (fabsf(d * fj_e2m1_doubled[i] - x) < fabsf(d * fj_e2m1_doubled[best] - x)) best = i;
+    return (uint8_t)best;
+}
+
+static void quant_mxfp4(const float *x, fj_mxfp4 *q) {
+    float amax = 0;
+    for (int i = 0; i < 32; i++) amax = fmaxf(amax, fabsf(x[i]));
+    /* 6 = 1.5 * 2^2 is the largest e2m1. */
+    q->e = (uint8_t)(amax > 0 ? within(floorf(log2f(amax)) - 2 + 127, 0, 254) : 0);
+    float d = fj_e8m0_half(q->e);
+    for (int i = 0; i < 16; i++)
+        q->q[i] = (uint8_t)(nearest_e2m1(x[i], d) | nearest_e2m1(x[i + 16], d) << 4);
+}
+
 void fj_quant_row(fj_dtype t, const float *src, void *dst, int64_t n) {
     switch (t) {
     case FJ_F32: memcpy(dst, src, (size_t)n * 4); break;
@@ -162,7 +192,36 @@ void fj_quant_row(fj_dtype t, const float *src, void *dst, int64_t n) {
     case FJ_Q4_0:
         for (int64_t b = 0; b < n / 32; b++) quant_q4_0(src + b * 32, (fj_q4_0 *)dst + b);
         break;
+    case FJ_MXFP4:
+        for (int64_t b = 0; b < n / 32; b++) quant_mxfp4(src + b * 32, (fj_mxfp4 *)dst + b);
+        break;
     case FJ_I32:
     case FJ_DTYPES: break;
+    }
+}
+
+/* Value i of a block is a nibble of byte i / 2 there, of byte i % 16 here. */
+void fj_mxfp4_from_blocks(void *dst, const uint8_t *blocks, const uint8_t *scales, int64_t rows,
+                          int64_t k) {
+    fj_mxfp4 *to = dst;
+    for (int64_t b = 0; b < rows * (k / 32); b++, blocks += 16) {
+        to[b].e = scales[b];
+        for (int i = 0; i < 16; i++) {
+            int low = blocks[i / 2] >> i % 2 * 4 & 15, high = blocks[8 + i / 2] >> i % 2 * 4 & 15;
+            to[b].q[i] = (uint8_t)(low | high << 4);
+        }
+    }
+}
+
+void fj_mxfp4_to_blocks(const void *src, uint8_t *blocks, uint8_t *scales, int64_t rows,
+                        int64_t k) {
+    const fj_mxfp4 *from = src;
+    for (int64_t b = 0; b < rows * (k / 32); b++, blocks += 16) {
+        const uint8_t *q = from[b].q;
+        scales[b] = from[b].e;
+        for (int j = 0; j < 8; j++) {
+            blocks[j] = (uint8_t)((q[2 * j] & 15) | (q[2 * j + 1] & 15) << 4);
+            blocks[8 + j] = (uint8_t)(q[2 * j] >> 4 | (q[2 * j + 1] & 0xf0));
+        }
     }
 }

@@ -15,6 +15,7 @@ typedef enum fj_dtype {
     FJ_BF16,
     FJ_Q8_0,
     FJ_Q4_0,
+    FJ_MXFP4,
     FJ_I32,
     FJ_F64,
     FJ_DTYPES
@@ -46,7 +47,8 @@ uint16_t fj_f32_to_bf16(float f); /* nearest even; NaN stays NaN */
 float fj_f16_to_f32(uint16_t h);
 uint16_t fj_f32_to_f16(float f); /* nearest even */
 
-/* GGUF blocks (ggml/src/ggml-common.h): d is an f16; value = d * q, or d * (nibble - 8). */
+/* GGUF blocks (ggml/src/ggml-common.h): d is an f16; value = d * q, or d * (nibble - 8).  MXFP4 (OCP
+ * Microscaling Formats 1.0): value = 2^(e - 127) * the e2m1 number of the nibble. */
 typedef struct fj_q8_0 {
     uint16_t d;
     int8_t q[32];
@@ -55,10 +57,32 @@ typedef struct fj_q4_0 {
     uint16_t d;
     uint8_t q[16]; /* value i: low nibble of q[i] for i < 16, else high nibble of q[i - 16] */
 } fj_q4_0;
-static_assert(sizeof(fj_q8_0) == 34 && sizeof(fj_q4_0) == 18, "GGUF block sizes");
+typedef struct fj_mxfp4 {
+    uint8_t e;
+    uint8_t q[16]; /* as of fj_q4_0 */
+} fj_mxfp4;
+static_assert(sizeof(fj_q8_0) == 34 && sizeof(fj_q4_0) == 18 && sizeof(fj_mxfp4) == 17,
+              "GGUF block sizes");
+
+/* Twice the e2m1 numbers 0, .5, 1, 1.5, 2, 3, 4, 6 and their negatives: integers; and half the scale,
+ * 2^(e - 128), finite for every e (a number below FLT_MIN for e < 2). */
+extern const int8_t fj_e2m1_doubled[16];
+static inline float fj_e8m0_half(uint8_t e) {
+    union {
+        uint32_t u;
+        float f;
+    } v = { e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23 };
+    return v.f;
+}
 
 /* n is a multiple of the block.  Quantising follows ggml's quantize_row_*_ref. */
 void fj_dequant_row(fj_dtype t, const void *src, float *dst, int64_t n);
 void fj_quant_row(fj_dtype t, const float *src, void *dst, int64_t n);
+
+/* MXFP4 as gpt-oss has it in safetensors, and back, bit for bit.  blocks [rows, k / 32, 16]: byte j of a
+ * block holds value 2j (low nibble) and 2j + 1; scales [rows, k / 32]; dst and src are rows of FJ_MXFP4. */
+void fj_mxfp4_from_blocks(void *dst, const uint8_t *blocks, const uint8_t *scales, int64_t rows,
+                          int64_t k);
+void fj_mxfp4_to_blocks(const void *src, uint8_t *blocks, uint8_t *scales, int64_t rows, int64_t k);
 
 #endif

@@ -57,6 +57,52 @@ static bool check_pairs(struct fj_peft_own *o, fj_err *e) {
 }
 
 /* ---- PEFT ------------------------------------------------------------------------------------ */
+#define INNER ".experts.base_layer"
+#define OUTER ".experts"
+
+static bool ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), k = strlen(end);
+    return n > k && !strcmp(s + n - k, end);
+}
+
+/* Is the parameter among the targets? */
+static bool targets(const fj_peft_config *c, const char *param) {
+    for (size_t i = 0; i < c->n_params; i++)
+        if (!strcmp(c->params[i], param) ||
+            (ends_with(c->params[i], param) && c->params[i][strlen(c->params[i]) - strlen(param) - 1] == '.'))
+            return true;
+    return false;
+}
+
+/* Modules of experts get the names of their parameters (peft.h). */
+static void name_params(struct fj_peft_own *o) {
+    const fj_peft_config *c = &o->pub.config;
+    bool both = targets(c, "gate_up_proj") && targets(c, "down_proj");
+    for (size_t i = 0; c->n_params && i < o->pub.n; i++) {
+        fj_peft_pair *p = &o->pairs[i];
+        bool inner = ends_with(p->module, INNER);
+        if (!inner && !ends_with(p->module, OUTER)) continue;
+        size_t n = strlen(p->module) - (inner ? strlen(INNER) : strlen(OUTER));
+        bool down = !inner && (both || targets(c, "down_proj"));
+        p->module = fj_arena_printf(&o->mem, "%.*s" OUTER ".%s", (int)n, p->module,
+                                    down ? "down_proj" : "gate_up_proj");
+    }
+}
+
+/* The way back; the caller frees. */
+static char *file_module(const fj_peft_config *c, const char *module) {
+    bool up = ends_with(module, OUTER ".gate_up_proj"), down = ends_with(module, OUTER ".down_proj");
+    fj_str s = { 0 };
+    if (!c->n_params || (!up && !down)) {
+        fj_str_addf(&s, "%s", module);
+        return fj_str_take(&s);
+    }
+    size_t n = (size_t)(strrchr(module, '.') - module);
+    fj_str_addn(&s, module, n);
+    if (up && targets(c, "down_proj")) fj_str_addf(&s, ".base_layer");
+    return fj_str_take(&s);
+}
+
 static bool read_peft_tensors(struct fj_peft_own *o, const fj_st *s, fj_err *e) {
     for (size_t i = 0; i < s->n_tensors; i++) {
         const char *name = s->tensors[i].name, *module;
@@ -75,6 +121,7 @@ static bool read_peft_tensors(struct fj_peft_own *o, const fj_st *s, fj_err *e) 
         fj_peft_pair *p = pair_of(o, module, n);
         *(ab == 'A' ? &p->a : &p->b) = (fj_peft_mat){ t->dim[0], t->dim[1], t->dtype, t->data };
     }
+    name_params(o);
     return check_pairs(o, e);
 }
 
@@ -92,6 +139,8 @@ static bool open_peft(struct fj_peft_own *o, const char *dir, fj_err *e) {
     for (size_t i = 0; ok && i < f->n; i++) {
         fj_peft_pair *p = &o->pairs[i];
         int64_t r = fj_peft_rank(&f->config, p->module);
+        /* Those of experts have the rank of each one. */
+        if (f->config.n_params && strstr(p->module, OUTER ".") && p->r % r == 0) p->r = r;
         if (p->r != r)
             ok = fj_fail(e, FJ_EFORMAT, "%s: module %s has rank %" PRId64 ", %s says %" PRId64,
                          weights, p->module, p->r, config, r);
@@ -103,11 +152,6 @@ static bool open_peft(struct fj_peft_own *o, const char *dir, fj_err *e) {
 }
 
 /* ---- GGUF ------------------------------------------------------------------------------------ */
-static bool ends_with(const char *s, const char *end) {
-    size_t n = strlen(s), k = strlen(end);
-    return n > k && !strcmp(s + n - k, end);
-}
-
 static bool open_gguf(struct fj_peft_own *o, const char *path, fj_err *e) {
     fj_peft_file *f = &o->pub;
     const char *type, *kind;
@@ -179,7 +223,7 @@ void fj_peft_close(fj_peft_file *f) {
 
 /* ---- writing --------------------------------------------------------------------------------- */
 static bool check_shape(const char *path, const fj_peft_pair *p, fj_err *e) {
-    if (p->a.rows == p->r && p->b.cols == p->r && p->r > 0) return true;
+    if (p->r > 0 && p->a.rows == p->b.cols && p->a.rows % p->r == 0) return true;
     return fj_fail(e, FJ_EINVAL,
                    "%s: module %s: A has %" PRId64 " rows, B %" PRId64 " columns, the rank "
                    "is %" PRId64,
@@ -210,10 +254,12 @@ bool fj_peft_save(const char *dir, const fj_peft_config *c, const fj_peft_pair *
     if (w) {
         for (size_t i = 0; i < 2 * n; i++) {
             const fj_peft_mat *m = half(pairs, i);
-            char *key = fj_peft_key(pairs[i / 2].module, i % 2 ? 'B' : 'A');
+            char *module = file_module(c, pairs[i / 2].module);
+            char *key = fj_peft_key(module, i % 2 ? 'B' : 'A');
             fj_st_writer_add(w, key, fj_dtype_get(m->dtype)->st, 2,
                              (int64_t[]){ m->rows, m->cols });
             free(key);
+            free(module);
         }
         for (int64_t i; (i = fj_st_writer_next(w)) >= 0;) {
             const fj_peft_mat *m = half(pairs, (size_t)i);

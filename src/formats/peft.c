@@ -20,6 +20,7 @@ static const char *const known[] = {
     "lora_dropout",
     "use_rslora",
     "target_modules",
+    "target_parameters",
     "rank_pattern",
     "alpha_pattern",
     "bias",
@@ -97,14 +98,16 @@ static bool refuse(const char *path, json_t *j, fj_err *e) {
 static bool read_pattern(const char *path, const json_t *j, const char *key, bool whole,
                          const fj_peft_pattern **out, size_t *n, fj_arena *mem, fj_err *e) {
     json_t *o = json_object_get(j, key), *v;
-    const char *name;
+    const char *full;
     *n = 0;
     if (!o || json_is_null(o)) return true;
     if (!json_is_object(o))
         return fj_fail(e, FJ_EFORMAT, "%s: %s is %s, expected an object", path, key,
                        fj_json_kind(o));
     fj_peft_pattern *p = fj_arena_alloc(mem, json_object_size(o) * sizeof *p);
-    json_object_foreach(o, name, v) {
+    json_object_foreach(o, full, v) {
+        /* PEFT writes its own patterns of experts so; an end of the path is what it means. */
+        const char *name = strncmp(full, ".*\\.", 4) ? full : full + 4;
         if (!*name || strpbrk(name, "\\^$*+?()[]{}|"))
             return fj_fail(e, FJ_EUNSUP,
                            "%s: %s has the expression \"%s\", only plain ends of module "
@@ -121,28 +124,30 @@ static bool read_pattern(const char *path, const json_t *j, const char *key, boo
     return true;
 }
 
-static bool read_targets(const char *path, const json_t *j, fj_peft_config *c, fj_arena *mem,
-                         fj_err *e) {
-    const json_t *t = json_object_get(j, "target_modules");
+static bool read_names(const char *path, const json_t *j, const char *key,
+                       const char *const **out, size_t *n, fj_arena *mem, fj_err *e) {
+    const json_t *t = json_object_get(j, key);
     if (!t || json_is_null(t)) return true;
-    if (json_is_string(t)) {
-        c->target_pattern = fj_arena_strdup(mem, json_string_value(t));
-        return true;
-    }
     if (!json_is_array(t))
-        return fj_fail(e, FJ_EFORMAT, "%s: target_modules is %s, expected a list or a string", path,
-                       fj_json_kind(t));
+        return fj_fail(e, FJ_EFORMAT, "%s: %s is %s, expected a list", path, key, fj_json_kind(t));
     const char **s = fj_arena_alloc(mem, json_array_size(t) * sizeof *s);
     for (size_t i = 0; i < json_array_size(t); i++) {
         const char *name = json_string_value(json_array_get(t, i));
         if (!name)
-            return fj_fail(e, FJ_EFORMAT, "%s: target_modules has an entry that is no string",
-                           path);
+            return fj_fail(e, FJ_EFORMAT, "%s: %s has an entry that is no string", path, key);
         s[i] = fj_arena_strdup(mem, name);
     }
-    c->targets = s;
-    c->n_targets = json_array_size(t);
+    *out = s;
+    *n = json_array_size(t);
     return true;
+}
+
+static bool read_targets(const char *path, const json_t *j, fj_peft_config *c, fj_arena *mem,
+                         fj_err *e) {
+    const json_t *t = json_object_get(j, "target_modules");
+    if (json_is_string(t)) c->target_pattern = fj_arena_strdup(mem, json_string_value(t));
+    else if (!read_names(path, j, "target_modules", &c->targets, &c->n_targets, mem, e)) return false;
+    return read_names(path, j, "target_parameters", &c->params, &c->n_params, mem, e);
 }
 
 static bool read_config(const char *path, const json_t *j, fj_peft_config *c, fj_arena *mem,
@@ -191,10 +196,15 @@ static json_t *pattern(const fj_peft_pattern *p, size_t n) {
     return o;
 }
 
+static json_t *names(const char *const *v, size_t n) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) json_array_append_new(list, json_string(v[i]));
+    return list;
+}
+
 bool fj_peft_config_write(const char *path, const fj_peft_config *c, fj_err *e) {
-    json_t *targets = c->targets ? json_array() : string_or_null(c->target_pattern);
-    for (size_t i = 0; c->targets && i < c->n_targets; i++)
-        json_array_append_new(targets, json_string(c->targets[i]));
+    json_t *targets =
+        c->targets || c->params ? names(c->targets, c->n_targets) : string_or_null(c->target_pattern);
     const struct {
         const char *key;
         json_t *value;
@@ -222,6 +232,7 @@ bool fj_peft_config_write(const char *path, const fj_peft_config *c, fj_err *e) 
         { "rank_pattern", pattern(c->rank_pattern, c->n_rank_pattern) },
         { "revision", json_null() },
         { "target_modules", targets },
+        { "target_parameters", c->params ? names(c->params, c->n_params) : json_null() },
         { "task_type", string_or_null(c->task_type) },
         { "use_dora", json_false() },
         { "use_rslora", json_boolean(c->rslora) },

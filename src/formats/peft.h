@@ -29,6 +29,8 @@ typedef struct fj_peft_config {
     const char *const *targets; /* target_modules as a list; NULL when it is a string */
     size_t n_targets;
     const char *target_pattern; /* target_modules as a string: an expression or "all-linear" */
+    const char *const *params;  /* target_parameters: "mlp.experts.gate_up_proj" */
+    size_t n_params;
     const fj_peft_pattern *rank_pattern, *alpha_pattern;
     size_t n_rank_pattern, n_alpha_pattern;
 } fj_peft_config;
@@ -47,9 +49,13 @@ typedef struct fj_peft_mat {
     const void *data;
 } fj_peft_mat;
 
+/* Experts are one parameter of a module, and have a pair of matrices that are those of all E experts:
+ * A [E * r, in] one after the other, B [out, r * E] with the columns of rank k side by side: column
+ * k * E + e is expert e's.  Here their module is the parameter ("...mlp.experts.gate_up_proj"); in files
+ * the wrappers of two parameters are nested, "...mlp.experts.base_layer" and "...mlp.experts". */
 typedef struct fj_peft_pair {
     const char *module;
-    fj_peft_mat a, b; /* [r, in], [out, r] */
+    fj_peft_mat a, b; /* [r, in], [out, r]; of experts see above */
     int64_t r;
     double scale;
 } fj_peft_pair;

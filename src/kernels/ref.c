@@ -10,10 +10,12 @@
 #ifdef FJ_F64
 #define EXP exp
 #define SQRT sqrt
+#define TANH tanh
 #define FMA fma
 #else
 #define EXP expf
 #define SQRT sqrtf
+#define TANH tanhf
 #define FMA fmaf
 #endif
 
@@ -79,6 +81,102 @@ static void swiglu_bwd(real *dg, real *du, const real *g, const real *u, const r
         dg[i] = d * ui * (s * (1 + gi * (1 - s)));
         du[i] = d * (gi * s);
     }
+}
+
+/* sigmoid(2z) of gelu and the derivative of 2z. */
+static real gelu_gate(real x, real *slope) {
+    const real a = (real)1.5957691216057308, b = (real)(1.5957691216057308 * 0.044715);
+    *slope = a + 3 * b * x * x;
+    return 1 / (1 + EXP(-x * (a + b * x * x)));
+}
+
+static void gelu(real *y, const real *x, int64_t n) {
+    real slope;
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * gelu_gate(x[i], &slope);
+}
+
+static void gelu_bwd(real *dx, const real *x, const real *dy, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        real slope, s = gelu_gate(x[i], &slope);
+        dx[i] = dy[i] * (s * (1 + x[i] * (1 - s) * slope));
+    }
+}
+
+static void geglu(real *h, const real *g, const real *u, int64_t n) {
+    real slope;
+    for (int64_t i = 0; i < n; i++) h[i] = g[i] * gelu_gate(g[i], &slope) * u[i];
+}
+
+static void geglu_bwd(real *dg, real *du, const real *g, const real *u, const real *dh, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        real gi = g[i], ui = u[i], d = dh[i], slope, s = gelu_gate(gi, &slope);
+        dg[i] = d * ui * (s * (1 + gi * (1 - s) * slope));
+        du[i] = d * (gi * s);
+    }
+}
+
+static real clamp(real x, real low, real high) { return x < low ? low : x > high ? high : x; }
+
+static void glu_oai(real *h, const real *g, const real *u, int64_t n, real alpha, real limit) {
+    for (int64_t i = 0; i < n; i++) {
+        real c = g[i] > limit ? limit : g[i], v = clamp(u[i], -limit, limit);
+        h[i] = (v + 1) * (c / (1 + EXP(-alpha * c)));
+    }
+}
+
+static void glu_oai_bwd(real *dg, real *du, const real *g, const real *u, const real *dh, int64_t n,
+                        real alpha, real limit) {
+    for (int64_t i = 0; i < n; i++) {
+        real c = g[i] > limit ? limit : g[i], v = clamp(u[i], -limit, limit), d = dh[i];
+        real s = 1 / (1 + EXP(-alpha * c));
+        bool g_in = g[i] <= limit, u_in = u[i] >= -limit && u[i] <= limit;
+        dg[i] = g_in ? d * (v + 1) * (s * (1 + alpha * c * (1 - s))) : 0;
+        du[i] = u_in ? d * (c * s) : 0;
+    }
+}
+
+static void softcap(real *y, const real *x, real cap, int64_t n) {
+    for (int64_t i = 0; i < n; i++) y[i] = cap * TANH(x[i] / cap);
+}
+
+static void softcap_bwd(real *dx, const real *y, const real *dy, real cap, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        real t = y[i] / cap;
+        dx[i] = dy[i] * (1 - t * t);
+    }
+}
+
+/* Mean of a row and 1 / sqrt(variance + eps). */
+static real center(const real *x, int64_t n, real eps, real *mean) {
+    double s = 0, v = 0;
+    for (int64_t i = 0; i < n; i++) s += (double)x[i];
+    s /= (double)n;
+    for (int64_t i = 0; i < n; i++) v += ((double)x[i] - s) * ((double)x[i] - s);
+    *mean = (real)s;
+    return (real)(1 / sqrt(v / (double)n + (double)eps));
+}
+
+static void layernorm(real *y, const real *x, const real *w, const real *b, int64_t n, real eps) {
+    real m, r = center(x, n, eps, &m);
+    for (int64_t i = 0; i < n; i++) y[i] = w[i] * ((x[i] - m) * r) + (b ? b[i] : 0);
+}
+
+static void layernorm_dx(real *dx, const real *x, const real *w, const real *dy, int64_t n,
+                         real eps) {
+    real m, r = center(x, n, eps, &m);
+    double s = 0, c = 0;
+    for (int64_t i = 0; i < n; i++) {
+        real g = w[i] * dy[i];
+        s += (double)g;
+        c += (double)(g * ((x[i] - m) * r));
+    }
+    real sn = (real)(s / (double)n), cn = (real)(c / (double)n);
+    for (int64_t i = 0; i < n; i++) dx[i] = r * (w[i] * dy[i] - sn - (x[i] - m) * r * cn);
+}
+
+static void layernorm_dw(real *dw, const real *x, const real *dy, int64_t n, real eps) {
+    real m, r = center(x, n, eps, &m);
+    for (int64_t i = 0; i < n; i++) dw[i] += dy[i] * ((x[i] - m) * r);
 }
 
 static void rope(real *y, const real *x, const real *cs, const real *sn, int64_t hd, real sign) {
@@ -160,23 +258,24 @@ static void tile_out(real *y, int64_t ldy, const real *t, int64_t ldt, int64_t r
         }
 }
 
-static void softmax_block(real *s, int64_t rows, const int32_t *seen, real *max, real *sum,
-                          real *fix) {
+static void softmax_block(real *s, int64_t rows, const int32_t *from, const int32_t *seen,
+                          real *max, real *sum, real *fix) {
     for (int64_t r = 0; r < rows; r++, s += 32) {
         real top = max[r], total = 0;
-        for (int i = 0; i < seen[r]; i++) top = s[i] > top ? s[i] : top;
-        for (int i = 0; i < 32; i++) total += s[i] = i < seen[r] ? EXP(s[i] - top) : 0;
+        for (int i = from[r]; i < seen[r]; i++) top = s[i] > top ? s[i] : top;
+        for (int i = 0; i < 32; i++)
+            total += s[i] = i >= from[r] && i < seen[r] ? EXP(s[i] - top) : 0;
         fix[r] = EXP(max[r] - top);
         sum[r] = sum[r] * fix[r] + total;
         max[r] = top;
     }
 }
 
-static void softmax_block_bwd(real *s, real *ds, int64_t rows, const int32_t *seen, const real *lse,
-                              const real *d) {
+static void softmax_block_bwd(real *s, real *ds, int64_t rows, const int32_t *from,
+                              const int32_t *seen, const real *lse, const real *d) {
     for (int64_t r = 0; r < rows; r++, s += 32, ds += 32)
         for (int i = 0; i < 32; i++) {
-            s[i] = i < seen[r] ? EXP(s[i] - lse[r]) : 0;
+            s[i] = i >= from[r] && i < seen[r] ? EXP(s[i] - lse[r]) : 0;
             ds[i] = s[i] * (ds[i] - d[r]);
         }
 }
@@ -324,6 +423,38 @@ static void unpack_q4(float *dst, int64_t ld, const void *b) {
             int v = p[64 + i / 4 * 128 + c * 4 + i % 4];
             dst[c * ld + i] = f * (float)((v & 15) - 8);
             dst[c * ld + 16 + i] = f * (float)((v >> 4) - 8);
+        }
+    }
+}
+
+static void gemm_mx4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w,
+                     int64_t nb, int mr, bool first) {
+    for (int r = 0; r < mr; r++)
+        for (int c = 0; c < 32; c++) {
+            float s = first ? 0 : t[r * ldt + c];
+            for (int64_t b = 0; b < nb; b++) {
+                const fj_a8 *x = a + b / 8 * stride + r;
+                const uint8_t *p = (const uint8_t *)w + b * FJ_MX4_PANEL, *q = p + 32 + c * 4;
+                const int8_t *xq = x->q + b % 8 * 32;
+                int32_t sum = 0;
+                for (int i = 0; i < 16; i++) {
+                    int v = q[i / 4 * 128 + i % 4];
+                    sum += fj_e2m1_doubled[v & 15] * xq[i] + fj_e2m1_doubled[v >> 4] * xq[i + 16];
+                }
+                s = fmaf((float)sum, fj_e8m0_half(p[c]) * x->d[b % 8], s);
+            }
+            t[r * ldt + c] = s;
+        }
+}
+
+static void unpack_mx4(float *dst, int64_t ld, const void *b) {
+    const uint8_t *p = b;
+    for (int c = 0; c < 32; c++) {
+        float f = fj_e8m0_half(p[c]);
+        for (int i = 0; i < 16; i++) {
+            int v = p[32 + i / 4 * 128 + c * 4 + i % 4];
+            dst[c * ld + i] = f * (float)fj_e2m1_doubled[v & 15];
+            dst[c * ld + 16 + i] = f * (float)fj_e2m1_doubled[v >> 4];
         }
     }
 }

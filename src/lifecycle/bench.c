@@ -66,13 +66,13 @@ bool fj_bench_peaks(fj_dev *d, int64_t repeat, double peak[FJ_PEAKS], fj_err *e)
 }
 
 /* ---- what a run costs ---------------------------------------------------------------------------- */
-static int64_t head_of(const fj_model *m) { return m->hp.tied ? m->arch->embed : m->arch->head; }
+static int head_of(const fj_model *m) { return m->hp.tied ? FJ_W_EMBED : FJ_W_HEAD; }
 
 /* Weights of all products but the head. */
 static double linear_weights(const fj_model *m) {
     double n = 0;
     for (int i = 0; i < m->n_w; i++)
-        if (m->w[i].row->linear && m->w[i].row != &m->arch->weights[head_of(m)])
+        if (m->w[i].row->is & FJ_IS_LINEAR && m->w[i].row != &m->arch->weights[head_of(m)])
             n += (double)(m->w[i].rows * m->w[i].cols);
     return n;
 }
@@ -89,7 +89,7 @@ static double bytes_read(const fj_model *m) {
     double n = 0;
     for (int i = 0; i < m->n_w; i++) {
         const fj_weight *w = &m->w[i];
-        if (w->row != &m->arch->weights[m->arch->embed] || m->hp.tied)
+        if (w->row != &m->arch->weights[FJ_W_EMBED] || m->hp.tied)
             n += (double)fj_dtype_size(w->dtype, w->rows, w->cols);
     }
     return n;
@@ -185,7 +185,7 @@ bool fj_bench_prefill(fj_model *m, const fj_bench_opts *o, fj_speed *s, fj_err *
 static double step_flops(const fj_model *m, const fj_lora *l, const fj_bench_opts *o) {
     double rows = (double)(o->batch * o->length), pairs = 0;
     for (int i = 0; l && i < l->n_pairs; i++)
-        pairs += (double)(l->r * (l->pairs[i].in + l->pairs[i].out));
+        pairs += (double)(l->pairs[i].r * (l->pairs[i].in + l->pairs[i].out));
     return rows * ((l ? 4 : 6) * (linear_weights(m) + head_weights(m)) + 6 * pairs) +
            7 * (double)o->batch * attention(m, (double)o->length);
 }

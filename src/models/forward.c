@@ -17,8 +17,10 @@ fj_tensor *fj_w(fj_fwd *f, int id, int layer) {
     fj_tensor **t = &f->wt[w - f->m->w];
     if (!*t) {
         fj_arena *a = &f->g->arena;
-        *t = fj_extern(f->g, fj_weight_name(w, false, a), w->dtype, w->rows, w->cols, f->m->buf,
-                       w->off);
+        /* Biases of experts: a row for each. */
+        int64_t rows = w->row->cols == FJ_ONE ? w->mats : w->rows;
+        *t = fj_extern(f->g, fj_weight_name(w, a), w->dtype, rows, w->rows * w->cols / rows,
+                       (fj_buf *)(uintptr_t)w->buf, w->off);
         if (!*t) return NULL;
         (*t)->panels = w->panels;
         (*t)->trainable = (*t)->grad = f->o.train_full;
@@ -30,8 +32,8 @@ static fj_tensor *lora_half(fj_fwd *f, const fj_lora *l, const fj_lora_pair *p, 
     int64_t k = 2 * (p - l->pairs) + b;
     bool trained = f->o.train_lora && l == f->o.loras[0].lora;
     if (trained && f->ab[k]) return f->ab[k];
-    fj_tensor *t = fj_extern(f->g, b ? "lora_B" : "lora_A", FJ_F32, b ? p->out : l->r,
-                             b ? l->r : p->in, l->buf, b ? p->b : p->a);
+    fj_tensor *t = fj_extern(f->g, b ? "lora_B" : "lora_A", FJ_F32, b ? p->out : p->mats * p->r,
+                             b ? p->r : p->in, l->buf, b ? p->b : p->a);
     if (t && trained) {
         t->trainable = t->grad = true;
         f->ab[k] = t;
@@ -53,14 +55,36 @@ fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer) {
             part = fj_dropout(f->g, part, r->lora->dropout,
                               fj_rng_at(f->o.dropout_seed, (uint64_t)p->w));
         part = fj_linear(f->g, part, lora_half(f, r->lora, p, false));
-        y = fj_linear_add(f->g, part, lora_half(f, r->lora, p, true), y, r->lora->scale, r->row0);
+        y = fj_linear_add(f->g, part, lora_half(f, r->lora, p, true), y, p->scale, r->row0);
     }
     return y;
 }
 
-fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor *v, double scale) {
+/* The adapters of experts: slots of rows that an adapter is not for pass unchanged. */
+fj_tensor *fj_proj_experts(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer,
+                           fj_tensor *plan) {
+    fj_tensor *y = fj_moe_linear(f->g, x, fj_w(f, id, layer), plan);
+    fj_tensor *bias = bias_id >= 0 ? fj_w(f, bias_id, layer) : NULL;
+    if (bias) y = fj_moe_bias(f->g, y, bias, plan);
+    const fj_weight *w = fj_model_weight(f->m, id, layer);
+    for (int i = 0; i < f->o.n_loras && w; i++) {
+        const fj_rows_lora *r = &f->o.loras[i];
+        const fj_lora_pair *p = fj_lora_find(r->lora, (int)(w - f->m->w));
+        if (!p || !r->rows) continue;
+        if (r->row0 || r->rows != f->o.n) {
+            fj_graph_fail(f->g, FJ_EUNSUP,
+                          "an adapter of experts needs all rows of a batch for itself");
+            return NULL;
+        }
+        fj_tensor *part = fj_moe_linear(f->g, x, lora_half(f, r->lora, p, false), plan);
+        y = fj_moe_linear_add(f->g, part, lora_half(f, r->lora, p, true), plan, y, p->scale);
+    }
+    return y;
+}
+
+fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor *v,
+                     fj_tensor *sinks, const fj_attn_params *p) {
     const fj_hparams *h = &f->m->hp;
-    fj_attn_params p = { (int)h->heads, (int)h->kv_heads, (int)h->head_dim, scale };
     if (f->o.cache) {
         int64_t slots = f->o.cache->slots, d = h->kv_heads * h->head_dim;
         size_t one = (size_t)(slots * d) * sizeof(float), off = one * 2 * (size_t)layer;
@@ -70,7 +94,7 @@ fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor
         k = fj_kv_put(f->g, ck, k, f->slots);
         v = fj_kv_put(f->g, cv, v, f->slots);
     }
-    return fj_attn(f->g, q, k, v, f->seqs, f->blocks, &p);
+    return fj_attn(f->g, q, k, v, f->seqs, f->blocks, sinks, p);
 }
 
 /* Sums of gradients go to o.grads in the order of fj_params_of. */
@@ -99,6 +123,20 @@ static void emit_backward(fj_fwd *f) {
     free(p);
 }
 
+/* Frequencies that depend on the length are those of each sequence; else one table serves all rows. */
+static void rope_inputs(fj_fwd *f, const fj_rope_hp *r, fj_rope_in *in) {
+    if (r->kind == FJ_ROPE_NONE) return;
+    in->hp = r;
+    in->which = fj_input(f->g, "rope table of each row", FJ_I32, 1, f->o.n);
+    in->inv_freq = fj_input(f->g, "rope frequencies", FJ_F32, fj_rope_by_length(r) ? f->o.n_seqs : 1,
+                            r->dims / 2);
+    double mscale;
+    float *freqs = fj_alloc((size_t)(r->dims / 2) * sizeof *freqs);
+    fj_rope_freqs(&f->m->hp, r, 1, freqs, &mscale);
+    free(freqs);
+    in->table = fj_rope_table(f->g, f->pos, in->inv_freq, in->which, mscale);
+}
+
 fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
     fj_fwd *f = fj_zalloc(sizeof *f);
     f->m = m;
@@ -111,32 +149,29 @@ fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
     if (o->train_lora)
         f->ab =
             fj_arena_alloc(&g->arena, (size_t)(2 * loras[0].lora->n_pairs) * sizeof(fj_tensor *));
-    int64_t half = m->hp.head_dim / 2;
-    bool dynamic =
-        m->hp.rope.kind == FJ_ROPE_DYNAMIC; /* frequencies of their own for every sequence */
     f->ids = fj_input(g, "ids", FJ_I32, 1, o->n);
     f->pos = fj_input(g, "positions", FJ_I32, 1, o->n);
-    f->which = fj_input(g, "rope table of each row", FJ_I32, 1, o->n);
-    f->inv_freq = fj_input(g, "rope frequencies", FJ_F32, dynamic ? o->n_seqs : 1, half);
     f->seqs = fj_input(g, "sequences", FJ_I32, o->n_seqs, 4);
     f->blocks = fj_input(g, "blocks", FJ_I32, 1, o->n_blocks);
     if (o->cache) f->slots = fj_input(g, "slots", FJ_I32, 1, o->n);
-    float *freqs = fj_alloc((size_t)half * sizeof *freqs);
-    fj_rope_freqs(&m->hp, 1, freqs, &f->mscale);
-    free(freqs);
-    f->rope = fj_rope_table(g, f->pos, f->inv_freq, f->which, f->mscale);
+    rope_inputs(f, &m->hp.rope, &f->rope);
+    if (m->hp.rope_local.base > 0) rope_inputs(f, &m->hp.rope_local, &f->rope_local);
     f->hidden = m->arch->build(f);
     if (o->out != FJ_OUT_HIDDEN) {
         f->out_rows = fj_input(g, "rows wanted", FJ_I32, 1, o->n_out);
         /* Also where all rows are wanted: then every shape has the same nodes (fj_graph_plan_like). */
         fj_tensor *x = fj_gather(g, f->hidden, f->out_rows);
-        fj_tensor *head = fj_w(f, m->hp.tied ? m->arch->embed : m->arch->head, -1);
+        fj_tensor *head = fj_w(f, m->hp.tied ? FJ_W_EMBED : FJ_W_HEAD, -1);
+        double scale = 1 / m->hp.logit_div, cap = m->hp.logit_softcap;
         if (o->out == FJ_OUT_LOGITS) {
-            f->logits = fj_keep(fj_linear(g, x, head));
+            fj_tensor *y = fj_linear(g, x, head);
+            if (scale != 1) y = fj_scale(g, y, scale);
+            if (cap > 0) y = fj_softcap(g, y, cap);
+            f->logits = fj_keep(y);
         } else {
             f->targets = fj_input(g, "targets", FJ_I32, 1, o->n_out);
             f->weights = fj_input(g, "weights", FJ_F32, 1, o->n_out);
-            f->loss = fj_keep(fj_head_ce(g, x, head, f->targets, f->weights));
+            f->loss = fj_keep(fj_head_ce(g, x, head, f->targets, f->weights, scale, cap));
             if (f->loss) f->nll = fj_keep(f->loss->node->out[1]);
             if (o->train_lora || o->train_full) emit_backward(f);
         }
@@ -174,20 +209,20 @@ static bool checked(const fj_fwd *f, const fj_batch *b, fj_err *e) {
     return true;
 }
 
-static bool fill_rope(fj_fwd *f, const fj_batch *b, fj_err *e) {
-    int64_t half = f->inv_freq->cols, tables = f->inv_freq->rows;
+static bool fill_rope(fj_fwd *f, const fj_rope_in *in, const fj_batch *b, fj_err *e) {
+    if (!in->table) return true;
+    int64_t half = in->inv_freq->cols, tables = in->inv_freq->rows;
     float *freq = fj_alloc((size_t)(tables * half) * sizeof *freq);
     int32_t *which = fj_zalloc((size_t)b->n * sizeof *which);
     double mscale;
     for (int64_t t = 0; t < tables; t++) {
         const int32_t *s = b->seqs + 4 * t;
-        fj_rope_freqs(&f->m->hp,
-                      tables > 1 || f->m->hp.rope.kind == FJ_ROPE_DYNAMIC ? s[2] + s[1] : 1,
+        fj_rope_freqs(&f->m->hp, in->hp, fj_rope_by_length(in->hp) ? s[2] + s[1] : 1,
                       freq + t * half, &mscale);
         if (tables > 1)
             for (int32_t r = s[0]; r < s[0] + s[1]; r++) which[r] = (int32_t)t;
     }
-    bool ok = fj_tensor_set(f->inv_freq, freq, e) && fj_tensor_set(f->which, which, e);
+    bool ok = fj_tensor_set(in->inv_freq, freq, e) && fj_tensor_set(in->which, which, e);
     free(freq);
     free(which);
     return ok;
@@ -197,7 +232,8 @@ bool fj_fwd_fill(fj_fwd *f, const fj_batch *b, fj_err *e) {
     return checked(f, b, e) && fj_tensor_set(f->ids, b->ids, e) &&
            fj_tensor_set(f->pos, b->pos, e) && fj_tensor_set(f->seqs, b->seqs, e) &&
            fj_tensor_set(f->blocks, b->blocks, e) &&
-           (!f->slots || fj_tensor_set(f->slots, b->slots, e)) && fill_rope(f, b, e) &&
+           (!f->slots || fj_tensor_set(f->slots, b->slots, e)) && fill_rope(f, &f->rope, b, e) &&
+           fill_rope(f, &f->rope_local, b, e) &&
            (!f->out_rows || fj_tensor_set(f->out_rows, b->out, e)) &&
            (!f->targets ||
             (fj_tensor_set(f->targets, b->targets, e) && fj_tensor_set(f->weights, b->weights, e)));
@@ -212,8 +248,8 @@ fj_param *fj_params_of(const fj_model *m, const fj_lora *l, int *n) {
             p[i] = (fj_param){ w->row->hf, m->buf, w->off, w->rows, w->cols };
         } else {
             const fj_lora_pair *q = &l->pairs[i / 2];
-            p[i] = i % 2 ? (fj_param){ "lora_B", l->buf, q->b, q->out, l->r }
-                         : (fj_param){ "lora_A", l->buf, q->a, l->r, q->in };
+            p[i] = i % 2 ? (fj_param){ "lora_B", l->buf, q->b, q->out, q->r }
+                         : (fj_param){ "lora_A", l->buf, q->a, q->mats * q->r, q->in };
         }
     }
     return p;

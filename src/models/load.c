@@ -3,6 +3,7 @@
  * Two passes: sizes first, so that memory is asked for once and its lack is told before any work; then
  * every weight is checked, brought into HF row order, converted where needed and packed by the team. */
 #include "base/fs.h"
+#include "models/parts.h"
 #include "models/source.h"
 #include "ops/gemm.h"
 
@@ -16,79 +17,41 @@ const fj_weight *fj_model_weight(const fj_model *m, int id, int layer) {
     return i < 0 ? NULL : &m->w[i];
 }
 
-char *fj_weight_name(const fj_weight *w, bool gguf, fj_arena *a) {
-    fj_str s = { 0 };
-    for (const char *p = gguf ? w->row->gguf : w->row->hf; *p; p++) {
-        if (p[0] == '%' && p[1] == 'd') {
-            fj_str_addf(&s, "%d", w->layer);
-            p++;
-        } else {
-            fj_str_addc(&s, *p);
-        }
-    }
-    char *name = fj_arena_strdup(a, s.s);
-    fj_str_free(&s);
-    return name;
-}
-
-/* GGUF row 2i + j of a head is HF row j * hd/2 + i (llama.cpp convert_hf_to_gguf.py, permute). */
-int64_t fj_gguf_row(const fj_model *m, const fj_weight *w, int64_t hf_row) {
-    if (!w->row->gguf_pairs) return hf_row;
-    int64_t hd = m->hp.head_dim, head = hf_row / hd, r = hf_row % hd;
-    return head * hd + r % (hd / 2) * 2 + r / (hd / 2);
-}
-
-static bool per_layer(const fj_weight_row *r) { return strstr(r->hf, "%d") != NULL; }
-
 /* What a weight becomes in memory. */
 static void choose(const fj_model *m, fj_weight *w, fj_dtype source) {
-    bool matrix = w->row->rows != FJ_ONE;
+    bool matrix = !fj_weight_is_vector(w);
     /* The tied table is the head as well. */
-    bool head = w->row == &m->arch->weights[m->arch->embed] && m->hp.tied;
+    bool head = w->row == &m->arch->weights[FJ_W_EMBED] && m->hp.tied;
     w->dtype = matrix && !m->trainable && source != FJ_F64 ? source : FJ_F32;
-    w->panels = matrix && !m->trainable && (w->row->linear || head) && m->dev->kern &&
-                fj_wmat_packed_bytes(w->dtype, w->rows, w->cols) >= 0;
+    w->panels = matrix && !m->trainable && (w->row->is & FJ_IS_LINEAR || head) && m->dev->kern &&
+                fj_wmat_packed_bytes(w->dtype, w->rows / w->mats, w->cols) >= 0;
+}
+
+/* Bytes of one of its matrices, -1: too many. */
+static int64_t mat_bytes(const fj_weight *w) {
+    return w->panels ? fj_wmat_packed_bytes(w->dtype, w->rows / w->mats, w->cols)
+                     : fj_dtype_size(w->dtype, w->rows / w->mats, w->cols);
 }
 
 static int64_t bytes_of(const fj_weight *w) {
-    return w->panels ? fj_wmat_packed_bytes(w->dtype, w->rows, w->cols)
-                     : fj_dtype_size(w->dtype, w->rows, w->cols);
+    int64_t one = mat_bytes(w), all;
+    return one < 0 || __builtin_mul_overflow(one, w->mats, &all) ? -1 : all;
 }
 
 typedef struct pack_job {
     const fj_kern *kern;
     const fj_weight *w;
-    const void *rows;
-    void *panels;
+    const char *rows;
+    char *panels;
 } pack_job;
 
 static void pack_fn(void *ctx, int i, int n) {
     const pack_job *j = ctx;
-    fj_wmat_pack(j->kern, j->w->dtype, j->w->rows, j->w->cols, j->rows, j->panels, i, n);
-}
-
-/* Rows of the file in HF order and in w's dtype; returns t->data itself when nothing has to change, else
- * *tmp, grown as needed. */
-static const void *rows_of(const fj_model *m, const fj_weight *w, const fj_source *s,
-                           const fj_source_tensor *t, uint8_t **tmp, size_t *cap) {
-    bool move = s->gguf && w->row->gguf_pairs;
-    if (!move && t->dtype == w->dtype) return t->data;
-    int64_t vector = w->row->rows == FJ_ONE, n = vector ? w->cols : w->rows,
-            k = vector ? 1 : w->cols;
-    size_t from = (size_t)fj_dtype_size(t->dtype, 1, k), to = (size_t)fj_dtype_size(w->dtype, 1, k);
-    FJ_GROW(*tmp, (size_t)n * to + (size_t)k * 4, *cap);
-    float *wide = (float *)(void *)(*tmp + (size_t)n * to);
-    for (int64_t r = 0; r < n; r++) {
-        const uint8_t *src = t->data + (size_t)(move ? fj_gguf_row(m, w, r) : r) * from;
-        uint8_t *dst = *tmp + (size_t)r * to;
-        if (t->dtype == w->dtype) memcpy(dst, src, from);
-        else if (w->dtype == FJ_F32) fj_dequant_row(t->dtype, src, (float *)(void *)dst, k);
-        else {
-            fj_dequant_row(t->dtype, src, wide, k);
-            fj_quant_row(w->dtype, wide, dst, k);
-        }
-    }
-    return *tmp;
+    const fj_weight *w = j->w;
+    int64_t rows = w->rows / w->mats, from = fj_dtype_size(w->dtype, rows, w->cols);
+    for (int64_t k = 0; k < w->mats; k++)
+        fj_wmat_pack(j->kern, w->dtype, rows, w->cols, j->rows + k * from,
+                     j->panels + k * mat_bytes(w), i, n);
 }
 
 bool fj_weight_put(fj_model *m, const fj_weight *w, const void *rows, fj_err *e) {
@@ -100,40 +63,176 @@ bool fj_weight_put(fj_model *m, const fj_weight *w, const void *rows, fj_err *e)
     return true;
 }
 
-/* The tensor of w in the file, checked against the hyper-parameters; its format is *type. */
-static bool look_up(const fj_model *m, const fj_weight *w, const fj_source *s, fj_dtype *type,
+/* ---- from the file ------------------------------------------------------------------------------- */
+static void add_dims(fj_str *s, int n, const int64_t *dim) {
+    for (int i = 0; i < n; i++) fj_str_addf(s, "%s%lld", i ? " x " : "", (long long)dim[i]);
+}
+
+static bool shaped(const fj_model *m, const char *name, int n, const int64_t *dim, int n_want,
+                   const int64_t *dim_want, fj_err *e) {
+    bool same = n == n_want;
+    for (int i = 0; i < n_want && same; i++) same = dim[i] == dim_want[i];
+    if (!same) {
+        fj_str found = { 0 }, want = { 0 };
+        add_dims(&found, n, dim);
+        add_dims(&want, n_want, dim_want);
+        fj_fail(e, FJ_EFORMAT, "%s: tensor %s is %s, the hyper-parameters say %s", m->path, name,
+                found.s, want.s);
+        fj_str_free(&found);
+        fj_str_free(&want);
+    }
+    return same;
+}
+
+/* gpt-oss as released: X_blocks [E, out, in / 32, 16] and X_scales [E, out, in / 32], whatever way X
+ * itself is turned.  blocks NULL: it is not so. */
+typedef struct mx_tensor {
+    const fj_st_tensor *blocks, *scales;
+} mx_tensor;
+
+static bool find_mx(const fj_model *m, const fj_source *s, const fj_part *p, mx_tensor *mx,
                     fj_err *e) {
+    *mx = (mx_tensor){ 0 };
+    if (s->gguf || fj_st_find(s->st, p->name)) return true;
     fj_arena names = { 0 };
-    const char *name = fj_weight_name(w, s->gguf, &names);
-    fj_source_tensor t;
-    bool ok = fj_source_tensor_get(s, name, &t, e);
-    if (ok && (t.rows != w->rows || t.cols != w->cols))
-        ok = fj_fail(e, FJ_EFORMAT,
-                     "%s: tensor %s is %lld x %lld, the hyper-parameters say %lld x %lld", m->path,
-                     name, (long long)t.rows, (long long)t.cols, (long long)w->rows,
-                     (long long)w->cols);
-    if (ok && t.dtype == FJ_I32)
-        ok = fj_fail(e, FJ_EFORMAT, "%s: tensor %s holds whole numbers", m->path, name);
-    if (ok) *type = t.dtype;
+    const char *blocks = fj_arena_printf(&names, "%s_blocks", p->name),
+               *scales = fj_arena_printf(&names, "%s_scales", p->name);
+    mx->blocks = fj_st_find(s->st, blocks);
+    mx->scales = fj_st_find(s->st, scales);
+    int64_t dim[4] = { p->mats, p->rows, p->cols / 32, 16 };
+    bool ok = true;
+    if (mx->blocks && !mx->scales)
+        ok = fj_fail(e, FJ_EFORMAT, "%s: tensor %s is missing beside %s", m->path, scales, blocks);
+    else if (mx->blocks)
+        ok = shaped(m, blocks, mx->blocks->n_dims, mx->blocks->dim, 4, dim, e) &&
+             shaped(m, scales, mx->scales->n_dims, mx->scales->dim, 3, dim, e);
+    if (ok && mx->blocks &&
+        (strcmp(mx->blocks->type_name, "U8") || strcmp(mx->scales->type_name, "U8") || p->cols % 32))
+        ok = fj_fail(e, FJ_EFORMAT, "%s: tensor %s is not MXFP4: wanted U8 in blocks of 32", m->path,
+                     blocks);
     fj_arena_free(&names);
     return ok;
 }
 
+/* The tensor of a part, checked against the hyper-parameters. */
+static bool part_tensor(const fj_model *m, const fj_source *s, const fj_part *p,
+                        fj_source_tensor *t, fj_err *e) {
+    if (!fj_source_tensor_get(s, p->name, t, e) ||
+        !shaped(m, p->name, t->n_dims, t->dim, p->n_dims, p->dim, e))
+        return false;
+    if (t->dtype == FJ_I32)
+        return fj_fail(e, FJ_EFORMAT, "%s: tensor %s holds whole numbers", m->path, p->name);
+    if (p->turned && fj_dtype_get(t->dtype)->block > 1)
+        return fj_fail(e, FJ_EUNSUP, "%s: tensor %s, stored [in, out], is in blocks of %s", m->path,
+                       p->name, fj_dtype_get(t->dtype)->name);
+    return true;
+}
+
+/* The format of w in the file; where its parts differ, one that holds both. */
+static bool look_up(const fj_model *m, const fj_weight *w, const fj_source *s, fj_dtype *type,
+                    fj_err *e) {
+    fj_arena names = { 0 };
+    fj_part *parts;
+    int n = fj_parts_of(m, w, s->gguf, &names, &parts);
+    bool ok = true;
+    for (int i = 0; i < n && ok; i++) {
+        fj_source_tensor t = { .dtype = FJ_MXFP4 };
+        mx_tensor mx;
+        ok = find_mx(m, s, &parts[i], &mx, e) &&
+             (mx.blocks || part_tensor(m, s, &parts[i], &t, e));
+        if (ok) *type = i == 0 || *type == t.dtype ? t.dtype : FJ_F32;
+    }
+    fj_arena_free(&names);
+    return ok;
+}
+
+typedef struct scratch {
+    uint8_t *rows, *mx;
+    float *wide;
+    size_t rows_cap, mx_cap, wide_cap;
+} scratch;
+
+/* Copies a part into its rows of out, in w's format. */
+static void put_part(const fj_model *m, const fj_weight *w, const fj_part *p,
+                     const fj_source_tensor *t, uint8_t *out, scratch *c) {
+    size_t from = (size_t)fj_dtype_size(t->dtype, 1, p->cols),
+           to = (size_t)fj_dtype_size(w->dtype, 1, p->cols);
+    int64_t count = p->rows * p->cols;
+    FJ_GROW(c->wide, (size_t)(p->turned ? count : 0) + (size_t)p->cols, c->wide_cap);
+    float *row = c->wide, *whole = c->wide + p->cols;
+    for (int64_t i = 0; i < p->mats; i++) {
+        if (p->turned)
+            fj_dequant_row(t->dtype,
+                           t->data + (size_t)i * (size_t)fj_dtype_size(t->dtype, 1, count), whole,
+                           count);
+        for (int64_t r = 0; r < p->rows; r++) {
+            int64_t at = i * p->rows + (p->pairs ? fj_gguf_row(m, w, r) : r);
+            const uint8_t *src = t->data + (size_t)at * from;
+            uint8_t *dst = out + (size_t)fj_part_row(m, w, p, i, r) * to;
+            if (!p->turned && !p->less_one && t->dtype == w->dtype) {
+                memcpy(dst, src, from);
+                continue;
+            }
+            if (p->turned)
+                for (int64_t k = 0; k < p->cols; k++) row[k] = whole[k * p->rows + r];
+            else fj_dequant_row(t->dtype, src, row, p->cols);
+            for (int64_t k = 0; p->less_one && k < p->cols; k++) row[k] += 1;
+            fj_quant_row(w->dtype, row, dst, p->cols);
+        }
+    }
+}
+
+/* Rows of w in its own format and order: those of the file where nothing has to change, else in *c. */
+static const void *rows_of(const fj_model *m, const fj_weight *w, const fj_source *s, scratch *c,
+                           fj_err *e) {
+    fj_arena names = { 0 };
+    fj_part *parts;
+    int n = fj_parts_of(m, w, s->gguf, &names, &parts);
+    const void *rows = NULL;
+    bool ok = true;
+    for (int i = 0; i < n && ok; i++) {
+        fj_source_tensor t = { .dtype = FJ_MXFP4 };
+        mx_tensor mx;
+        ok = find_mx(m, s, &parts[i], &mx, e) &&
+             (mx.blocks || part_tensor(m, s, &parts[i], &t, e));
+        if (!ok) break;
+        if (mx.blocks) {
+            fj_part *p = &parts[i];
+            int64_t count = p->mats * p->rows;
+            FJ_GROW(c->mx, (size_t)fj_dtype_size(FJ_MXFP4, count, p->cols), c->mx_cap);
+            fj_mxfp4_from_blocks(c->mx, mx.blocks->data, mx.scales->data, count, p->cols);
+            t.data = c->mx;
+            p->turned = false;
+        }
+        if (n == 1 && fj_part_is_whole(w, &parts[i]) && t.dtype == w->dtype) {
+            rows = t.data;
+            break;
+        }
+        FJ_GROW(c->rows, (size_t)fj_dtype_size(w->dtype, w->rows, w->cols), c->rows_cap);
+        put_part(m, w, &parts[i], &t, c->rows, c);
+        rows = c->rows;
+    }
+    fj_arena_free(&names);
+    return ok ? rows : NULL;
+}
+
 bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e) {
     const fj_arch *a = m->arch;
-    int64_t slots = (int64_t)a->n_weights * (m->hp.layers + 1);
+    int64_t slots = (int64_t)FJ_W_ROLES * (m->hp.layers + 1);
     m->index = fj_arena_alloc(&m->arena, (size_t)slots * sizeof *m->index);
     m->w = fj_arena_alloc(&m->arena, (size_t)slots * sizeof *m->w);
     size_t total = 0;
     for (int64_t i = 0; i < slots; i++) m->index[i] = -1;
     for (int l = -1; l < (int)m->hp.layers; l++)
-        for (int id = 0; id < a->n_weights; id++) {
+        for (int id = 0; id < FJ_W_ROLES; id++) {
             const fj_weight_row *r = &a->weights[id];
-            if (per_layer(r) != (l >= 0) || !fj_weight_there(&m->hp, r)) continue;
+            if (!fj_weight_there(&m->hp, r, l)) continue;
             fj_weight *w = &m->w[m->n_w];
+            int64_t mats = r->is & FJ_IS_EXPERTS ? m->hp.experts : 1;
             *w = (fj_weight){ .row = r,
                               .layer = l,
-                              .rows = fj_size_of(&m->hp, r->rows),
+                              .mats = mats,
+                              .rows = fj_size_of(&m->hp, r->rows) * mats,
                               .cols = fj_size_of(&m->hp, r->cols),
                               .off = total };
             if (s && !look_up(m, w, s, &type, e)) return false;
@@ -142,29 +241,50 @@ bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e) {
             if (bytes < 0 ||
                 __builtin_add_overflow(total, ((size_t)bytes + ALIGN - 1) / ALIGN * ALIGN, &total))
                 return fj_fail(e, FJ_EFORMAT, "%s: tensor %s, %lld x %lld of %s, has no size",
-                               m->path, fj_weight_name(w, s && s->gguf, &m->arena),
-                               (long long)w->rows, (long long)w->cols,
-                               fj_dtype_get(w->dtype)->name);
+                               m->path, fj_weight_name(w, &m->arena), (long long)w->rows,
+                               (long long)w->cols, fj_dtype_get(w->dtype)->name);
             m->index[(int64_t)id * (m->hp.layers + 1) + l + 1] = m->n_w++;
         }
     m->buf = m->dev->fn->alloc(m->dev, total, "the weights", e);
+    for (int i = 0; i < m->n_w; i++) m->w[i].buf = m->buf;
     return m->buf != NULL;
 }
 
-/* A tensor of a layer that no row knows would change the mathematics: refuse it by name. */
+/* Tables derived from other values, a causal mask, a tied head stored once more. */
+static bool known_stranger(const fj_model *m, const char *name) {
+    size_t n = strlen(name);
+    static const char *const ends[] = { "rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias" };
+    for (size_t i = 0; i < FJ_LEN(ends); i++)
+        if (n >= strlen(ends[i]) && !strcmp(name + n - strlen(ends[i]), ends[i])) return true;
+    return !strcmp(name, "rope_freqs.weight") || !strncmp(name, "rope_factors_", 13) ||
+           (m->hp.tied && !strcmp(name, "lm_head.weight"));
+}
+
+/* A tensor that no row knows would change the mathematics: refuse it by name. */
 static bool no_strangers(const fj_model *m, const fj_source *s, fj_err *e) {
     fj_map known = { 0 };
     for (int i = 0; i < m->n_w; i++) {
-        const char *name = fj_weight_name(&m->w[i], s->gguf, &known.keys);
-        fj_map_put(&known, name, strlen(name), NULL);
+        fj_part *parts;
+        int n = fj_parts_of(m, &m->w[i], s->gguf, &known.keys, &parts);
+        for (int k = 0; k < n; k++) {
+            const char *name = parts[k].name;
+            fj_map_put(&known, name, strlen(name), NULL);
+            if (m->w[i].mats < 2) continue;
+            static const char *const ends[] = { "_blocks", "_scales" };
+            for (size_t j = 0; j < FJ_LEN(ends); j++) {
+                const char *mx = fj_arena_printf(&known.keys, "%s%s", name, ends[j]);
+                fj_map_put(&known, mx, strlen(mx), NULL);
+            }
+        }
     }
     bool ok = true;
     size_t n = s->gguf ? s->gguf->n_tensors : s->st->n_tensors;
     for (size_t i = 0; i < n && ok; i++) {
         const char *name = s->gguf ? s->gguf->tensors[i].name : s->st->tensors[i].name;
-        /* Tables derived from other values; a tied head stored once more. */
-        if (fj_map_get(&known, name, strlen(name)) || strstr(name, "rotary_emb.inv_freq") ||
-            !strcmp(name, "rope_freqs.weight") || (m->hp.tied && !strcmp(name, "lm_head.weight")))
+        const char *full =
+            s->prefix ? fj_arena_printf(&known.keys, "%s%s", s->prefix, name) : name;
+        if (fj_map_get(&known, name, strlen(name)) || fj_map_get(&known, full, strlen(full)) ||
+            known_stranger(m, name))
             continue;
         ok = fj_fail(e, FJ_EUNSUP, "%s: tensor %s is not part of %s, so the model is refused",
                      s->path, name, m->arch->name);
@@ -174,15 +294,11 @@ static bool no_strangers(const fj_model *m, const fj_source *s, fj_err *e) {
 }
 
 static bool fill(fj_model *m, const fj_source *s, const fj_log *log, fj_err *e) {
-    uint8_t *tmp = NULL;
-    size_t cap = 0;
+    scratch c = { 0 };
     bool ok = true;
     for (int i = 0; i < m->n_w && ok; i++) {
-        fj_source_tensor t;
-        fj_arena names = { 0 };
-        ok = fj_source_tensor_get(s, fj_weight_name(&m->w[i], s->gguf, &names), &t, e) &&
-             fj_weight_put(m, &m->w[i], rows_of(m, &m->w[i], s, &t, &tmp, &cap), e);
-        fj_arena_free(&names);
+        const void *rows = rows_of(m, &m->w[i], s, &c, e);
+        ok = rows && fj_weight_put(m, &m->w[i], rows, e);
         fj_log_progress(log, &(fj_progress){ .what = "load",
                                              .done = i + 1,
                                              .total = m->n_w,
@@ -190,7 +306,9 @@ static bool fill(fj_model *m, const fj_source *s, const fj_log *log, fj_err *e) 
                                              .loss = NAN,
                                              .eta_s = -1 });
     }
-    free(tmp);
+    free(c.rows);
+    free(c.mx);
+    free(c.wide);
     return ok;
 }
 
@@ -207,23 +325,6 @@ bool fj_model_summarize(fj_model *m) {
                         (long long)count[t]);
     m->formats = fj_arena_strdup(&m->arena, s.s);
     fj_str_free(&s);
-    return true;
-}
-
-static bool rope_factors(fj_model *m, const fj_source *s, fj_err *e) {
-    if (!s->gguf || !fj_source_has(s, "rope_freqs.weight")) return true;
-    fj_source_tensor t;
-    if (!fj_source_tensor_get(s, "rope_freqs.weight", &t, e)) return false;
-    if (t.dtype != FJ_F32 || t.rows != 1 || t.cols != m->hp.head_dim / 2)
-        return fj_fail(e, FJ_EFORMAT, "%s: rope_freqs.weight is not %lld values of F32", s->path,
-                       (long long)m->hp.head_dim / 2);
-    float *f = fj_arena_alloc(&m->arena, (size_t)t.cols * sizeof *f);
-    memcpy(f, t.data, (size_t)t.cols * sizeof *f);
-    for (int64_t i = 0; i < t.cols; i++)
-        if (!(f[i] > 0))
-            return fj_fail(e, FJ_EFORMAT, "%s: rope_freqs.weight has a value that is not positive",
-                           s->path);
-    m->hp.rope_factors = f;
     return true;
 }
 
@@ -280,8 +381,7 @@ fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, con
     m->dev = d;
     m->path = fj_arena_strdup(&m->arena, path);
     m->trainable = o && o->trainable;
-    bool ok = (m->arch = fj_source_arch(&s, e)) && fj_source_hparams(&s, m->arch, &m->hp, e) &&
-              rope_factors(m, &s, e) && (m->tok = fj_source_tokenizer(&s, e)) &&
+    bool ok = (m->arch = fj_source_arch(&s, e)) && fj_source_hparams(&s, m->arch, &m->hp, &m->arena, e) && (m->tok = fj_source_tokenizer(&s, e)) &&
               fj_model_list(m, &s, FJ_F32, e) && no_strangers(m, &s, e) && fill(m, &s, log, e) &&
               keep_files(m, &s, e) && read_ends(m, &s, e) && fj_model_summarize(m);
     if (ok && fj_vocab_size(m->tok) > m->hp.vocab)
@@ -310,12 +410,17 @@ bool fj_weight_get(const fj_model *m, const fj_weight *w, float *out, fj_err *e)
     size_t n = (size_t)bytes_of(w);
     uint8_t *raw = fj_try_alloc(n, 1, "a copy of a weight", e);
     if (!raw) return false;
-    bool ok = m->dev->fn->download(m->buf, w->off, raw, n, e);
+    bool ok = m->dev->fn->download(w->buf, w->off, raw, n, e);
     if (ok && w->panels) {
-        fj_wmat mat = {
-            .dtype = w->dtype, .panels = true, .data = raw, .n = w->rows, .k = w->cols
-        };
-        fj_wmat_block(m->dev->kern, &mat, 0, w->rows, 0, w->cols, out, w->cols);
+        int64_t rows = w->rows / w->mats;
+        for (int64_t i = 0; i < w->mats; i++) {
+            fj_wmat mat = { .dtype = w->dtype,
+                            .panels = true,
+                            .data = raw + i * mat_bytes(w),
+                            .n = rows,
+                            .k = w->cols };
+            fj_wmat_block(m->dev->kern, &mat, 0, rows, 0, w->cols, out + i * rows * w->cols, w->cols);
+        }
     } else if (ok) {
         size_t row = (size_t)fj_dtype_size(w->dtype, 1, w->cols);
         for (int64_t r = 0; r < w->rows; r++)

@@ -6,16 +6,25 @@
 #include "base/fs.h"
 #include "base/rng.h"
 #include "formats/peft.h"
-#include "models/model.h"
+#include "models/parts.h"
 
 #include <math.h>
 
+/* Its name without ".weight": "model.layers.3.self_attn.q_proj". */
+static char *module_path(const fj_weight *w, fj_arena *a) {
+    char *name = fj_weight_name(w, a);
+    size_t n = strlen(name), k = strlen(".weight");
+    if (n > k && !strcmp(name + n - k, ".weight")) name[n - k] = 0;
+    return name;
+}
+
 const char *fj_weight_module(const fj_weight *w, fj_arena *a) {
-    char *name = fj_weight_name(w, false, a), *dot = strrchr(name, '.');
-    if (dot) *dot = 0; /* ".weight" */
-    dot = strrchr(name, '.');
+    char *name = module_path(w, a), *dot = strrchr(name, '.');
     return dot ? dot + 1 : name;
 }
+
+/* transformers has experts and routers as parameters of modules of its own since version 5. */
+bool fj_weight_is_param(const fj_weight *w) { return w->row->when == FJ_IF_EXPERTS || w->row->is & FJ_IS_EXPERTS; }
 
 const fj_lora_pair *fj_lora_find(const fj_lora *l, int w) {
     for (int i = 0; i < l->n_pairs; i++)
@@ -25,31 +34,38 @@ const fj_lora_pair *fj_lora_find(const fj_lora *l, int w) {
 
 static fj_lora *empty(fj_model *m, int r, double alpha, double dropout, bool rslora) {
     fj_lora *l = fj_zalloc(sizeof *l);
-    *l = (fj_lora){ .m = m,
-                    .r = r,
-                    .alpha = alpha,
-                    .dropout = dropout,
-                    .rslora = rslora,
-                    .scale = rslora ? alpha / sqrt((double)r) : alpha / r };
+    *l = (fj_lora){ .m = m, .r = r, .alpha = alpha, .dropout = dropout, .rslora = rslora };
     l->pairs = fj_zalloc((size_t)m->n_w * sizeof *l->pairs);
     l->base = fj_strdup(m->path);
     return l;
 }
 
-static void add_pair(fj_lora *l, int w) {
+static void add_name(char ***list, int *n, const char *name) {
+    for (int i = 0; i < *n; i++)
+        if (!strcmp((*list)[i], name)) return;
+    *list = fj_realloc(*list, (size_t)(*n + 1) * sizeof **list);
+    (*list)[(*n)++] = fj_strdup(name);
+}
+
+static void add_pair(fj_lora *l, int w, int64_t r, double scale) {
     const fj_weight *x = &l->m->w[w];
     fj_lora_pair *p = &l->pairs[l->n_pairs++];
-    *p = (fj_lora_pair){ .w = w, .in = x->cols, .out = x->rows, .a = l->bytes };
-    l->bytes += (size_t)(l->r * x->cols) * sizeof(float);
+    *p = (fj_lora_pair){ .w = w,
+                         .mats = x->mats,
+                         .in = x->cols,
+                         .out = x->rows,
+                         .r = r,
+                         .scale = scale,
+                         .a = l->bytes };
+    l->bytes += (size_t)(x->mats * r * x->cols) * sizeof(float);
     p->b = l->bytes;
-    l->bytes += (size_t)(x->rows * l->r) * sizeof(float);
+    l->bytes += (size_t)(x->rows * r) * sizeof(float);
     fj_arena names = { 0 };
-    const char *module = fj_weight_module(x, &names);
-    bool known = false;
-    for (int i = 0; i < l->n_targets; i++) known |= !strcmp(l->targets[i], module);
-    if (!known) {
-        l->targets = fj_realloc(l->targets, (size_t)(l->n_targets + 1) * sizeof *l->targets);
-        l->targets[l->n_targets++] = fj_strdup(module);
+    if (fj_weight_is_param(x)) { /* from the module's own name on: "mlp.experts.gate_up_proj" */
+        const char *name = fj_weight_name(x, &names), *mlp = strstr(name, ".mlp.");
+        add_name(&l->params, &l->n_params, mlp ? mlp + 1 : name);
+    } else {
+        add_name(&l->targets, &l->n_targets, fj_weight_module(x, &names));
     }
     fj_arena_free(&names);
 }
@@ -65,21 +81,26 @@ fj_lora *fj_lora_new(fj_model *m, const fj_lora_opts *o, fj_err *e) {
     fj_arena names = { 0 };
     for (int i = 0; i < m->n_w; i++) {
         const fj_weight *w = &m->w[i];
-        /* All linear layers but the head, as PEFT's all-linear. */
-        if (!w->row->linear || w->layer < 0) continue;
+        /* All linear layers but the head, as PEFT's all-linear; experts and routers among them. */
+        if (!(w->row->is & FJ_IS_LINEAR) || w->layer < 0) continue;
         const char *name = fj_weight_module(w, &names);
         if (w->layer == 0) fj_str_addf(&modules, "%s%s", modules.n ? ", " : "", name);
         bool hit = false;
         for (int t = 0; t < o->n_targets; t++)
             if (!strcmp(o->targets[t], "all-linear") || !strcmp(o->targets[t], name))
                 hit = used[t] = true;
-        if (hit) add_pair(l, i);
+        if (hit) add_pair(l, i, o->r, o->rslora ? o->alpha / sqrt((double)o->r) : o->alpha / o->r);
     }
     const char *missing = o->n_targets ? NULL : "";
     for (int t = 0; t < o->n_targets && !missing; t++)
         if (!used[t]) missing = o->targets[t];
     float *init = NULL;
-    if (missing)
+    if (l->n_params && o->dropout > 0)
+        fj_fail(e, FJ_EINVAL,
+                "lora_dropout is %g: PEFT has no dropout for adapters of experts and routers (%s); "
+                "set it to 0, or leave them out of target_modules",
+                o->dropout, l->params[0]);
+    else if (missing)
         fj_fail(e, FJ_EINVAL,
                 "target_modules: the model has no linear layer \"%s\" (it has %s; or all-linear)",
                 missing, modules.s);
@@ -97,7 +118,7 @@ fj_lora *fj_lora_new(fj_model *m, const fj_lora_opts *o, fj_err *e) {
             /* Kaiming uniform with a = sqrt(5): bound sqrt(6 / (1 + 5) / fan_in). */
             float *a = init + p->a / sizeof(float);
             double bound = 1 / sqrt((double)p->in);
-            for (int64_t k = 0; k < l->r * p->in; k++)
+            for (int64_t k = 0; k < p->mats * p->r * p->in; k++)
                 a[k] = (float)((2 * fj_rng_double(&rng) - 1) * bound);
         }
         ok = m->dev->fn->upload(l->buf, 0, init, l->bytes, e);
@@ -112,25 +133,32 @@ void fj_lora_close(fj_lora *l) {
     if (!l) return;
     l->m->dev->fn->free(l->buf);
     for (int i = 0; i < l->n_targets; i++) free(l->targets[i]);
+    for (int i = 0; i < l->n_params; i++) free(l->params[i]);
     free(l->targets);
+    free(l->params);
     free(l->pairs);
     free(l->base);
     free(l);
 }
 
+/* The name of w in an adapter file. */
+static const char *file_name(const fj_model *m, const fj_weight *w, bool gguf, fj_arena *a) {
+    if (!gguf) return module_path(w, a);
+    fj_part *parts;
+    fj_parts_of(m, w, true, a, &parts);
+    return parts[0].name;
+}
+
 /* The weight that a module of an adapter file names, -1: none. */
 static int weight_named(const fj_model *m, const char *module, bool gguf) {
-    for (int i = 0; i < m->n_w; i++) {
-        if (!m->w[i].row->linear) continue;
-        fj_arena names = { 0 };
-        char *name = fj_weight_name(&m->w[i], gguf, &names);
-        size_t n = strlen(name);
-        bool same = !strcmp(name, module) ||
-                    (n > 7 && strlen(module) == n - 7 && !memcmp(name, module, n - 7));
-        fj_arena_free(&names);
-        if (same) return i;
+    fj_arena names = { 0 };
+    int found = -1;
+    for (int i = 0; i < m->n_w && found < 0; i++) {
+        if (!(m->w[i].row->is & FJ_IS_LINEAR)) continue;
+        if (!strcmp(file_name(m, &m->w[i], gguf, &names), module)) found = i;
     }
-    return -1;
+    fj_arena_free(&names);
+    return found;
 }
 
 static void put_rows(float *dst, const fj_peft_mat *m) {
@@ -140,30 +168,42 @@ static void put_rows(float *dst, const fj_peft_mat *m) {
                        m->cols);
 }
 
+/* B of experts: [E * out, r] here, [out, r * E] in PEFT (formats/peft.h). */
+static void turn_experts(const fj_lora_pair *p, const float *ours, float *out, bool back) {
+    int64_t rows = p->out / p->mats;
+    for (int64_t e = 0; e < p->mats; e++)
+        for (int64_t o = 0; o < rows; o++)
+            for (int64_t k = 0; k < p->r; k++) {
+                int64_t here = (e * rows + o) * p->r + k, there = o * p->r * p->mats + k * p->mats + e;
+                out[back ? here : there] = ours[back ? there : here];
+            }
+}
+
 static bool read_pair(fj_lora *l, const fj_peft_file *f, const fj_peft_pair *p, float *all,
                       fj_err *e) {
     int w = weight_named(l->m, p->module, f->gguf);
     const fj_lora_pair *q = fj_lora_find(l, w);
-    if (p->a.rows != l->r || p->a.cols != q->in || p->b.rows != q->out || p->b.cols != l->r)
+    int64_t ranks = q->mats * q->r, rows = q->out / q->mats;
+    if (p->a.rows != ranks || p->a.cols != q->in || p->b.rows != rows || p->b.cols != ranks)
         return fj_fail(e, FJ_EFORMAT,
-                       "%s: %s is A %lld x %lld, B %lld x %lld; the model and rank %d want A %d x "
-                       "%lld, B %lld x %d",
+                       "%s: %s is A %lld x %lld, B %lld x %lld; the model and rank %lld want A %lld "
+                       "x %lld, B %lld x %lld",
                        f->name, p->module, (long long)p->a.rows, (long long)p->a.cols,
-                       (long long)p->b.rows, (long long)p->b.cols, l->r, l->r, (long long)q->in,
-                       (long long)q->out, l->r);
+                       (long long)p->b.rows, (long long)p->b.cols, (long long)q->r,
+                       (long long)ranks, (long long)q->in, (long long)rows, (long long)ranks);
     put_rows(all + q->a / sizeof(float), &p->a);
     float *b = all + q->b / sizeof(float);
+    size_t bytes = (size_t)(q->out * q->r) * sizeof *b;
+    bool pairs = f->gguf && l->m->w[w].row->is & FJ_IS_PAIRS;
     put_rows(b, &p->b);
-    if (f->gguf && l->m->w[w].row->gguf_pairs) {
-        float *tmp = fj_alloc((size_t)(q->out * l->r) * sizeof *tmp);
-        memcpy(tmp, b, (size_t)(q->out * l->r) * sizeof *tmp);
-        for (int64_t r = 0; r < q->out; r++)
-            memcpy(b + r * l->r, tmp + fj_gguf_row(l->m, &l->m->w[w], r) * l->r,
-                   (size_t)l->r * sizeof *b);
-        free(tmp);
-    }
-    if (p->scale != l->scale) /* one scale for all in memory: the rest goes into B */
-        for (int64_t i = 0; i < q->out * l->r; i++) b[i] *= (float)(p->scale / l->scale);
+    if (!pairs && q->mats == 1) return true;
+    float *tmp = fj_alloc(bytes);
+    memcpy(tmp, b, bytes);
+    if (q->mats > 1) turn_experts(q, tmp, b, true);
+    for (int64_t r = 0; pairs && r < q->out; r++)
+        memcpy(b + r * q->r, tmp + fj_gguf_row(l->m, &l->m->w[w], r) * q->r,
+               (size_t)q->r * sizeof *b);
+    free(tmp);
     return true;
 }
 
@@ -177,35 +217,35 @@ fj_lora *fj_lora_open(fj_model *m, const char *path, fj_err *e) {
         ok = fj_fail(e, FJ_EINVAL, "%s is an adapter for %s, the model %s is %s", path, f->arch,
                      m->path, m->arch->name);
     if (ok) {
-        int64_t r = f->pairs[0].r;
-        double scale = f->pairs[0].scale;
+        const fj_peft_pair *p = &f->pairs[0];
         bool rs = !f->gguf && f->config.rslora;
-        l = empty(m, (int)r, rs ? scale * sqrt((double)r) : scale * (double)r,
+        l = empty(m, (int)(f->gguf ? p->r : f->config.r),
+                  f->gguf ? p->scale * (double)p->r : f->config.alpha,
                   f->gguf ? 0 : f->config.dropout, rs);
-        l->scale = scale;
         if (!f->gguf && f->config.base_model) {
             free(l->base);
             l->base = fj_strdup(f->config.base_model);
         }
     }
+    int64_t *at = fj_alloc((f->n + 1) * sizeof *at);
     for (size_t i = 0; ok && i < f->n; i++) {
-        int w = weight_named(m, f->pairs[i].module, f->gguf);
-        if (w < 0)
+        at[i] = weight_named(m, f->pairs[i].module, f->gguf);
+        if (at[i] < 0)
             ok = fj_fail(e, FJ_EFORMAT, "%s: the model %s has no linear layer %s", path, m->path,
                          f->pairs[i].module);
-        else if (f->pairs[i].r != l->r)
+        else if (f->gguf && m->w[at[i]].mats > 1)
             ok = fj_fail(e, FJ_EUNSUP,
-                         "%s: %s has rank %lld, %s rank %d: one rank for all layers is supported",
-                         path, f->pairs[i].module, (long long)f->pairs[i].r, f->pairs[0].module,
-                         l->r);
+                         "%s: %s is an adapter of experts, which is read from PEFT folders only",
+                         path, f->pairs[i].module);
     }
     /* In the order of the model's weights, whatever the order of the file. */
     for (int w = 0; ok && w < m->n_w; w++)
         for (size_t i = 0; i < f->n; i++)
-            if (weight_named(m, f->pairs[i].module, f->gguf) == w) {
-                add_pair(l, w);
+            if (at[i] == w) {
+                add_pair(l, w, f->pairs[i].r, f->pairs[i].scale);
                 break;
             }
+    free(at);
     ok = ok && (l->buf = m->dev->fn->alloc(m->dev, l->bytes, "the adapter", e)) &&
          (all = fj_try_alloc(l->bytes, 1, "the adapter's values", e));
     for (size_t i = 0; ok && i < f->n; i++) ok = read_pair(l, f, &f->pairs[i], all, e);
@@ -220,29 +260,48 @@ fj_lora *fj_lora_open(fj_model *m, const char *path, fj_err *e) {
 /* Host copies of all pairs under the names of one world; data live in *all. */
 static fj_peft_pair *pairs_of(const fj_lora *l, bool gguf, float **all, fj_arena *names,
                               fj_err *e) {
-    *all = fj_try_alloc(l->bytes, gguf ? 2 : 1, "a copy of the adapter", e);
+    *all = fj_try_alloc(l->bytes, 2, "a copy of the adapter", e);
     if (!*all || !l->m->dev->fn->download(l->buf, 0, *all, l->bytes, e)) return NULL;
     fj_peft_pair *out = fj_arena_alloc(names, (size_t)l->n_pairs * sizeof *out);
     for (int i = 0; i < l->n_pairs; i++) {
         const fj_lora_pair *p = &l->pairs[i];
         const fj_weight *w = &l->m->w[p->w];
-        char *name = fj_weight_name(w, gguf, names);
-        if (!gguf) name[strlen(name) - strlen(".weight")] = 0;
+        const char *name = file_name(l->m, w, gguf, names);
         const float *b = *all + p->b / sizeof(float);
-        if (gguf && w->row->gguf_pairs) {
-            float *moved = *all + (l->bytes + p->b) / sizeof(float);
-            for (int64_t r = 0; r < p->out; r++)
-                memcpy(moved + fj_gguf_row(l->m, w, r) * l->r, b + r * l->r,
-                       (size_t)l->r * sizeof *b);
-            b = moved;
+        float *moved = *all + (l->bytes + p->b) / sizeof(float);
+        if (gguf && p->mats > 1) {
+            fj_fail(e, FJ_EUNSUP,
+                    "%s: an adapter of experts is written as a PEFT folder only, not as GGUF", name);
+            return NULL;
         }
+        if (p->mats > 1) turn_experts(p, b, moved, false);
+        else if (gguf && w->row->is & FJ_IS_PAIRS)
+            for (int64_t r = 0; r < p->out; r++)
+                memcpy(moved + fj_gguf_row(l->m, w, r) * p->r, b + r * p->r,
+                       (size_t)p->r * sizeof *b);
+        else moved = NULL;
+        int64_t ranks = p->mats * p->r;
         out[i] = (fj_peft_pair){ .module = name,
-                                 .r = l->r,
-                                 .scale = l->scale,
-                                 .a = { l->r, p->in, FJ_F32, *all + p->a / sizeof(float) },
-                                 .b = { p->out, l->r, FJ_F32, b } };
+                                 .r = p->r,
+                                 .scale = p->scale,
+                                 .a = { ranks, p->in, FJ_F32, *all + p->a / sizeof(float) },
+                                 .b = { p->out / p->mats, ranks, FJ_F32, moved ? moved : b } };
     }
     return out;
+}
+
+/* Pairs of another rank or scale than the adapter's own are named. */
+static void patterns_of(const fj_lora *l, const fj_peft_pair *p, fj_peft_config *c, fj_arena *a) {
+    fj_peft_pattern *rank = fj_arena_alloc(a, (size_t)l->n_pairs * sizeof *rank),
+                    *alpha = fj_arena_alloc(a, (size_t)l->n_pairs * sizeof *alpha);
+    for (int i = 0; i < l->n_pairs; i++) {
+        double r = (double)p[i].r, own = p[i].scale * (l->rslora ? sqrt(r) : r);
+        if (p[i].r != l->r) rank[c->n_rank_pattern++] = (fj_peft_pattern){ p[i].module, r };
+        if (fabs(own - l->alpha) > 1e-9 * fabs(l->alpha))
+            alpha[c->n_alpha_pattern++] = (fj_peft_pattern){ p[i].module, own };
+    }
+    c->rank_pattern = rank;
+    c->alpha_pattern = alpha;
 }
 
 bool fj_lora_save_peft(const fj_lora *l, const char *dir, fj_err *e) {
@@ -257,7 +316,10 @@ bool fj_lora_save_peft(const fj_lora *l, const char *dir, fj_err *e) {
                          .dropout = l->dropout,
                          .rslora = l->rslora,
                          .targets = (const char *const *)l->targets,
-                         .n_targets = (size_t)l->n_targets };
+                         .n_targets = (size_t)l->n_targets,
+                         .params = (const char *const *)l->params,
+                         .n_params = (size_t)l->n_params };
+    if (p) patterns_of(l, p, &c, &names);
     bool ok = p && fj_peft_save(dir, &c, p, (size_t)l->n_pairs, e);
     free(all);
     fj_arena_free(&names);

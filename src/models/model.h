@@ -11,10 +11,12 @@
 typedef struct fj_weight {
     const fj_weight_row *row;
     int layer; /* -1: not per layer */
-    int64_t rows, cols;
+    int64_t mats; /* matrices one after the other: experts; else 1 */
+    int64_t rows, cols; /* of all matrices together */
     fj_dtype dtype;
     bool panels;
-    size_t off; /* in model->buf */
+    const fj_buf *buf;
+    size_t off; /* in buf */
 } fj_weight;
 
 struct fj_model {
@@ -28,7 +30,9 @@ struct fj_model {
     fj_weight *w; /* [n_w]: those that are there */
     int n_w;
     int *index; /* [row id * (layers + 1) + layer + 1] -> w, -1: not there */
-    fj_buf *buf;
+    fj_buf *buf; /* weights in memory of their own */
+    fj_buf map;  /* mapped: the file, in which weights are where nothing has to change */
+    struct fj_source *source; /* mapped: keeps the file open; else NULL */
     bool trainable;
     int32_t *ends; /* [n_ends] eos_token_id of generation_config.json: they end an answer, too */
     int n_ends;
@@ -43,9 +47,14 @@ bool fj_model_ends(const fj_model *m, int32_t id);
 const fj_weight *fj_model_weight(const fj_model *m, int id, int layer);
 /* Values of a weight as f32 rows, whatever its format: out [rows, cols]. */
 bool fj_weight_get(const fj_model *m, const fj_weight *w, float *out, fj_err *e);
-char *fj_weight_name(const fj_weight *w, bool gguf, fj_arena *a);
-/* Order of rows of head-wise interleaved weights: to[r] is the HF row of GGUF row r. */
-int64_t fj_gguf_row(const fj_model *m, const fj_weight *w, int64_t hf_row);
+/* How PEFT calls it, with ".weight" where it has that: "model.layers.3.self_attn.q_proj.weight". */
+char *fj_weight_name(const fj_weight *w, fj_arena *a);
+/* A parameter of a module that is no linear layer to PEFT: experts and router (target_parameters). */
+bool fj_weight_is_param(const fj_weight *w);
+/* Values of one matrix that are neither rows nor columns: biases and norms. */
+bool fj_weight_is_vector(const fj_weight *w);
+/* Where row r is in GGUF: rows of a head may be interleaved there. */
+int64_t fj_gguf_row(const fj_model *m, const fj_weight *w, int64_t r);
 
 /* A model without files or tokenizer, for measurements: llama of these hyper-parameters, whose derived
  * values may be 0.  Matrices are uniform with standard deviation 0.02 in `type` (F32 when trainable),
@@ -55,15 +64,17 @@ fj_model *fj_model_random(fj_dev *d, const fj_hparams *hp, const char *name, fj_
 
 /* ---- adapters ----------------------------------------------------------------------------------- */
 typedef struct fj_lora_pair {
-    int w;           /* index into model->w */
-    int64_t in, out; /* of the weight */
-    size_t a, b;     /* offsets in buf: A [r, in], B [out, r], F32 rows */
+    int w;                 /* index into model->w */
+    int64_t mats, in, out; /* of the weight: out counts the rows of all its matrices */
+    int64_t r;
+    double scale; /* alpha / r, or alpha / sqrt(r) with rslora */
+    size_t a, b;  /* offsets in buf: A [mats * r, in], B [out, r], F32 rows */
 } fj_lora_pair;
 
 struct fj_lora {
     fj_model *m;
     int r;
-    double alpha, dropout, scale; /* scale: alpha / r, or alpha / sqrt(r) with rslora */
+    double alpha, dropout; /* r and alpha: of the pairs that no pattern names */
     bool rslora;
     fj_lora_pair *pairs;
     int n_pairs;
@@ -71,7 +82,8 @@ struct fj_lora {
     size_t bytes;
     char *base;     /* base_model_name_or_path */
     char **targets; /* "q_proj", ... */
-    int n_targets;
+    char **params;  /* "mlp.experts.gate_up_proj", ...: see fj_weight_is_param */
+    int n_targets, n_params;
 };
 
 typedef struct fj_lora_opts {
@@ -85,7 +97,7 @@ typedef struct fj_lora_opts {
 /* A: kaiming uniform (a = sqrt 5), B: zero, as PEFT. */
 fj_lora *fj_lora_new(fj_model *m, const fj_lora_opts *o, fj_err *e);
 const fj_lora_pair *fj_lora_find(const fj_lora *l, int w);
-/* Last component of the HF module path: "q_proj". */
+/* Last component of the PEFT module path: "q_proj"; of a parameter: "experts.gate_up_proj". */
 const char *fj_weight_module(const fj_weight *w, fj_arena *a);
 
 /* ---- the ragged batch --------------------------------------------------------------------------- */
@@ -148,17 +160,22 @@ typedef struct fj_param {
     int64_t rows, cols;
 } fj_param;
 
+/* One table of rotary positions and what it is made from; table NULL: there is none. */
+typedef struct fj_rope_in {
+    const fj_rope_hp *hp;
+    fj_tensor *which, *inv_freq, *table;
+} fj_rope_in;
+
 /* A forward (and backward) pass for one shape. */
 typedef struct fj_fwd {
     const fj_model *m;
     fj_fwd_opts o;
     fj_graph *g;
-    fj_tensor *ids, *pos, *which, *inv_freq, *seqs, *blocks, *slots, *out_rows, *targets, *weights;
-    fj_tensor *rope; /* table of this batch */
+    fj_tensor *ids, *pos, *seqs, *blocks, *slots, *out_rows, *targets, *weights;
+    fj_rope_in rope, rope_local;
     fj_tensor **wt;  /* [n_w] tensors of weights, made on first use */
     fj_tensor *hidden, *logits, *loss, *nll;
     fj_tensor **ab; /* trained adapter: A0 B0 A1 B1 ... tensors */
-    double mscale;
 } fj_fwd;
 
 /* Builds the graph.  NULL: e.  Not planned yet: fj_dev_prepare does that, or fj_graph_plan for a dry run. */
@@ -173,9 +190,24 @@ fj_param *fj_params_of(const fj_model *m, const fj_lora *l, int *n);
 
 /* ---- for build() -------------------------------------------------------------------------------- */
 fj_tensor *fj_w(fj_fwd *f, int id, int layer); /* NULL when the model does not have it */
-/* x W^T (+ bias) with the adapters of the rows. */
+/* x W^T (+ bias) with the adapters of the rows; bias_id -1: none. */
 fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer);
-/* Attention of layer over its cache, or over k and v of the batch. */
-fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor *v, double scale);
+/* The same for slots of experts (ops.h). */
+fj_tensor *fj_proj_experts(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer, fj_tensor *plan);
+/* Attention of layer over its cache, or over k and v of the batch.  sinks may be NULL. */
+fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor *v,
+                     fj_tensor *sinks, const fj_attn_params *p);
+
+/* ---- parts of a layer (layer.c); x [n, width] --------------------------------------------------- */
+fj_tensor *fj_embedding(fj_fwd *f); /* rows of the table times embed_scale */
+fj_tensor *fj_norm(fj_fwd *f, fj_tensor *x, fj_role w, int layer); /* RMS norm */
+/* Projections, norms of queries and keys, rotation, attention, output projection. */
+fj_tensor *fj_self_attention(fj_fwd *f, fj_tensor *x, int layer);
+/* The gated or plain network, or the experts of the layer. */
+fj_tensor *fj_feed_forward(fj_fwd *f, fj_tensor *x, int layer);
+fj_tensor *fj_residual(fj_fwd *f, fj_tensor *x, fj_tensor *y); /* x + residual_scale * y */
+/* Whole models: x + attention(norm(x)), then x + network(norm(x)); and the same with norms behind both. */
+fj_tensor *fj_build_pre_norm(fj_fwd *f);
+fj_tensor *fj_build_pre_post_norm(fj_fwd *f);
 
 #endif

@@ -17,7 +17,7 @@ static void rows_fn(void *ctx, int i, int n) {
     const fj_weight *w = j->w;
     size_t bytes = (size_t)fj_dtype_size(w->dtype, 1, w->cols);
     float *row = j->wide + w->cols * i;
-    bool vector = w->row->rows == FJ_ONE, bias = strstr(w->row->hf, ".bias") != NULL;
+    bool vector = fj_weight_is_vector(w), bias = strstr(w->row->hf, ".bias") != NULL;
     for (int64_t r = i; r < w->rows; r += n) {
         fj_rng rng;
         fj_rng_seed(&rng, fj_rng_at(j->seed, (uint64_t)r));
@@ -44,6 +44,18 @@ static bool fill(fj_model *m, uint64_t seed, fj_err *e) {
     return ok;
 }
 
+/* What a file would have said. */
+static bool finished(fj_model *m, fj_err *e) {
+    fj_hparams *h = &m->hp;
+    if (!h->rope.partial) h->rope.partial = 1;
+    if (!h->embed_scale) h->embed_scale = 1;
+    if (!h->residual_scale) h->residual_scale = 1;
+    if (!h->logit_div) h->logit_div = 1;
+    if (!m->arch->finish(h, e)) return false;
+    h->rope.dims = h->head_dim;
+    return true;
+}
+
 fj_model *fj_model_random(fj_dev *d, const fj_hparams *hp, const char *name, fj_dtype type,
                           bool trainable, uint64_t seed, fj_err *e) {
     fj_model *m = fj_zalloc(sizeof *m);
@@ -58,7 +70,7 @@ fj_model *fj_model_random(fj_dev *d, const fj_hparams *hp, const char *name, fj_
         ok = (sizes[i] > 0 && sizes[i] <= 1 << 24) ||
              fj_fail(e, FJ_EINVAL, "%s: a size of %lld, wanted 1 to %d", name, (long long)sizes[i],
                      1 << 24);
-    if (ok && m->arch->finish(&m->hp, e) && fj_model_list(m, NULL, type, e) && fill(m, seed, e) &&
+    if (ok && finished(m, e) && fj_model_list(m, NULL, type, e) && fill(m, seed, e) &&
         fj_model_summarize(m))
         return m;
     fj_model_close(m);

@@ -1,39 +1,83 @@
 /* save.c - a model to a GGUF file or a Hugging Face folder, from the rows that loading reads. */
 #include "base/fs.h"
+#include "models/parts.h"
 #include "models/source.h"
 
-#include <math.h>
 #include <stdio.h>
 
 /* Norms, biases and what does not come in whole blocks keep a plain format. */
 static fj_dtype type_for(const fj_weight *w, fj_dtype wanted) {
-    if (w->row->rows == FJ_ONE) return FJ_F32;
+    if (fj_weight_is_vector(w)) return FJ_F32;
     if (w->cols % fj_dtype_get(wanted)->block) return FJ_F16;
     return wanted;
 }
 
-/* Rows of w in `type`; gguf: in GGUF's order.  What comes back is *buf, grown. */
-static bool rows_as(const fj_model *m, const fj_weight *w, fj_dtype type, bool gguf, float **wide,
-                    uint8_t **buf, size_t *wide_cap, size_t *buf_cap, fj_err *e) {
-    size_t count = (size_t)(w->rows * w->cols), row = (size_t)fj_dtype_size(type, 1, w->cols);
-    FJ_GROW(*wide, count, *wide_cap);
-    FJ_GROW(*buf, (size_t)w->rows * row, *buf_cap);
-    if (!fj_weight_get(m, w, *wide, e)) return false;
-    if (w->row->rows == FJ_ONE) { /* a vector: always F32; its values may move */
-        float *y = (float *)(void *)*buf;
-        for (int64_t i = 0; i < w->cols; i++) y[gguf ? fj_gguf_row(m, w, i) : i] = (*wide)[i];
-        return true;
+/* The tensors of a file: the parts of every weight, in order. */
+typedef struct pieces {
+    fj_arena mem;
+    struct piece {
+        const fj_weight *w;
+        fj_part part;
+        fj_dtype type;
+    } * v;
+    int n;
+    const fj_weight *last; /* whose values are in wide */
+    float *wide, *row;
+    uint8_t *buf;
+    size_t wide_cap, row_cap, buf_cap;
+} pieces;
+
+static void list_pieces(pieces *p, const fj_model *m, fj_dtype type, bool gguf) {
+    size_t cap = 0;
+    for (int i = 0; i < m->n_w; i++) {
+        fj_part *parts;
+        int n = fj_parts_of(m, &m->w[i], gguf, &p->mem, &parts);
+        FJ_GROW(p->v, (size_t)(p->n + n), cap);
+        for (int k = 0; k < n; k++)
+            p->v[p->n++] = (struct piece){ &m->w[i], parts[k], type_for(&m->w[i], type) };
     }
-    for (int64_t r = 0; r < w->rows; r++)
-        fj_quant_row(type, *wide + r * w->cols,
-                     *buf + (size_t)(gguf ? fj_gguf_row(m, w, r) : r) * row, w->cols);
+}
+
+static void free_pieces(pieces *p) {
+    free(p->v);
+    free(p->wide);
+    free(p->row);
+    free(p->buf);
+    fj_arena_free(&p->mem);
+}
+
+/* Bytes of a piece in p->buf, as the file has them. */
+static bool piece_bytes(pieces *p, const fj_model *m, const struct piece *x, size_t *bytes,
+                        fj_err *e) {
+    const fj_weight *w = x->w;
+    const fj_part *t = &x->part;
+    int64_t rows = t->turned ? t->cols : t->rows, cols = t->turned ? t->rows : t->cols;
+    size_t one = (size_t)fj_dtype_size(x->type, 1, cols);
+    *bytes = one * (size_t)(rows * t->mats);
+    FJ_GROW(p->buf, *bytes, p->buf_cap);
+    FJ_GROW(p->row, (size_t)cols, p->row_cap);
+    if (p->last != w) {
+        FJ_GROW(p->wide, (size_t)(w->rows * w->cols), p->wide_cap);
+        if (!fj_weight_get(m, w, p->wide, e)) return false;
+        p->last = w;
+    }
+    for (int64_t i = 0; i < t->mats; i++)
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t from = t->turned ? 0 : fj_part_row(m, w, t, i, r) * t->cols;
+            for (int64_t k = 0; k < cols; k++)
+                p->row[k] = (t->turned ? p->wide[fj_part_row(m, w, t, i, k) * t->cols + r]
+                                       : p->wide[from + k]) -
+                            (t->less_one ? 1 : 0);
+            int64_t at = i * rows + (t->pairs ? fj_gguf_row(m, w, r) : r);
+            fj_quant_row(x->type, p->row, p->buf + (size_t)at * one, cols);
+        }
     return true;
 }
 
 static bool parse_type(const char *type, fj_dtype *t, fj_err *e) {
     if (fj_dtype_parse(type, t) && *t != FJ_I32 && *t != FJ_F64) return true;
     return fj_fail(e, FJ_EINVAL,
-                   "weights cannot be written as \"%s\" (F32, F16, BF16, Q8_0 and Q4_0 can)", type);
+                   "weights cannot be written as \"%s\" (F32, F16, BF16, Q8_0, Q4_0 and MXFP4 can)", type);
 }
 
 static bool has_tokenizer(const fj_model *m, fj_err *e) {
@@ -71,74 +115,12 @@ static void put_tokenizer(fj_gguf_writer *w, const fj_tok_parts *p, const char *
     free(s);
 }
 
-static const char *arch_key(fj_arena *a, const fj_arch *arch, const char *pattern) {
-    const char *rest = strstr(pattern, "%s");
-    return fj_arena_printf(a, "%s%s", arch->name, rest ? rest + 2 : pattern);
-}
-
-static bool put_hparams(fj_gguf_writer *w, const fj_model *m, fj_arena *a, fj_err *e) {
-    const fj_arch *arch = m->arch;
-    const fj_rope_hp *r = &m->hp.rope;
-    for (int i = 0; i < arch->n_hp; i++) {
-        const fj_hp_row *row = &arch->hp[i];
-        if (!row->gguf) continue;
-        const char *key = arch_key(a, arch, row->gguf), *at = (const char *)&m->hp + row->offset;
-        if (row->type == FJ_HP_INT)
-            fj_gguf_put_u32(w, key, (uint32_t) * (const int64_t *)(const void *)at);
-        if (row->type == FJ_HP_FLOAT)
-            fj_gguf_put_f32(w, key, (float)*(const double *)(const void *)at);
-        if (row->type == FJ_HP_BOOL) fj_gguf_put_bool(w, key, *(const bool *)(const void *)at);
-    }
-    fj_gguf_put_u32(w, arch_key(a, arch, "%s.attention.value_length"), (uint32_t)m->hp.head_dim);
-    fj_gguf_put_u32(w, arch_key(a, arch, "%s.rope.dimension_count"), (uint32_t)m->hp.head_dim);
-    if (r->kind == FJ_ROPE_DYNAMIC)
-        return fj_fail(e, FJ_EUNSUP,
-                       "GGUF has no name for dynamic rope scaling: save a Hugging Face folder");
-    if (r->kind == FJ_ROPE_LINEAR || r->kind == FJ_ROPE_YARN) {
-        fj_gguf_put_string(w, arch_key(a, arch, "%s.rope.scaling.type"),
-                           r->kind == FJ_ROPE_YARN ? "yarn" : "linear");
-        fj_gguf_put_f32(w, arch_key(a, arch, "%s.rope.scaling.factor"), (float)r->factor);
-        if (r->original)
-            fj_gguf_put_u32(w, arch_key(a, arch, "%s.rope.scaling.original_context_length"),
-                            (uint32_t)r->original);
-    }
-    if (r->kind == FJ_ROPE_YARN) {
-        if (r->beta_fast != 32 || r->beta_slow != 1 || !r->truncate)
-            return fj_fail(
-                e, FJ_EUNSUP,
-                "GGUF readers take beta_fast 32, beta_slow 1 and rounded bounds for YaRN; "
-                "this model has others: save a Hugging Face folder");
-        double mscale;
-        float *freq = fj_alloc((size_t)m->hp.head_dim * sizeof *freq);
-        fj_rope_freqs(&m->hp, 1, freq, &mscale);
-        free(freq);
-        fj_gguf_put_f32(w, arch_key(a, arch, "%s.rope.scaling.attn_factor"),
-                        (float)(mscale / (0.1 * log(r->factor) + 1)));
-    }
-    return true;
-}
-
-/* llama3 scaling is a table of divisors in GGUF. */
-static float *divisors(const fj_model *m) {
-    if (m->hp.rope.kind != FJ_ROPE_LLAMA3 && !m->hp.rope_factors) return NULL;
-    int64_t half = m->hp.head_dim / 2;
-    float *f = fj_alloc((size_t)half * 2 * sizeof *f);
-    double s;
-    fj_hparams plain = m->hp;
-    plain.rope.kind = FJ_ROPE_PLAIN;
-    plain.rope_factors = NULL;
-    fj_rope_freqs(&m->hp, 1, f, &s);
-    fj_rope_freqs(&plain, 1, f + half, &s);
-    for (int64_t i = 0; i < half; i++) f[i] = f[half + i] / f[i];
-    return f;
-}
-
 bool fj_model_save_gguf(const fj_model *m, const char *path, const char *type, fj_err *e) {
     static const struct {
         fj_dtype t;
         uint32_t ftype;
     } ftypes[] = {
-        { FJ_F32, 0 }, { FJ_F16, 1 }, { FJ_Q4_0, 2 }, { FJ_Q8_0, 7 }, { FJ_BF16, 32 },
+        { FJ_F32, 0 }, { FJ_F16, 1 }, { FJ_Q4_0, 2 }, { FJ_Q8_0, 7 }, { FJ_BF16, 32 }, { FJ_MXFP4, 38 },
     };
     fj_dtype t;
     fj_tok_parts parts = FJ_TOK_PARTS_INIT;
@@ -149,88 +131,52 @@ bool fj_model_save_gguf(const fj_model *m, const char *path, const char *type, f
         fj_tokenizer_parts_free(&parts);
         return false;
     }
-    fj_arena names = { 0 };
     fj_gguf_put_string(w, "general.architecture", m->arch->name);
     fj_gguf_put_string(w, "general.type", "model");
     for (size_t i = 0; i < FJ_LEN(ftypes); i++)
         if (ftypes[i].t == t) fj_gguf_put_u32(w, "general.file_type", ftypes[i].ftype);
     fj_gguf_put_u32(w, "general.quantization_version", 2);
-    bool ok = put_hparams(w, m, &names, e);
+    bool ok = fj_hparams_to_gguf(m->arch, &m->hp, w, e);
     put_tokenizer(w, &parts, m->chat_template);
-    float *div = divisors(m), *wide = NULL;
-    uint8_t *buf = NULL;
-    size_t wide_cap = 0, buf_cap = 0;
-    if (div)
-        fj_gguf_add_tensor(w, "rope_freqs.weight", FJ_F32, 1, (int64_t[]){ m->hp.head_dim / 2 });
-    for (int i = 0; i < m->n_w; i++) {
-        const fj_weight *x = &m->w[i];
-        fj_gguf_add_tensor(w, fj_weight_name(x, true, &names), type_for(x, t),
-                           x->row->rows == FJ_ONE ? 1 : 2, (int64_t[]){ x->cols, x->rows });
+    pieces p = { 0 };
+    list_pieces(&p, m, t, true);
+    fj_rope_file rope[2];
+    int n_rope = fj_hparams_rope_tables(&m->hp, rope);
+    for (int i = 0; i < n_rope; i++)
+        fj_gguf_add_tensor(w, rope[i].name, FJ_F32, 1, (int64_t[]){ m->hp.rope.dims / 2 });
+    for (int i = 0; i < p.n; i++) {
+        const fj_part *x = &p.v[i].part;
+        int64_t dim[3];
+        for (int k = 0; k < x->n_dims; k++) dim[k] = x->dim[x->n_dims - 1 - k];
+        fj_gguf_add_tensor(w, x->name, p.v[i].type, x->n_dims, dim);
     }
-    if (div) fj_gguf_write_data(w, div, (size_t)m->hp.head_dim / 2 * sizeof *div);
-    for (int i = 0; ok && i < m->n_w; i++) {
-        const fj_weight *x = &m->w[i];
-        ok = rows_as(m, x, type_for(x, t), true, &wide, &buf, &wide_cap, &buf_cap, e);
-        if (ok) fj_gguf_write_data(w, buf, (size_t)fj_dtype_size(type_for(x, t), x->rows, x->cols));
+    for (int i = 0; i < n_rope; i++) {
+        fj_gguf_write_data(w, rope[i].v, (size_t)m->hp.rope.dims / 2 * sizeof *rope[i].v);
+        free(rope[i].v);
+    }
+    for (int i = 0; ok && i < p.n; i++) {
+        size_t bytes;
+        ok = piece_bytes(&p, m, &p.v[i], &bytes, e);
+        if (ok) fj_gguf_write_data(w, p.buf, bytes);
     }
     if (ok) ok = fj_gguf_writer_close(w, e);
     else fj_gguf_writer_abort(w);
-    free(div);
-    free(wide);
-    free(buf);
-    fj_arena_free(&names);
+    free_pieces(&p);
     fj_tokenizer_parts_free(&parts);
     return ok;
 }
 
 /* ---- Hugging Face folder ------------------------------------------------------------------------- */
-static json_t *rope_json(const fj_rope_hp *r) {
-    static const char *const names[] = { "default", "linear", "dynamic", "llama3", "yarn" };
-    if (r->kind == FJ_ROPE_PLAIN) return json_null();
-    json_t *o = json_pack("{s:s, s:f}", "rope_type", names[r->kind], "factor", r->factor);
-    if (r->kind == FJ_ROPE_LLAMA3) {
-        json_object_set_new(o, "low_freq_factor", json_real(r->low));
-        json_object_set_new(o, "high_freq_factor", json_real(r->high));
-    }
-    if (r->original)
-        json_object_set_new(o, "original_max_position_embeddings", json_integer(r->original));
-    if (r->kind == FJ_ROPE_YARN) {
-        json_object_set_new(o, "beta_fast", json_real(r->beta_fast));
-        json_object_set_new(o, "beta_slow", json_real(r->beta_slow));
-        json_object_set_new(o, "truncate", json_boolean(r->truncate));
-        if (r->attention_factor > 0)
-            json_object_set_new(o, "attention_factor", json_real(r->attention_factor));
-        if (r->mscale > 0) json_object_set_new(o, "mscale", json_real(r->mscale));
-        if (r->mscale_all_dim > 0)
-            json_object_set_new(o, "mscale_all_dim", json_real(r->mscale_all_dim));
-    }
-    return o;
-}
-
 static void set_id(json_t *o, const char *key, int32_t id) {
     if (id >= 0) json_object_set_new(o, key, json_integer(id));
 }
 
 static json_t *config_json(const fj_model *m, fj_dtype t, fj_err *e) {
-    if (m->hp.rope_factors) {
-        fj_fail(e, FJ_EUNSUP, "%s has rope_freqs.weight, which config.json cannot say: save GGUF",
-                m->path);
+    json_t *o = fj_hparams_to_config(m->arch, &m->hp, e);
+    if (!o) {
+        fj_wrap(e, "%s", m->path);
         return NULL;
     }
-    json_t *o = json_pack("{s:[s], s:s, s:s}", "architectures", m->arch->hf_class, "model_type",
-                          m->arch->hf_type, "hidden_act", "silu");
-    for (int i = 0; i < m->arch->n_hp; i++) {
-        const fj_hp_row *row = &m->arch->hp[i];
-        const char *at = (const char *)&m->hp + row->offset;
-        if (!row->hf) continue;
-        if (row->type == FJ_HP_INT)
-            json_object_set_new(o, row->hf, json_integer(*(const int64_t *)(const void *)at));
-        if (row->type == FJ_HP_FLOAT)
-            json_object_set_new(o, row->hf, json_real(*(const double *)(const void *)at));
-        if (row->type == FJ_HP_BOOL)
-            json_object_set_new(o, row->hf, json_boolean(*(const bool *)(const void *)at));
-    }
-    json_object_set_new(o, "rope_scaling", rope_json(&m->hp.rope));
     set_id(o, "bos_token_id", fj_token_bos(m->tok));
     set_id(o, "eos_token_id", fj_token_eos(m->tok));
     json_object_set_new(o, "torch_dtype",
@@ -312,27 +258,19 @@ bool fj_model_save_hf(const fj_model *m, const char *dir, const char *type, fj_e
     }
     fj_st_writer *w = fj_st_writer_open_sharded(dir, (int64_t)5 << 30, e);
     bool ok = w != NULL;
-    fj_arena names = { 0 };
-    for (int i = 0; ok && i < m->n_w; i++) {
-        const fj_weight *x = &m->w[i];
-        bool vector = x->row->rows == FJ_ONE;
-        fj_st_writer_add(w, fj_weight_name(x, false, &names), fj_dtype_get(type_for(x, t))->st,
-                         vector ? 1 : 2,
-                         vector ? (int64_t[]){ x->cols } : (int64_t[]){ x->rows, x->cols });
-    }
-    float *wide = NULL;
-    uint8_t *buf = NULL;
-    size_t wide_cap = 0, buf_cap = 0;
+    pieces p = { 0 };
+    list_pieces(&p, m, t, false);
+    for (int i = 0; ok && i < p.n; i++)
+        fj_st_writer_add(w, p.v[i].part.name, fj_dtype_get(p.v[i].type)->st, p.v[i].part.n_dims,
+                         p.v[i].part.dim);
     for (int64_t i; ok && (i = fj_st_writer_next(w)) >= 0;) {
-        const fj_weight *x = &m->w[i];
-        ok = rows_as(m, x, type_for(x, t), false, &wide, &buf, &wide_cap, &buf_cap, e);
-        if (ok) fj_st_writer_data(w, buf, (size_t)fj_dtype_size(type_for(x, t), x->rows, x->cols));
+        size_t bytes;
+        ok = piece_bytes(&p, m, &p.v[i], &bytes, e);
+        if (ok) fj_st_writer_data(w, p.buf, bytes);
     }
     if (ok) ok = fj_st_writer_close(w, e);
     else fj_st_writer_abort(w);
-    free(wide);
-    free(buf);
-    fj_arena_free(&names);
+    free_pieces(&p);
     ok = ok && write_tokenizer(m, dir, e);
     if (ok) return write_json(dir, "config.json", config, e); /* last: a folder with it is whole */
     json_decref(config);

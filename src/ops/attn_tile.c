@@ -2,6 +2,7 @@
  *
  *     s = scale q.k    p = exp(s - lse)    D = dy.y
  *     ds = p (dy.v - D)    dq = scale sum ds k    dk = sum ds (scale q)    dv = sum p dy
+ * With a cap c, s = c tanh(scale q.k / c) and ds is times 1 - (s / c)^2.
  * Tiles are copied to where rows are whole vectors: queries times scale, keys as they are and turned. */
 #include "ops/attn_tile.h"
 
@@ -12,6 +13,23 @@ enum { KEYS = FJ_ATTN_KEYS, QUERIES = FJ_ATTN_QUERIES, MR = 8 };
 
 static int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 static int64_t less(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* The block of the first key that position pos sees. */
+static int64_t first_block(const fj_attn_rule *rule, int64_t pos) {
+    return rule->window && pos >= rule->window ? (pos - rule->window + 1) / KEYS : 0;
+}
+
+/* The first position beyond those that see a key of block b. */
+static int64_t end_of_sight(const fj_attn_rule *rule, int64_t b) {
+    return rule->window ? b * KEYS + KEYS - 1 + rule->window : INT64_MAX;
+}
+
+/* Which keys of block b position pos sees: [*from, *seen). */
+static void sight(const fj_attn_rule *rule, int64_t pos, int64_t b, int32_t *from, int32_t *seen) {
+    int64_t low = rule->window ? pos - rule->window + 1 - b * KEYS : 0;
+    *from = low > 0 ? (int32_t)low : 0;
+    *seen = (int32_t)less(KEYS, pos + 1 - b * KEYS);
+}
 
 /* Numbers handed out one after the other, each on its own cache lines. */
 static real *take(char **p, int64_t n) {
@@ -61,41 +79,51 @@ static const real *whole(const FJ_KERN *kern, real *buf, int64_t w, const real *
 #ifndef FJ_F64
 size_t fj_attn_fwd_scratch(int group, int hd) {
     int64_t w = up(hd, 16), n = (int64_t)QUERIES * group;
-    return (size_t)(8 * (2 * n * w + 2 * KEYS * w + n * KEYS + 3 * n) + 8 * 64 + 4 * up(n, 16));
+    return (size_t)(8 * (2 * n * w + 2 * KEYS * w + n * KEYS + 3 * n) + 8 * 64 + 8 * up(n, 16));
 }
 
 size_t fj_attn_bwd_scratch(int64_t rows, int group, int hd) {
     int64_t w = up(hd, 16);
-    return (size_t)(8 * (7 * KEYS * w + 3 * QUERIES * w + 2 * QUERIES * KEYS + 2 * QUERIES +
+    return (size_t)(8 * (7 * KEYS * w + 3 * QUERIES * w + 3 * QUERIES * KEYS + 2 * QUERIES +
                          rows * group) +
-                    16 * 64);
+                    17 * 64);
 }
 #endif
 
 void FJ_R(fj_attn_fwd_tile)(const FJ_KERN *kern, const real *q, int64_t ldq, int nq, int group,
                             int hd, const real *k, const real *v, int64_t ldk,
-                            const int32_t *block_row, int64_t pos0, real scale, real *y,
-                            int64_t ldy, real *lse, int64_t ldl, void *scratch) {
+                            const int32_t *block_row, int64_t pos0, const fj_attn_rule *rule,
+                            const real *sinks, real *y, int64_t ldy, real *lse, int64_t ldl,
+                            void *scratch) {
     char *p = scratch;
     int64_t w = up(hd, 16), n = (int64_t)nq * group;
     real *qs = take(&p, n * w), *o = take(&p, n * w), *kt = take(&p, KEYS * w),
          *vp = take(&p, KEYS * w);
     real *s = take(&p, n * KEYS), *max = take(&p, n), *sum = take(&p, n), *fix = take(&p, n);
-    int32_t *seen = (int32_t *)(void *)p;
+    int32_t *seen = (int32_t *)(void *)p, *from = seen + up(n, 16);
     /* Row i * group + h of the tiles is head h of query i. */
     for (int i = 0; i < nq; i++)
-        copy(kern, qs + (int64_t)i * group * w, w, q + i * ldq, hd, group, hd, scale);
+        copy(kern, qs + (int64_t)i * group * w, w, q + i * ldq, hd, group, hd, (real)rule->scale);
     memset(o, 0, (size_t)(n * w) * sizeof *o);
-    for (int64_t r = 0; r < n; r++) max[r] = -(real)INFINITY, sum[r] = 0;
-    for (int64_t b = 0; b * KEYS < pos0 + nq; b++) {
+    for (int64_t r = 0; r < n; r++) {
+        max[r] = sinks ? sinks[r % group] : -(real)INFINITY;
+        sum[r] = sinks ? 1 : 0;
+    }
+    for (int64_t b = first_block(rule, pos0); b * KEYS < pos0 + nq; b++) {
         int64_t keys = less(KEYS, pos0 + nq - b * KEYS), ldv;
-        int64_t r0 = b * KEYS > pos0 ? (b * KEYS - pos0) * group : 0, rows = n - r0;
+        int64_t r0 = b * KEYS > pos0 ? (b * KEYS - pos0) * group : 0,
+                r1 = less(nq, end_of_sight(rule, b) - pos0) * group, rows = r1 - r0;
         turn(kern, kt, k + block_row[b] * ldk, ldk, keys, hd);
         product(kern, s + r0 * KEYS, qs + r0 * w, w, 1, kt, KEYS, rows, KEYS, hd, true);
-        for (int64_t r = r0; r < n; r++)
-            seen[r] = (int32_t)less(KEYS, pos0 + r / group + 1 - b * KEYS);
-        kern->softmax_block(s + r0 * KEYS, rows, seen + r0, max + r0, sum + r0, fix + r0);
-        for (int64_t r = r0; r < n; r++)
+        if (rule->softcap > 0)
+            kern->softcap(s + r0 * KEYS, s + r0 * KEYS, (real)rule->softcap, rows * KEYS);
+        for (int64_t r = r0; r < r1; r += group) {
+            sight(rule, pos0 + r / group, b, &from[r], &seen[r]);
+            for (int h = 1; h < group; h++) from[r + h] = from[r], seen[r + h] = seen[r];
+        }
+        kern->softmax_block(s + r0 * KEYS, rows, from + r0, seen + r0, max + r0, sum + r0,
+                            fix + r0);
+        for (int64_t r = r0; r < r1; r++)
             if (fix[r] != 1) kern->scale(o + r * w, o + r * w, fix[r], w);
         const real *vb = whole(kern, vp, w, v + block_row[b] * ldk, ldk, keys, hd, &ldv);
         product(kern, o + r0 * w, s + r0 * KEYS, KEYS, 1, vb, ldv, rows, w, KEYS, false);
@@ -109,8 +137,8 @@ void FJ_R(fj_attn_fwd_tile)(const FJ_KERN *kern, const real *q, int64_t ldq, int
 void FJ_R(fj_attn_bwd_group)(const FJ_KERN *kern, const real *q, const real *y, const real *dy,
                              int64_t ldq, const real *lse, int64_t ldl, int64_t rows, int group,
                              int hd, const real *k, const real *v, int64_t ldk,
-                             const int32_t *block_row, int64_t pos0, real scale, real *dq, real *dk,
-                             real *dv, void *scratch) {
+                             const int32_t *block_row, int64_t pos0, const fj_attn_rule *rule,
+                             real *dq, real *dk, real *dv, void *scratch) {
     char *p = scratch;
     int64_t w = up(hd, 16);
     real *kt = take(&p, KEYS * w), *vt = take(&p, KEYS * w), *kp = take(&p, KEYS * w);
@@ -119,31 +147,38 @@ void FJ_R(fj_attn_bwd_group)(const FJ_KERN *kern, const real *q, const real *y, 
          *pr = take(&p, QUERIES * KEYS);
     real *dyp = take(&p, QUERIES * w), *tq = take(&p, QUERIES * w);
     real *ls = take(&p, QUERIES), *dd = take(&p, QUERIES), *dot = take(&p, rows * group);
-    int32_t seen[QUERIES];
+    real *capped = take(&p, QUERIES * KEYS), cap = (real)rule->softcap, scale = (real)rule->scale;
+    int32_t from[QUERIES], seen[QUERIES];
     for (int64_t r = 0; r < rows; r++)
         for (int h = 0; h < group; h++)
             dot[r * group + h] = kern->dot(dy + r * ldq + h * hd, y + r * ldq + h * hd, hd);
-    for (int64_t b = 0; b * KEYS < pos0 + rows; b++) {
+    for (int64_t b = first_block(rule, pos0); b * KEYS < pos0 + rows; b++) {
         int64_t keys = less(KEYS, pos0 + rows - b * KEYS), at = block_row[b] * ldk, ldb;
         turn(kern, kt, k + at, ldk, keys, hd);
         turn(kern, vt, v + at, ldk, keys, hd);
         const real *kb = whole(kern, kp, w, k + at, ldk, keys, hd, &ldb);
         memset(tk, 0, (size_t)(KEYS * w) * sizeof *tk);
         memset(tv, 0, (size_t)(KEYS * w) * sizeof *tv);
-        int64_t from = b * KEYS > pos0 ? b * KEYS - pos0 : 0;
-        for (int64_t i = from; i < rows; i += QUERIES)
+        int64_t start = b * KEYS > pos0 ? b * KEYS - pos0 : 0,
+                end = less(rows, end_of_sight(rule, b) - pos0);
+        for (int64_t i = start; i < end; i += QUERIES)
             for (int h = 0; h < group; h++) {
-                int64_t n = less(QUERIES, rows - i), off = i * ldq + h * hd;
+                int64_t n = less(QUERIES, end - i), off = i * ldq + h * hd;
                 copy(kern, qs, w, q + off, ldq, n, hd, scale);
                 copy(kern, dyp, w, dy + off, ldq, n, hd, 1);
                 product(kern, pr, qs, w, 1, kt, KEYS, n, KEYS, hd, true);
                 product(kern, ds, dyp, w, 1, vt, KEYS, n, KEYS, hd, true);
+                if (cap > 0) {
+                    kern->softcap(pr, pr, cap, n * KEYS);
+                    memcpy(capped, pr, (size_t)(n * KEYS) * sizeof *pr);
+                }
                 for (int64_t r = 0; r < n; r++) {
-                    seen[r] = (int32_t)less(KEYS, pos0 + i + r + 1 - b * KEYS);
+                    sight(rule, pos0 + i + r, b, &from[r], &seen[r]);
                     ls[r] = lse[(i + r) * ldl + h];
                     dd[r] = dot[(i + r) * group + h];
                 }
-                kern->softmax_block_bwd(pr, ds, n, seen, ls, dd);
+                kern->softmax_block_bwd(pr, ds, n, from, seen, ls, dd);
+                if (cap > 0) kern->softcap_bwd(ds, capped, ds, cap, n * KEYS);
                 product(kern, tv, pr, 1, KEYS, dyp, w, KEYS, w, n, false);
                 product(kern, tk, ds, 1, KEYS, qs, w, KEYS, w, n, false);
                 product(kern, tq, ds, KEYS, 1, kb, ldb, n, w, KEYS, true);

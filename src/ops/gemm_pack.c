@@ -4,7 +4,7 @@
  * memory is read once, front to back:
  *   F32, F16: groups of 48 columns, [group][k][P][16]; the last group has P = 1..3 panels
  *   BF16:     as F32 on pairs of values, an odd k is padded with zero
- *   Q8_0, Q4_0: groups of 32 columns, [group][block of 32 values]{ block } (kernels/kern.h) */
+ *   Q8_0, Q4_0, MXFP4: groups of 32 columns, [group][block of 32 values]{ block } (kernels/kern.h) */
 #include "ops/gemm.h"
 
 #include <string.h>
@@ -17,14 +17,17 @@ static int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 int64_t fj_wmat_packed_bytes(fj_dtype t, int64_t n, int64_t k) {
     if (n < 0 || k < 0 || n > INT64_MAX - 64 || k > INT64_MAX - 64) return -1;
+    int64_t bytes;
     switch (t) {
     case FJ_F32:
-    case FJ_F16: return fj_dtype_size(t, up(n, 16), k);
-    case FJ_BF16: return fj_dtype_size(t, up(n, 16), up(k, 2));
+    case FJ_F16: bytes = fj_dtype_size(t, up(n, 16), k); break;
+    case FJ_BF16: bytes = fj_dtype_size(t, up(n, 16), up(k, 2)); break;
     case FJ_Q8_0:
-    case FJ_Q4_0: return fj_dtype_size(t, up(n, 32), k);
+    case FJ_Q4_0:
+    case FJ_MXFP4: bytes = fj_dtype_size(t, up(n, 32), k); break;
     default: return -1;
     }
+    return bytes < 0 || bytes > INT64_MAX - 64 ? -1 : up(bytes, 64);
 }
 
 /* Four bytes, each plus 128. */
@@ -54,22 +57,39 @@ static void unpack_rows_q8(uint8_t *dst, const uint8_t *src, int64_t stride, int
     }
 }
 
-static void pack_q4(uint8_t *dst, const uint8_t *src, int64_t stride, int64_t rows) {
-    memset(dst, 0, 64);
-    memset(dst + 64, 0x88, 512);
+/* Formats of two nibbles a byte: `scale` bytes of scale, and a byte of two zeros. */
+static void pack_4bit(uint8_t *dst, const uint8_t *src, int64_t stride, int64_t rows, int scale,
+                      uint8_t zeros) {
+    memset(dst, 0, 32 * (size_t)scale);
+    memset(dst + 32 * scale, zeros, 512);
     for (int64_t c = 0; c < rows; c++) {
         const uint8_t *b = src + c * stride;
-        memcpy(dst + 2 * c, b, 2);
-        for (int i = 0; i < 4; i++) memcpy(dst + 64 + i * 128 + c * 4, b + 2 + 4 * i, 4);
+        memcpy(dst + scale * c, b, (size_t)scale);
+        for (int i = 0; i < 4; i++)
+            memcpy(dst + 32 * scale + i * 128 + c * 4, b + scale + 4 * i, 4);
     }
 }
 
-static void unpack_rows_q4(uint8_t *dst, const uint8_t *src, int64_t stride, int64_t rows) {
+static void unpack_rows_4bit(uint8_t *dst, const uint8_t *src, int64_t stride, int64_t rows,
+                             int scale) {
     for (int64_t c = 0; c < rows; c++) {
         uint8_t *b = dst + c * stride;
-        memcpy(b, src + 2 * c, 2);
-        for (int i = 0; i < 4; i++) memcpy(b + 2 + 4 * i, src + 64 + i * 128 + c * 4, 4);
+        memcpy(b, src + scale * c, (size_t)scale);
+        for (int i = 0; i < 4; i++)
+            memcpy(b + scale + 4 * i, src + 32 * scale + i * 128 + c * 4, 4);
     }
+}
+
+static void pack_block(fj_dtype t, uint8_t *dst, const uint8_t *src, int64_t stride, int64_t rows) {
+    if (t == FJ_Q8_0) pack_q8(dst, src, stride, rows);
+    else if (t == FJ_Q4_0) pack_4bit(dst, src, stride, rows, 2, 0x88);
+    else pack_4bit(dst, src, stride, rows, 1, 0);
+}
+
+static void unpack_rows(fj_dtype t, uint8_t *dst, const uint8_t *src, int64_t stride,
+                        int64_t rows) {
+    if (t == FJ_Q8_0) unpack_rows_q8(dst, src, stride, rows);
+    else unpack_rows_4bit(dst, src, stride, rows, t == FJ_Q4_0 ? 2 : 1);
 }
 
 void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows,
@@ -81,8 +101,7 @@ void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const v
             for (int64_t b = 0; b < nb; b++) {
                 const uint8_t *src = (const uint8_t *)rows + (g * 32 * nb + b) * d->bytes;
                 uint8_t *dst = (uint8_t *)panels + (g * nb + b) * 32 * d->bytes;
-                (t == FJ_Q8_0 ? pack_q8 : pack_q4)(dst, src, nb * d->bytes,
-                                                   n - g * 32 < 32 ? n - g * 32 : 32);
+                pack_block(t, dst, src, nb * d->bytes, n - g * 32 < 32 ? n - g * 32 : 32);
             }
         return;
     }
@@ -114,8 +133,7 @@ void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, void *
             for (int64_t b = 0; b < nb; b++) {
                 uint8_t *dst = (uint8_t *)rows + (g * 32 * nb + b) * d->bytes;
                 const uint8_t *src = (const uint8_t *)panels + (g * nb + b) * 32 * d->bytes;
-                (t == FJ_Q8_0 ? unpack_rows_q8 : unpack_rows_q4)(dst, src, nb * d->bytes,
-                                                                 n - g * 32 < 32 ? n - g * 32 : 32);
+                unpack_rows(t, dst, src, nb * d->bytes, n - g * 32 < 32 ? n - g * 32 : 32);
             }
         return;
     }
@@ -148,15 +166,17 @@ void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn
         return;
     }
     if (fj_dtype_get(w->dtype)->block == 32) {
-        int64_t bytes = w->dtype == FJ_Q8_0 ? FJ_Q8_PANEL : FJ_Q4_PANEL, nb = w->k / 32;
+        int64_t bytes = 32 * fj_dtype_get(w->dtype)->bytes, nb = w->k / 32;
+        void (*unpack)(float *, int64_t, const void *) = w->dtype == FJ_Q8_0   ? kern->unpack_q8
+                                                         : w->dtype == FJ_Q4_0 ? kern->unpack_q4
+                                                                               : kern->unpack_mx4;
         for (int64_t r = 0; r < nn;) {
             int64_t g = (n0 + r) / 32, c = (n0 + r) % 32, rows = 32 - c < nn - r ? 32 - c : nn - r;
             for (int64_t j = 0; j < kk; j += 32) {
                 const char *b = (const char *)w->data + (g * nb + (k0 + j) / 32) * bytes;
                 float tile[32 * 32];
                 bool whole = rows == 32;
-                (w->dtype == FJ_Q8_0 ? kern->unpack_q8 : kern->unpack_q4)(
-                    whole ? dst + r * ld + j : tile, whole ? ld : 32, b);
+                unpack(whole ? dst + r * ld + j : tile, whole ? ld : 32, b);
                 for (int64_t i = 0; !whole && i < rows; i++)
                     memcpy(dst + (r + i) * ld + j, tile + (c + i) * 32, 128);
             }

@@ -1,12 +1,18 @@
 /* head_ce.c - LM head and cross entropy of the supervised rows, a chunk of rows at a time.
  *
- *     l = x w^T,  nll = log(sum exp l) - l[target],  loss = sum weight * nll
- *     gl = weight * (softmax(l) - onehot(target)),  gx = gl w,  gw = gl^T x
+ *     l = scale * x w^T, then cap * tanh(l / cap) when there is a cap
+ *     nll = log(sum exp l) - l[target],  loss = sum weight * nll
+ *     gl = weight * (softmax(l) - onehot(target)) [* (1 - (l / cap)^2)]
+ *     gx = scale * gl w,  gw = scale * gl^T x
  * The weights of the rows are known when the loss is computed, so the gradient for a loss gradient of 1
  * is made while a chunk of logits is in the cache, and backward only has to scale it.  Only one chunk of
  * logits exists (as in Liger and cut cross entropy). */
 #include "ops/gemm.h"
 #include "ops/op.h"
+
+typedef struct params {
+    double scale, softcap; /* softcap 0: none */
+} params;
 
 enum { CHUNK_BYTES = 32 << 20 };
 
@@ -19,7 +25,16 @@ static int64_t chunk_rows(int64_t rows, int64_t vocab) {
 
 static size_t round64(size_t n) { return (n + 63) / 64 * 64; }
 
+/* Bytes of a chunk of logits, and of a row for each thread that keeps what the cap made of them. */
+static size_t logit_bytes(const fj_node *n, int threads, size_t size) {
+    int64_t vocab = n->in[1]->rows, rows = chunk_rows(n->in[0]->rows, vocab);
+    if (((const params *)n->params)->softcap > 0) rows += threads;
+    return round64((size_t)(rows * vocab) * size);
+}
+
 FJ_CPU(head_ce) {
+    const params *p = n->params;
+    const real cap = (real)p->softcap;
     const fj_tensor *x = n->in[0], *w = n->in[1];
     const int32_t *target = n->in[2]->data;
     const real *weight = n->in[3]->data;
@@ -30,23 +45,32 @@ FJ_CPU(head_ce) {
     int64_t c = chunk_rows(x->rows, w->rows), vocab = w->rows, d = x->cols;
     real *logits = t->scratch;
     fj_team sub = *t;
-    sub.scratch = (char *)t->scratch + round64((size_t)(c * vocab) * sizeof(real));
+    sub.scratch = (char *)t->scratch + logit_bytes(n, t->nth, sizeof(real));
+    real *capped = logits + (c + t->ith) * vocab;
     for (int64_t r = 0; r < x->rows; r += c) {
         int64_t k = FJ_MIN(c, x->rows - r), from, to;
-        FJ_R(fj_gemm_fwd)(&sub, k, fj_row(x, r), d, &m, logits, vocab, 1, false);
+        FJ_R(fj_gemm_fwd)(&sub, k, fj_row(x, r), d, &m, logits, vocab, (real)p->scale, false);
         fj_team_barrier(t);
         fj_team_split(t, k, 1, &from, &to);
-        for (int64_t i = from; i < to; i++)
-            nll[r + i] =
-                (real)KERN(t)->softmax_ce(logits + i * vocab, vocab, target[r + i], weight[r + i]);
+        for (int64_t i = from; i < to; i++) {
+            real *l = logits + i * vocab;
+            if (cap > 0) {
+                KERN(t)->softcap(l, l, cap, vocab);
+                memcpy(capped, l, (size_t)vocab * sizeof *l);
+            }
+            nll[r + i] = (real)KERN(t)->softmax_ce(l, vocab, target[r + i], weight[r + i]);
+            if (cap > 0) KERN(t)->softcap_bwd(l, capped, l, cap, vocab);
+        }
         fj_team_barrier(t);
         if (n->out[2]->rows) {
-            FJ_R(fj_gemm_dx)(&sub, k, logits, vocab, &m, fj_row(n->out[2], r), d, 1, false);
+            FJ_R(fj_gemm_dx)
+            (&sub, k, logits, vocab, &m, fj_row(n->out[2], r), d, (real)p->scale, false);
             fj_team_barrier(t);
         }
         if (n->out[3]->rows) {
             FJ_R(fj_gemm_dw)
-            (&sub, k, logits, vocab, fj_row(x, r), d, n->out[3]->data, vocab, d, 1, r > 0);
+            (&sub, k, logits, vocab, fj_row(x, r), d, n->out[3]->data, vocab, d, (real)p->scale,
+             r > 0);
             fj_team_barrier(t);
         }
     }
@@ -68,6 +92,8 @@ FJ_CPU(scale_by) {
 #ifndef FJ_F64
 static bool shape(fj_node *n, fj_err *e) {
     const fj_tensor *x = n->in[0], *w = n->in[1];
+    const params *p = n->params;
+    if (!(p->softcap >= 0)) return fj_fail(e, FJ_EINVAL, "a cap of %g for logits", p->softcap);
     if (x->cols != w->cols)
         return fj_fail(e, FJ_EINVAL, "head %s is %lld x %lld, a row of %s has %lld values", w->name,
                        (long long)w->rows, (long long)w->cols, x->name, (long long)x->cols);
@@ -88,14 +114,14 @@ static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
     const fj_tensor *x = n->in[0], *w = n->in[1];
     fj_wmat m = { .dtype = w->dtype, .panels = w->panels, .n = w->rows, .k = w->cols };
     int64_t c = chunk_rows(x->rows, w->rows);
-    size_t logits = (size_t)(c * w->rows) * (n->f64 ? 8 : 4), work = 0;
+    size_t work = 0;
     if (!n->f64) {
         work = fj_gemm_fwd_scratch(c, &m, o->threads, o->f32);
         if (x->grad) work = FJ_MAX(work, fj_gemm_dx_scratch(c, &m, o->threads, o->f32));
         if (w->grad)
             work = FJ_MAX(work, fj_gemm_dw_scratch(c, w->rows, w->cols, o->threads, o->f32));
     }
-    return round64(logits) + work;
+    return logit_bytes(n, o->threads, n->f64 ? 8 : 4) + work;
 }
 
 static fj_tensor *scaled(fj_graph *g, fj_tensor *x, fj_tensor *s) {
@@ -111,6 +137,7 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
 const fj_op fj_op_head_ce = { .name = "head_ce",
                               .n_in = 4,
                               .n_out = 4,
+                              .params = sizeof(params),
                               .shape = shape,
                               .grad = grad,
                               .scratch = scratch,
@@ -129,7 +156,7 @@ const fj_op fj_op_scale_by = { .name = "scale_by",
                                FJ_CPU_FNS(scale_by) };
 
 fj_tensor *fj_head_ce(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *targets,
-                      fj_tensor *weights) {
-    return FJ_EMIT(g, &fj_op_head_ce, NULL, x, w, targets, weights);
+                      fj_tensor *weights, double scale, double softcap) {
+    return FJ_EMIT(g, &fj_op_head_ce, (&(params){ scale, softcap }), x, w, targets, weights);
 }
 #endif

@@ -17,22 +17,12 @@ static fj_wmat mat(const fj_tensor *w) {
     };
 }
 
-/* y starts as c, unless the planner gave it c's memory. */
-static void start_from(const fj_team *t, fj_tensor *y, const fj_tensor *c) {
-    if (!c || c->data == y->data) return;
-    int64_t from, to;
-    fj_team_split(t, y->rows * y->cols, 4096, &from, &to);
-    memcpy((real *)y->data + from, (const real *)c->data + from,
-           (size_t)(to - from) * sizeof(real));
-    fj_team_barrier(t);
-}
-
 FJ_CPU(linear) {
     const fj_tensor *x = n->in[0], *c = n->n_in > 2 ? n->in[2] : NULL;
     const params *p = n->params;
     fj_tensor *y = n->out[0];
     fj_wmat w = mat(n->in[1]);
-    start_from(t, y, c);
+    fj_start_from(t, y, c);
     FJ_R(fj_gemm_fwd)
     (t, x->rows, x->data, x->cols, &w, fj_row(y, p->row0), y->cols, (real)p->scale, c);
 }
@@ -43,7 +33,7 @@ FJ_CPU(linear_dx) {
     const params *p = n->params;
     fj_tensor *dx = n->out[0];
     fj_wmat w = mat(n->in[1]);
-    start_from(t, dx, c);
+    fj_start_from(t, dx, c);
     FJ_R(fj_gemm_dx)
     (t, dx->rows, dy->data, dy->cols, &w, dx->data, dx->cols, (real)p->scale, c);
 }

@@ -40,6 +40,16 @@
 /* Row r of a tensor of reals. */
 static inline real *fj_row(const fj_tensor *x, int64_t r) { return (real *)x->data + r * x->cols; }
 
+/* y starts as c where an op adds into it, unless the planner gave it c's memory.  c NULL: nothing. */
+static inline void fj_start_from(const fj_team *t, fj_tensor *y, const fj_tensor *c) {
+    if (!c || c->data == y->data) return;
+    int64_t from, to;
+    fj_team_split(t, y->rows * y->cols, 4096, &from, &to);
+    memcpy((real *)y->data + from, (const real *)c->data + from,
+           (size_t)(to - from) * sizeof(real));
+    fj_team_barrier(t);
+}
+
 static inline bool fj_shape_like(fj_tensor *y, const fj_tensor *x) {
     y->rows = x->rows;
     y->cols = x->cols;

@@ -31,15 +31,20 @@ fj_tensor *fj_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *c, 
 /* rows `ids` [1, n] (I32) of table [V, d], in any weight format */
 fj_tensor *fj_embed(fj_graph *g, fj_tensor *table, fj_tensor *ids);
 
-/* w * x / sqrt(mean(x^2) + eps), over each row (Zhang and Sennrich 2019) */
+/* w * x / sqrt(mean(x^2) + eps) (Zhang and Sennrich 2019), over each group of w's width in a row of x:
+ * the whole row, or every head of it. */
 fj_tensor *fj_rmsnorm(fj_graph *g, fj_tensor *x, fj_tensor *w, double eps);
+
+/* w * (x - mean) / sqrt(variance + eps) + b over each row (Ba et al. 2016); b NULL: nothing added */
+fj_tensor *fj_layernorm(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *b, double eps);
 
 /* Rotary table [n, hd]: cos then sin of pos * inv_freq, times mscale; pos [1, n] I32, inv_freq
  * [tables, hd/2], which [1, n] I32: the row of inv_freq that each row uses.  The angle is rounded to f32 first, as transformers does. */
 fj_tensor *fj_rope_table(fj_graph *g, fj_tensor *pos, fj_tensor *inv_freq, fj_tensor *which,
                          double mscale);
-/* x [n, heads * hd]: pairs (i, i + hd/2) of each head turned by the table (Su et al. 2021, in the
- * rotate-half layout of Hugging Face; GGUF's interleaved rows are permuted at load). */
+/* x [n, heads * hd]: pairs (i, i + rot/2) of the first rot = table's columns of each head turned by the
+ * table (Su et al. 2021, in the rotate-half layout of Hugging Face; GGUF's interleaved rows are permuted
+ * at load); values from rot on, when the table is narrower than a head, pass. */
 fj_tensor *fj_rope(fj_graph *g, fj_tensor *x, fj_tensor *table, int heads);
 
 /* Attention of a ragged batch (FlashAttention: online softmax, nothing of size n x n exists).
@@ -47,17 +52,40 @@ fj_tensor *fj_rope(fj_graph *g, fj_tensor *x, fj_tensor *table, int heads);
  *   seqs I32 [S, 4]: first row, number of rows, position of the first row, first entry in blocks;
  *     the rows of a sequence are neighbours, their positions consecutive
  *   blocks I32 [1, B]: entry b of a sequence is the slot where its positions 32b .. 32b+31 begin
- * Query at position p sees positions 0..p.  Results: y [n, heads * hd], lse [n, heads]. */
+ *   sinks [1, heads] or NULL: a logit for each head that joins the sum of the softmax and has no value
+ *     (Xiao et al. 2023, in the learned form of gpt-oss)
+ * Query at position p sees positions max(0, p - window + 1) .. p; window 0: 0 .. p.  Blocks that no query
+ * sees cost nothing.  softcap c > 0: scores are c * tanh(scale q.k / c) (Gemma 2); 0: scale q.k.
+ * Results: y [n, heads * hd], lse [n, heads]. */
 enum { FJ_KV_BLOCK = 32 };
 typedef struct fj_attn_params {
     int heads, kv_heads, head_dim;
     double scale;
+    int window;
+    double softcap;
 } fj_attn_params;
 fj_tensor *fj_attn(fj_graph *g, fj_tensor *q, fj_tensor *k, fj_tensor *v, fj_tensor *seqs,
-                   fj_tensor *blocks, const fj_attn_params *p);
+                   fj_tensor *blocks, fj_tensor *sinks, const fj_attn_params *p);
 
 /* silu(gate) * up */
 fj_tensor *fj_swiglu(fj_graph *g, fj_tensor *gate, fj_tensor *up);
+
+/* gelu(x), the tanh form (Hendrycks and Gimpel 2016; PyTorch's approximate="tanh"), and gelu(gate) * up */
+fj_tensor *fj_gelu(fj_graph *g, fj_tensor *x);
+fj_tensor *fj_geglu(fj_graph *g, fj_tensor *gate, fj_tensor *up);
+
+/* gate_up [n, 2I], gates in the even columns and ups in the odd ones (gpt-oss):
+ * (u + 1) * g * sigmoid(alpha * g), g = min(gate, limit), u = up clamped to +-limit; [n, I] */
+fj_tensor *fj_glu_oai(fj_graph *g, fj_tensor *gate_up, double alpha, double limit);
+
+/* s * x */
+fj_tensor *fj_scale(fj_graph *g, fj_tensor *x, double s);
+
+/* cap * tanh(x / cap), cap > 0 */
+fj_tensor *fj_softcap(fj_graph *g, fj_tensor *x, double cap);
+
+/* A copy of columns [col0, col0 + cols) of x */
+fj_tensor *fj_cols(fj_graph *g, fj_tensor *x, int64_t col0, int64_t cols);
 
 /* rows idx [1, m] (I32) of x [n, d]; no row twice */
 fj_tensor *fj_gather(fj_graph *g, fj_tensor *x, fj_tensor *idx);
@@ -68,10 +96,11 @@ fj_tensor *fj_dropout(fj_graph *g, fj_tensor *x, double p, uint64_t seed);
 
 /* LM head and cross entropy together, in chunks of rows: logits never exist in full.
  *   x [m, d] the supervised rows; w [V, d]; targets I32 [1, m]; weights [1, m]
+ *   logits are l = scale * x w^T, or softcap * tanh(l / softcap) when softcap > 0
  * Results: loss [1, 1] = sum of weights * nll; nll [m, 1]; then gradients of loss as by-products, so
  * that backward needs no second pass over the head: gx [m, d], gw [V, d] (0 rows when not wanted). */
 fj_tensor *fj_head_ce(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *targets,
-                      fj_tensor *weights);
+                      fj_tensor *weights, double scale, double softcap);
 
 /* cache [slots, d] with x [n, d] written to rows slots [1, n] (I32).  In place. */
 fj_tensor *fj_kv_put(fj_graph *g, fj_tensor *cache, fj_tensor *x, fj_tensor *slots);
@@ -83,5 +112,37 @@ fj_tensor *fj_sumsq(fj_graph *g, fj_tensor *x);
  * hyper [1, 8] F32: lr, beta1, beta2, eps, weight decay, 1 - beta1^t, 1 - beta2^t, gradient scale */
 fj_tensor *fj_adamw_step(fj_graph *g, fj_tensor *p, fj_tensor *grad, fj_tensor *m, fj_tensor *v,
                          fj_tensor *hyper);
+
+/* Mixture of experts.  Shapes are static, routing is not: n rows choose k of E experts each, and the
+ * S = n * k choices become slots, sorted by expert.
+ *
+ *     w = fj_route(g, logits, k, true);               plan = fj_moe_plan(g, w->node->out[1], E);
+ *     x = fj_moe_gather(g, x, plan);                  y = fj_moe_linear(g, x, W, plan); ...
+ *     y = fj_moe_combine(g, y, w, plan);
+ *
+ * An output row depends on its own row alone, whoever else chose the same expert. */
+
+/* logits [n, E] -> weights [n, k], and as second result the choice, I32 [n, k]: the k experts of the
+ * largest logits, falling, equal ones by index; no expert twice.  among_chosen: the weights are the
+ * softmax of the k chosen logits (gpt-oss; Mixtral and Qwen3-MoE with norm_topk_prob, where it is
+ * written as the softmax of all E divided by the sum of the chosen: the same number); else they are
+ * the chosen of the softmax of all E (norm_topk_prob false). */
+fj_tensor *fj_route(fj_graph *g, fj_tensor *logits, int k, bool among_chosen);
+/* choice I32 [n, k] of fj_route -> three results, I32: order [1, S]: slot s is rank order[s] % k of row
+ * order[s] / k, slots by expert, then by row; place [1, S], its inverse; start [1, E + 1]: expert e has
+ * slots start[e] .. start[e + 1] - 1.  The plan that the others take is its first result. */
+fj_tensor *fj_moe_plan(fj_graph *g, fj_tensor *choice, int experts);
+/* x [n, d] -> [S, d]: the row of every slot */
+fj_tensor *fj_moe_gather(fj_graph *g, fj_tensor *x, fj_tensor *plan);
+/* y [S, N]: row s is c[s] + scale * x[s] W_e^T, e its expert, W_e rows [e * N, (e + 1) * N) of W [E * N,
+ * K] in any weight format.  As panels every expert is packed alone, at e * fj_wmat_packed_bytes(N, K).
+ * fj_moe_linear: no c, scale 1.  c is consumed where nobody else reads it.  An adapter is two of these. */
+fj_tensor *fj_moe_linear(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *plan);
+fj_tensor *fj_moe_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *plan, fj_tensor *c,
+                             double scale);
+/* y [S, N] + row e of b [E, N], e the expert of the slot */
+fj_tensor *fj_moe_bias(fj_graph *g, fj_tensor *y, fj_tensor *b, fj_tensor *plan);
+/* y [S, d], w [n, k] -> [n, d]: the sum over ranks, in order, of w[r, j] * y[slot of (r, j)] */
+fj_tensor *fj_moe_combine(fj_graph *g, fj_tensor *y, fj_tensor *w, fj_tensor *plan);
 
 #endif

@@ -1,52 +1,64 @@
-/* rmsnorm.c - y = w * x / rms(x), over each row of x.   With r = 1/sqrt(mean(x^2) + eps):
+/* rmsnorm.c - y = w * x / rms(x), over each group of w's width in a row of x (a row, or the heads of
+ * one), in memory a row of its own.   With r = 1/sqrt(mean(x^2) + eps):
  *     dx = r*(w*dy) - x * r^3/n * sum(x*w*dy)      dw = sum over rows of dy * x * r
  * r is computed again in backward: cheaper than keeping one more tensor alive. */
 #include "ops/op.h"
 
+/* Groups of d values in all of x. */
+static int64_t groups(const fj_tensor *x, int64_t d) { return d ? x->rows * (x->cols / d) : 0; }
+
 FJ_CPU(rmsnorm) {
     double eps = *(const double *)n->params;
-    int64_t from, to;
-    fj_team_split(t, n->out[0]->rows, 1, &from, &to);
+    int64_t d = n->in[1]->cols, from, to;
+    real *y = n->out[0]->data;
+    const real *x = n->in[0]->data;
+    fj_team_split(t, groups(n->in[0], d), 1, &from, &to);
     for (int64_t r = from; r < to; r++)
-        KERN(t)->rmsnorm(fj_row(n->out[0], r), fj_row(n->in[0], r), n->in[1]->data,
-                         (int)n->in[0]->cols, (real)eps);
+        KERN(t)->rmsnorm(y + r * d, x + r * d, n->in[1]->data, d, (real)eps);
 }
 
 /* in: x, w, dy */
 FJ_CPU(rmsnorm_dx) {
     double eps = *(const double *)n->params;
-    int64_t from, to;
-    fj_team_split(t, n->out[0]->rows, 1, &from, &to);
+    int64_t d = n->in[1]->cols, from, to;
+    real *dx = n->out[0]->data;
+    const real *x = n->in[0]->data, *dy = n->in[2]->data;
+    fj_team_split(t, groups(n->in[0], d), 1, &from, &to);
     for (int64_t r = from; r < to; r++)
-        KERN(t)->rmsnorm_dx(fj_row(n->out[0], r), fj_row(n->in[0], r), n->in[1]->data,
-                            fj_row(n->in[2], r), (int)n->in[0]->cols, (real)eps);
+        KERN(t)->rmsnorm_dx(dx + r * d, x + r * d, n->in[1]->data, dy + r * d, d, (real)eps);
 }
 
-/* in: x, w, dy.  Chunks of 64 rows are summed apart and then in order: any team, the same bits. */
+/* in: x, w, dy.  Chunks of 64 groups are summed apart and then in order: any team, the same bits. */
 enum { CHUNK = 64 };
 FJ_CPU(rmsnorm_dw) {
     double eps = *(const double *)n->params;
-    const fj_tensor *x = n->in[0];
-    int64_t chunks = (x->rows + CHUNK - 1) / CHUNK, d = x->cols, from, to;
+    const real *x = n->in[0]->data, *dy = n->in[2]->data;
+    int64_t d = n->in[1]->cols, all = groups(n->in[0], d), chunks = (all + CHUNK - 1) / CHUNK, from,
+            to;
     real *part = t->scratch;
     fj_team_split(t, chunks, 1, &from, &to);
     for (int64_t c = from; c < to; c++) {
         memset(part + c * d, 0, (size_t)d * sizeof *part);
-        for (int64_t r = c * CHUNK; r < FJ_MIN(x->rows, (c + 1) * CHUNK); r++)
-            KERN(t)->rmsnorm_dw(part + c * d, fj_row(x, r), fj_row(n->in[2], r), (int)d, (real)eps);
+        for (int64_t r = c * CHUNK; r < FJ_MIN(all, (c + 1) * CHUNK); r++)
+            KERN(t)->rmsnorm_dw(part + c * d, x + r * d, dy + r * d, d, (real)eps);
     }
     fj_team_barrier(t);
     fj_team_split(t, d, 16, &from, &to);
     real *dw = (real *)n->out[0]->data + from;
     memset(dw, 0, (size_t)(to - from) * sizeof *dw);
-    for (int64_t c = 0; c < chunks; c++)
-        KERN(t)->add(dw, dw, part + c * d + from, (int)(to - from));
+    for (int64_t c = 0; c < chunks; c++) KERN(t)->add(dw, dw, part + c * d + from, to - from);
 }
 
 #ifndef FJ_F64
 static bool shape(fj_node *n, fj_err *e) {
-    return fj_want(n->in[1], "weight", n->in[0]->dtype, 1, n->in[0]->cols, e) &&
-           fj_shape_like(n->out[0], n->in[0]);
+    const fj_tensor *x = n->in[0], *w = n->in[1];
+    if (!fj_want(w, "weight", x->dtype, -1, -1, e)) return false;
+    if (w->rows != 1 || (w->cols ? x->cols % w->cols : x->cols))
+        return fj_fail(
+            e, FJ_EINVAL,
+            "weight (%s) is %lld x %lld, wanted one row whose width divides the %lld of %s",
+            w->name, (long long)w->rows, (long long)w->cols, (long long)x->cols, x->name);
+    return fj_shape_like(n->out[0], x);
 }
 
 static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) {
@@ -84,7 +96,8 @@ static bool shape_dw(fj_node *n, fj_err *e) {
 
 static size_t scratch_dw(const fj_node *n, const fj_graph_opts *o) {
     (void)o;
-    return (size_t)((n->in[0]->rows + CHUNK - 1) / CHUNK * n->in[0]->cols) * (n->f64 ? 8 : 4);
+    int64_t d = n->in[1]->cols;
+    return (size_t)((groups(n->in[0], d) + CHUNK - 1) / CHUNK * d) * (n->f64 ? 8 : 4);
 }
 
 const fj_op fj_op_rmsnorm_dw = { .name = "rmsnorm_dw",

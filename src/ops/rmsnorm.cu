@@ -1,4 +1,5 @@
-/* rmsnorm.cu - y = w * x / sqrt(mean(x^2) + eps), a block of threads for each row.
+/* rmsnorm.cu - y = w * x / sqrt(mean(x^2) + eps), a block of threads for each row, or for each group of
+ * w's width in a row, which lie in memory as rows do.
  *
  * Thread t adds up x[t], x[t + THREADS], ..., then the threads' sums are added pairwise: the order of
  * additions depends on the width alone, so a row has the same bits in any batch. */
@@ -28,8 +29,8 @@ static __global__ void rmsnorm(float *y, const float *x, const float *w, int64_t
 
 extern "C" bool fj_rmsnorm_cuda(void *stream, const fj_node *n, void *scratch, fj_err *e) {
     (void)scratch;
-    int64_t rows = n->out[0]->rows, cols = n->out[0]->cols;
-    if (!rows || !cols) return true;
+    int64_t cols = n->in[1]->cols, rows = cols ? n->out[0]->rows * (n->out[0]->cols / cols) : 0;
+    if (!rows) return true;
     rmsnorm<<<(unsigned)FJ_MIN(rows, (int64_t)BLOCKS), THREADS, 0, (cudaStream_t)stream>>>(
         (float *)n->out[0]->data, (const float *)n->in[0]->data, (const float *)n->in[1]->data,
         rows, cols, *(const double *)n->params);

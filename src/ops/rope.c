@@ -1,5 +1,5 @@
 /* rope.c - rotary position: the table once per batch, the turn of every head, and its gradient, which is
- * the turn backwards. */
+ * the turn backwards.  A table narrower than a head turns the first values of the head alone. */
 #include "ops/op.h"
 
 #include <math.h>
@@ -28,13 +28,16 @@ FJ_CPU(rope_table) {
 
 FJ_CPU(rope) {
     const params *p = n->params;
-    int64_t hd = n->in[1]->cols, from, to;
+    int64_t rot = n->in[1]->cols, hd = n->in[0]->cols / p->heads, from, to;
     fj_team_split(t, n->out[0]->rows, 1, &from, &to);
     for (int64_t r = from; r < to; r++) {
         const real *c = fj_row(n->in[1], r);
-        for (int h = 0; h < p->heads; h++)
-            KERN(t)->rope(fj_row(n->out[0], r) + h * hd, fj_row(n->in[0], r) + h * hd, c,
-                          c + hd / 2, (int)hd, p->sign);
+        for (int h = 0; h < p->heads; h++) {
+            real *y = fj_row(n->out[0], r) + h * hd;
+            const real *x = fj_row(n->in[0], r) + h * hd;
+            KERN(t)->rope(y, x, c, c + rot / 2, rot, p->sign);
+            if (y != x && hd > rot) memcpy(y + rot, x + rot, (size_t)(hd - rot) * sizeof *y);
+        }
     }
 }
 
@@ -58,12 +61,13 @@ const fj_op fj_op_rope_table = { .name = "rope_table",
 static bool shape(fj_node *n, fj_err *e) {
     const params *p = n->params;
     const fj_tensor *x = n->in[0], *tab = n->in[1];
-    if (p->heads < 1 || x->cols % p->heads || x->cols / p->heads != tab->cols ||
+    if (p->heads < 1 || x->cols % p->heads || x->cols / p->heads < tab->cols || tab->cols % 2 ||
         x->rows != tab->rows)
-        return fj_fail(e, FJ_EINVAL,
-                       "%s %lld x %lld does not have %d heads of the table's %lld x %lld", x->name,
-                       (long long)x->rows, (long long)x->cols, p->heads, (long long)tab->rows,
-                       (long long)tab->cols);
+        return fj_fail(
+            e, FJ_EINVAL,
+            "%s %lld x %lld has no %d heads for the table's %lld x %lld (an even width, at most a head)",
+            x->name, (long long)x->rows, (long long)x->cols, p->heads, (long long)tab->rows,
+            (long long)tab->cols);
     return fj_shape_like(n->out[0], x);
 }
 

@@ -25,7 +25,8 @@ typedef enum fj_export {
     FJ_EXPORT_F16,
     FJ_EXPORT_BF16,
     FJ_EXPORT_Q8_0,
-    FJ_EXPORT_Q4_0
+    FJ_EXPORT_Q4_0,
+    FJ_EXPORT_MXFP4
 } fj_export;
 
 #define FJ_RECIPE_KEYS_MAX 64

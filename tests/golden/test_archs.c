@@ -236,7 +236,7 @@ static double full_apart(golden_grads *t, const fj_st *s) {
     for (int i = 0; i < m->n_w; i++) {
         fj_arena a = { 0 };
         char name[256];
-        snprintf(name, sizeof name, "grad/%s", fj_weight_name(&m->w[i], false, &a));
+        snprintf(name, sizeof name, "grad/%s", fj_weight_name(&m->w[i], &a));
         fj_arena_free(&a);
         int64_t n = m->w[i].rows * m->w[i].cols;
         float *g = malloc((size_t)n * sizeof *g);
@@ -380,7 +380,7 @@ static void test_sees_a_difference(void **state) {
     int64_t n = m->hp.vocab * m->hp.width, row = 7 * m->hp.width;
     float *g = malloc((size_t)n * sizeof *g);
     size_t off = 0;
-    for (int i = 0; i < m->n_w && m->w[i].row != &m->arch->weights[m->arch->embed]; i++)
+    for (int i = 0; i < m->n_w && m->w[i].row != &m->arch->weights[FJ_W_EMBED]; i++)
         off += (size_t)(m->w[i].rows * m->w[i].cols) * sizeof *g;
     FJ_OK_OR_FAIL(d->fn->download(t.grads, off, g, (size_t)n * sizeof *g, &e), e);
     assert_true(archs_apart(s, name, g, n) <= GOLDEN_GRADIENT);

@@ -26,7 +26,7 @@ static void test_gguf_values(void **state) {
     (void)state;
     fj_gguf *g = open_gguf(golden_path("files/peer.gguf"));
     fj_st *v = golden_open("files/values.safetensors");
-    assert_int_equal(g->n_tensors, 8);
+    assert_int_equal(g->n_tensors, 9);
     for (size_t i = 0; i < g->n_tensors; i++) {
         const fj_gguf_tensor *t = &g->tensors[i];
         int64_t n, rows = t->dim[1] * t->dim[2] * t->dim[3];
@@ -52,10 +52,10 @@ static void test_quantised_bytes(void **state) {
     (void)state;
     fj_gguf *g = open_gguf(golden_path("files/peer.gguf"));
     fj_st *v = golden_open("files/values.safetensors");
-    static const char *const names[] = { "block.Q8_0", "block.Q4_0", "block.BF16" };
+    static const char *const names[] = { "block.Q8_0", "block.Q4_0", "block.BF16", "block.MXFP4" };
     int64_t n;
     const float *from = golden_f32(v, "block", &n);
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < FJ_LEN(names); i++) {
         const fj_gguf_tensor *t = fj_gguf_tensor_find(g, names[i]);
         assert_non_null(t);
         uint8_t *got = malloc((size_t)t->bytes);

@@ -5,7 +5,7 @@
 static const char *entry(const fj_st *s, fj_model *m, int i, const char *kind) {
     fj_arena a = { 0 };
     char *name = fj_test_buf();
-    snprintf(name, 1024, "%s/%s", kind, fj_weight_name(&m->w[i], false, &a));
+    snprintf(name, 1024, "%s/%s", kind, fj_weight_name(&m->w[i], &a));
     fj_arena_free(&a);
     return fj_st_find(s, name) ? name : NULL;
 }

@@ -9,7 +9,7 @@
 #include <math.h>
 
 static const char *const isas[] = { "scalar", "avx2", "avx512" };
-static const fj_dtype formats[] = { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0 };
+static const fj_dtype formats[] = { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4 };
 static const char *const ops[] = { "fwd", "dx", "dw" };
 
 enum { FWD, DX, DW };
@@ -201,7 +201,7 @@ static void test_against_f64(void **state) {
             for (size_t f = 0; f < FJ_LEN(formats); f++) {
                 int64_t k = shapes[s][2];
                 /* formats without blocks have odd inner dimensions too */
-                if (formats[f] != FJ_Q8_0 && formats[f] != FJ_Q4_0) k -= (int64_t)s % 4;
+                if (fj_dtype_get(formats[f])->block == 1) k -= (int64_t)s % 4;
                 problem p = make(&r, &kern, formats[f], shapes[s][0], shapes[s][1], k);
                 for (int op = FWD; op <= DW; op++)
                     for (int opt = 0; opt < 8; opt++) {
@@ -332,6 +332,7 @@ static void test_panels_round_trip(void **state) {
         }
     assert_int_equal(fj_wmat_packed_bytes(FJ_I32, 4, 4), -1);
     assert_int_equal(fj_wmat_packed_bytes(FJ_Q8_0, 4, 33), -1);
+    assert_int_equal(fj_wmat_packed_bytes(FJ_MXFP4, 4, 32), 576); /* 544, up to whole lines */
     assert_int_equal(fj_wmat_packed_bytes(FJ_F32, INT64_MAX / 2, 4), -1);
 }
 

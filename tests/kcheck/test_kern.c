@@ -176,6 +176,125 @@ static bool check_swiglu_bwd(ctx *c) {
     return near_all(c, dg, 40 * U, 200 * U) && near_all(c, du, 8 * U, 1e-35);
 }
 
+static bool check_gelu(ctx *c) {
+    arr y = room(c, c->n), x = numbers(c, c->n, 5);
+    c->k->gelu(y.f, x.f, c->n), c->r->gelu(y.d, x.d, c->n);
+    return near_all(c, y, 8 * U, 40 * U);
+}
+
+static bool check_gelu_bwd(ctx *c) {
+    arr x = numbers(c, c->n, 3), dy = numbers(c, c->n, 1);
+    c->k->gelu_bwd(dy.f, x.f, dy.f, c->n), c->r->gelu_bwd(dy.d, x.d, dy.d, c->n);
+    return near_all(c, dy, 40 * U, 200 * U);
+}
+
+static bool check_geglu(ctx *c) {
+    arr h = room(c, c->n), g = numbers(c, c->n, 5), u = numbers(c, c->n, 1);
+    c->k->geglu(h.f, g.f, u.f, c->n), c->r->geglu(h.d, g.d, u.d, c->n);
+    return near_all(c, h, 8 * U, 200 * U);
+}
+
+static bool check_geglu_bwd(ctx *c) {
+    arr dg = room(c, c->n), du = room(c, c->n), g = numbers(c, c->n, 3), u = numbers(c, c->n, 1);
+    arr dh = numbers(c, c->n, 1);
+    c->k->geglu_bwd(dg.f, du.f, g.f, u.f, dh.f, c->n);
+    c->r->geglu_bwd(dg.d, du.d, g.d, u.d, dh.d, c->n);
+    return near_all(c, dg, 40 * U, 400 * U) && near_all(c, du, 8 * U, 200 * U);
+}
+
+static bool check_glu_oai(ctx *c) {
+    arr h = room(c, c->n), g = numbers(c, c->n, 5), u = numbers(c, c->n, 5);
+    c->k->glu_oai(h.f, g.f, u.f, c->n, 1.702f, 7), c->r->glu_oai(h.d, g.d, u.d, c->n, 1.702f, 7);
+    return near_all(c, h, 40 * U, 400 * U);
+}
+
+static bool check_glu_oai_bwd(ctx *c) {
+    arr g = numbers(c, c->n, 5), u = numbers(c, c->n, 5), dh = numbers(c, c->n, 1);
+    arr dg = room(c, c->n), du = room(c, c->n);
+    for (int64_t i = 0; i < c->n; i += 5) { /* on the bounds the gradient passes */
+        g.d[i] = g.f[i] = 7;
+        u.d[i] = u.f[i] = i % 2 ? 7 : -7;
+    }
+    c->k->glu_oai_bwd(dg.f, du.f, g.f, u.f, dh.f, c->n, 1.702f, 7);
+    c->r->glu_oai_bwd(dg.d, du.d, g.d, u.d, dh.d, c->n, 1.702f, 7);
+    for (int64_t i = 0; i < c->n; i++)
+        if ((dg.f[i] != 0) != (g.f[i] <= 7 && u.f[i] != -1 && fabs(dg.d[i]) > 1e-30) ||
+            (du.f[i] != 0) != (fabsf(u.f[i]) <= 7 && fabs(du.d[i]) > 1e-30))
+            return say(c, "clamped otherwise", i, dg.f[i], dg.d[i]);
+    return near_all(c, dg, 40 * U, 800 * U) && near_all(c, du, 40 * U, 400 * U);
+}
+
+static bool check_softcap(ctx *c) {
+    static const float special[] = {
+        0, -0.0f, 1e-30f, -1e-6f, 1e30f, -1e30f, INFINITY, 1000, -500
+    };
+    static const double sizes[] = { 0.01, 1, 50, 300 };
+    float cap = c->n % 2 ? 50 : 30;
+    arr x = numbers(c, c->n, sizes[c->n / 2 % 4]), y = room(c, c->n);
+    for (int64_t i = 0; i < c->n; i += 3)
+        x.d[i] = x.f[i] = special[(i / 3 + c->n) % (int64_t)FJ_LEN(special)];
+    c->k->softcap(y.f, x.f, cap, c->n), c->r->softcap(y.d, x.d, (double)cap, c->n);
+    if (!near_all(c, y, 12 * U, 1e-35)) return false; /* stricter than a millionth of the cap */
+    x.f[c->n - 1] = NAN;
+    c->k->softcap(x.f, x.f, cap, c->n);
+    return isnan(x.f[c->n - 1]) || say(c, "a NaN is hidden", c->n - 1, x.f[c->n - 1], NAN);
+}
+
+static bool check_softcap_bwd(ctx *c) {
+    arr y = numbers(c, c->n, 1), dy = numbers(c, c->n, 1);
+    for (int64_t i = 0; i < c->n; i++) y.d[i] = y.f[i] = 30 * tanhf(y.f[i]);
+    c->k->softcap_bwd(dy.f, y.f, dy.f, 30, c->n), c->r->softcap_bwd(dy.d, y.d, dy.d, 30, c->n);
+    return near_all(c, dy, 4 * U, 40 * U);
+}
+
+/* How much rounding of x and of its mean may show in (x - mean) / deviation. */
+static double norm_error(ctx *c, arr x) {
+    double mean = 0, var = 0, big = 0;
+    for (int64_t i = 0; i < c->n; i++) mean += x.d[i] / (double)c->n;
+    for (int64_t i = 0; i < c->n; i++) {
+        var += (x.d[i] - mean) * (x.d[i] - mean) / (double)c->n;
+        big = fmax(big, fabs(x.d[i]));
+    }
+    return 8 * U * (1 + big / sqrt(var + 1e-5));
+}
+
+static bool check_layernorm(ctx *c) {
+    arr y = room(c, c->n), x = numbers(c, c->n, 2), w = numbers(c, c->n, 1),
+        b = numbers(c, c->n, 1);
+    for (int64_t i = 0; i < c->n; i++) x.d[i] = x.f[i] += 1;
+    double off = norm_error(c, x);
+    c->k->layernorm(y.f, x.f, w.f, b.f, c->n, 1e-5f);
+    c->r->layernorm(y.d, x.d, w.d, b.d, c->n, 1e-5f);
+    if (!near_all(c, y, off, 4 * off)) return false;
+    c->k->layernorm(y.f, x.f, w.f, NULL, c->n, 1e-5f);
+    c->r->layernorm(y.d, x.d, w.d, NULL, c->n, 1e-5f);
+    return near_all(c, y, off, 4 * off);
+}
+
+static bool check_layernorm_dx(ctx *c) {
+    arr dx = room(c, c->n), x = numbers(c, c->n, 2), w = numbers(c, c->n, 1),
+        dy = numbers(c, c->n, 1);
+    for (int64_t i = 0; i < c->n; i++) x.d[i] = x.f[i] -= 1;
+    c->k->layernorm_dx(dx.f, x.f, w.f, dy.f, c->n, 1e-5f);
+    c->r->layernorm_dx(dx.d, x.d, w.d, dy.d, c->n, 1e-5f);
+    double big = 0, mean = 0, var = 0;
+    for (int64_t i = 0; i < c->n; i++) mean += x.d[i] / (double)c->n;
+    for (int64_t i = 0; i < c->n; i++) {
+        var += (x.d[i] - mean) * (x.d[i] - mean) / (double)c->n;
+        big = fmax(big, fabs(w.d[i] * dy.d[i]));
+    }
+    double r = 1 / sqrt(var + 1e-5);
+    return near_all(c, dx, 8 * U, 4 * norm_error(c, x) * r * big * sqrt((double)c->n));
+}
+
+static bool check_layernorm_dw(ctx *c) {
+    arr dw = numbers(c, c->n, 1), x = numbers(c, c->n, 2), dy = numbers(c, c->n, 1);
+    c->k->layernorm_dw(dw.f, x.f, dy.f, c->n, 1e-5f);
+    c->r->layernorm_dw(dw.d, x.d, dy.d, c->n, 1e-5f);
+    double off = norm_error(c, x);
+    return near_all(c, dw, off, 4 * off);
+}
+
 static bool check_rope(ctx *c) {
     int64_t h = c->n;
     arr x = numbers(c, 2 * h, 1), y = room(c, 2 * h), cs = numbers(c, h, 1), sn = numbers(c, h, 1);
@@ -287,14 +406,15 @@ static bool check_softmax_block(ctx *c) {
     int64_t rows = 1 + c->n % 40;
     arr s = numbers(c, rows * 32, 3), max = numbers(c, rows, 2), sum = numbers(c, rows, 1),
         fix = room(c, rows);
-    arr seen = room(c, rows);
-    int32_t *n = (int32_t *)(void *)seen.f;
+    arr seen = room(c, rows), low = room(c, rows);
+    int32_t *n = (int32_t *)(void *)seen.f, *from = (int32_t *)(void *)low.f;
     for (int64_t r = 0; r < rows; r++) {
         n[r] = 1 + (int32_t)((c->n * 7 + r * 5) % 32);
+        from[r] = (int32_t)((c->n + r) % 3 ? 0 : (c->n * 3 + r * 11) % n[r]);
         if ((r + c->n) % 5 == 0) max.d[r] = max.f[r] = -INFINITY, sum.d[r] = sum.f[r] = 0;
     }
-    c->k->softmax_block(s.f, rows, n, max.f, sum.f, fix.f);
-    c->r->softmax_block(s.d, rows, n, max.d, sum.d, fix.d);
+    c->k->softmax_block(s.f, rows, from, n, max.f, sum.f, fix.f);
+    c->r->softmax_block(s.d, rows, from, n, max.d, sum.d, fix.d);
     return near_all(c, s, 40 * U, 0) && near_all(c, max, 0, 0) &&
            near_all(c, sum, 40 * U, 40 * U) && near_all(c, fix, 40 * U, 0);
 }
@@ -302,11 +422,14 @@ static bool check_softmax_block(ctx *c) {
 static bool check_softmax_block_bwd(ctx *c) {
     int64_t rows = 1 + c->n % 40;
     arr s = numbers(c, rows * 32, 3), ds = numbers(c, rows * 32, 1), lse = numbers(c, rows, 2);
-    arr d = numbers(c, rows, 1), seen = room(c, rows);
-    int32_t *n = (int32_t *)(void *)seen.f;
-    for (int64_t r = 0; r < rows; r++) n[r] = 1 + (int32_t)((c->n * 7 + r * 5) % 32);
-    c->k->softmax_block_bwd(s.f, ds.f, rows, n, lse.f, d.f);
-    c->r->softmax_block_bwd(s.d, ds.d, rows, n, lse.d, d.d);
+    arr d = numbers(c, rows, 1), seen = room(c, rows), low = room(c, rows);
+    int32_t *n = (int32_t *)(void *)seen.f, *from = (int32_t *)(void *)low.f;
+    for (int64_t r = 0; r < rows; r++) {
+        n[r] = 1 + (int32_t)((c->n * 7 + r * 5) % 32);
+        from[r] = (int32_t)((c->n + r) % 3 ? 0 : (c->n * 3 + r * 11) % n[r]);
+    }
+    c->k->softmax_block_bwd(s.f, ds.f, rows, from, n, lse.f, d.f);
+    c->r->softmax_block_bwd(s.d, ds.d, rows, from, n, lse.d, d.d);
     double big = 0;
     for (int64_t i = 0; i < s.n; i++) big = fmax(big, s.d[i]);
     return near_all(c, s, 40 * U, 0) && near_all(c, ds, 40 * U, 8 * U * big);
@@ -451,11 +574,26 @@ static bool quant(ctx *c, bool wide) {
 static bool check_quant_a8_32(ctx *c) { return quant(c, false); }
 static bool check_quant_a8_256(ctx *c) { return quant(c, true); }
 
-static bool tile_q(ctx *c, bool q8) {
+/* The kernels of a block format. */
+typedef struct blocks {
+    int scale; /* bytes of a scale */
+    void (*quant)(fj_a8 *, int64_t, const float *, int64_t);
+    void (*gemm)(float *, int64_t, const fj_a8 *, int64_t, const void *, int64_t, int, bool);
+    void (*unpack)(float *, int64_t, const void *);
+} blocks;
+
+static blocks blocks_of(const fj_kern *k, fj_dtype t) {
+    if (t == FJ_Q8_0) return (blocks){ 2, k->quant_a8_32, k->gemm_q8, k->unpack_q8 };
+    if (t == FJ_Q4_0) return (blocks){ 2, k->quant_a8_256, k->gemm_q4, k->unpack_q4 };
+    return (blocks){ 1, k->quant_a8_32, k->gemm_mx4, k->unpack_mx4 };
+}
+
+static bool tile_q(ctx *c, fj_dtype dt) {
     int mr = 1 + (int)(c->n % 6);
     int64_t nb = 1 + c->n % 17, k = nb * 32, stride = mr + c->n % 2, sb = (nb + 7) / 8;
     bool first = c->n & 8;
-    size_t panel = q8 ? FJ_Q8_PANEL : FJ_Q4_PANEL;
+    size_t panel = 32 * (size_t)fj_dtype_get(dt)->bytes;
+    blocks ref = blocks_of(c->scalar, dt);
     arr x = numbers(c, mr * k, 1),
         a = room(c, ((sb - 1) * stride + mr) * (int64_t)(sizeof(fj_a8) / 4));
     arr b = room(c, nb * (int64_t)panel / 4), t = numbers(c, mr * 32, 1), w = room(c, 32 * k);
@@ -463,16 +601,15 @@ static bool tile_q(ctx *c, bool q8) {
     memset(a.f, 0, (size_t)a.n * 4);
     uint8_t *bytes = (uint8_t *)(void *)b.f;
     for (int64_t i = 0; i < nb * (int64_t)panel; i++) bytes[i] = (uint8_t)fj_rng_u64(&c->rng);
-    for (int64_t i = 0; i < nb; i++) { /* scales that are numbers */
+    for (int64_t i = 0; i < nb; i++) { /* scales that are numbers of one size */
         for (int j = 0; j < 32; j++) {
             uint16_t d = fj_f32_to_f16((float)fj_rng_normal(&c->rng) * 0.01f);
-            memcpy(bytes + i * (int64_t)panel + 2 * j, &d, 2);
+            if (dt == FJ_MXFP4) d = (uint16_t)(118 + fj_rng_below(&c->rng, 8));
+            memcpy(bytes + i * (int64_t)panel + ref.scale * j, &d, (size_t)ref.scale);
         }
-        (q8 ? c->scalar->unpack_q8 : c->scalar->unpack_q4)(w.f + 32 * i, k,
-                                                           bytes + i * (int64_t)panel);
+        ref.unpack(w.f + 32 * i, k, bytes + i * (int64_t)panel);
     }
-    for (int r = 0; r < mr; r++)
-        (q8 ? c->scalar->quant_a8_32 : c->scalar->quant_a8_256)(rec + r, stride, x.f + r * k, k);
+    for (int r = 0; r < mr; r++) ref.quant(rec + r, stride, x.f + r * k, k);
     for (int r = 0; r < mr; r++)
         for (int64_t j = 0; j < 32; j++) {
             double s = first ? 0 : t.d[r * 32 + j];
@@ -482,29 +619,32 @@ static bool tile_q(ctx *c, bool q8) {
             }
             t.d[r * 32 + j] = s;
         }
-    (q8 ? c->k->gemm_q8 : c->k->gemm_q4)(t.f, 32, rec, stride, bytes, nb, mr, first);
+    blocks_of(c->k, dt).gemm(t.f, 32, rec, stride, bytes, nb, mr, first);
     return near_all(c, t, 1e-5, 1e-5);
 }
 
-static bool check_gemm_q8(ctx *c) { return tile_q(c, true); }
-static bool check_gemm_q4(ctx *c) { return tile_q(c, false); }
+static bool check_gemm_q8(ctx *c) { return tile_q(c, FJ_Q8_0); }
+static bool check_gemm_q4(ctx *c) { return tile_q(c, FJ_Q4_0); }
+static bool check_gemm_mx4(ctx *c) { return tile_q(c, FJ_MXFP4); }
 
-static bool unpack(ctx *c, bool q8) {
-    fj_dtype t = q8 ? FJ_Q8_0 : FJ_Q4_0;
-    int size = fj_dtype_get(t)->bytes;
+static bool unpack(ctx *c, fj_dtype t) {
+    int size = fj_dtype_get(t)->bytes, scale = blocks_of(c->k, t).scale;
     int64_t ld = 32 + c->n % 5;
     arr x = numbers(c, 32 * 32, 1), b = room(c, 8 * size), y = room(c, 31 * ld + 32);
     uint8_t rows[32 * 34], *p = (uint8_t *)(void *)b.f;
     for (int r = 0; r < 32; r++) {
         fj_quant_row(t, x.f + 32 * r, rows + r * size, 32);
+        static const uint8_t ends[] = { 0, 1, 2, 255 };
+        if (t == FJ_MXFP4 && c->n % 2) /* scales of any size */
+            rows[r * size] = r < 4 ? ends[r] : (uint8_t)fj_rng_u64(&c->rng);
         fj_dequant_row(t, rows + r * size, x.f + 32 * r, 32);
-        memcpy(p + 2 * r, rows + r * size, 2);
-        for (int i = 0; i < size - 2; i++) /* the layout of kern.h, written out once more */
-            p[64 + (i / 4 * 2 + r / 16) * 64 + r % 16 * 4 + i % 4] =
-                rows[r * size + 2 + i] ^ (q8 ? 0x80 : 0);
+        memcpy(p + scale * r, rows + r * size, (size_t)scale);
+        for (int i = 0; i < size - scale; i++) /* the layout of kern.h, written out once more */
+            p[32 * scale + (i / 4 * 2 + r / 16) * 64 + r % 16 * 4 + i % 4] =
+                rows[r * size + scale + i] ^ (t == FJ_Q8_0 ? 0x80 : 0);
     }
     for (int64_t i = 0; i < y.n; i++) y.f[i] = 9;
-    (q8 ? c->k->unpack_q8 : c->k->unpack_q4)(y.f, ld, p);
+    blocks_of(c->k, t).unpack(y.f, ld, p);
     for (int64_t i = 0; i < y.n; i++) {
         float want = i % ld < 32 ? x.f[i / ld * 32 + i % ld] : 9;
         if (y.f[i] != want) return say(c, "off", i, y.f[i], want);
@@ -512,8 +652,9 @@ static bool unpack(ctx *c, bool q8) {
     return true;
 }
 
-static bool check_unpack_q8(ctx *c) { return unpack(c, true); }
-static bool check_unpack_q4(ctx *c) { return unpack(c, false); }
+static bool check_unpack_q8(ctx *c) { return unpack(c, FJ_Q8_0); }
+static bool check_unpack_q4(ctx *c) { return unpack(c, FJ_Q4_0); }
+static bool check_unpack_mx4(ctx *c) { return unpack(c, FJ_MXFP4); }
 
 static const struct {
     const char *name;

@@ -173,6 +173,12 @@ static fj_tensor *sharing(fj_graph *g, fj_tensor *x, fj_tensor *y, int op) {
     case 4: return fj_linear_add(g, y, fj_input(g, "w", FJ_F32, 16, 16), x, 1, 0);
     case 5: return FJ_EMIT(g, &fj_op_scale_by, NULL, x, fj_input(g, "s", FJ_F32, 1, 1));
     case 6: return fj_rope(g, x, fj_input(g, "table", FJ_F32, 8, 16), 1);
+    case 7: return fj_geglu(g, x, y);
+    case 8: return fj_gelu(g, x);
+    case 9: return fj_scale(g, x, 2);
+    case 10: return fj_softcap(g, x, 2);
+    case 11: return FJ_EMIT(g, &fj_op_cols_bwd, (&(oc_cols_params){ 0, 16 }), y, x);
+    case 12: return fj_rope(g, x, fj_input(g, "table", FJ_F32, 8, 6), 1);
     default: return NULL;
     }
 }
@@ -185,13 +191,14 @@ static fj_graph *plan_of(fj_graph *g) {
 
 static void test_sharing(void **state) {
     (void)state;
-    enum { OPS = 7 };
+    enum { OPS = 13 };
     for (int op = 0; op < OPS; op++)
         for (int why = 0; why < 6; why++) {
             fj_graph *g = fj_graph_new();
             fj_tensor *a = fj_input(g, "a", FJ_F32, 8, 16), *b = fj_input(g, "b", FJ_F32, 8, 16);
             fj_tensor *x = why == 3 ? a : fj_add(g, a, b), *other = fj_add(g, b, b);
-            if (why == 4 && (op == 0 || op == 2 || op == 4)) other = x; /* both inputs */
+            if (why == 4 && (op == 0 || op == 2 || op == 4 || op == 7 || op == 11))
+                other = x; /* both inputs */
             if (why == 2) fj_keep(x);
             if (why == 5) fj_keep(fj_rows(g, x, 2, 3)); /* a part of it is read by the host */
             fj_tensor *y = fj_keep(sharing(g, x, other, op));
@@ -305,12 +312,25 @@ static void test_wrong_shapes(void **state) {
                                          "kv_put: rows",
                                          "add_bias: bias",
                                          "adamw: ",
-                                         "linear_dx: gradient" };
+                                         "linear_dx: gradient",
+                                         "geglu: ",
+                                         "layernorm: bias",
+                                         "cols: 3 columns from 2 on of x, which has 4",
+                                         "softcap: a cap of 0",
+                                         "rmsnorm: weight (w) is 1 x 3",
+                                         "head_ce: a cap of -1",
+                                         "rope: ",
+                                         "attn: a window of -1",
+                                         "attn: sinks (y) is 3 x 5, wanted 1 x 2",
+                                         "glu_oai: gates and ups",
+                                         "glu_oai: a limit of 0" };
     for (int i = 0; i < (int)FJ_LEN(parts); i++) {
         fj_graph *g = fj_graph_new();
         fj_tensor *x = fj_input(g, "x", FJ_F32, 3, 4), *y = fj_input(g, "y", FJ_F32, 3, 5);
         fj_tensor *w = fj_input(g, "w", FJ_F32, 5, 4), *ids = fj_input(g, "ids", FJ_I32, 2, 2);
-        fj_attn_params p = { 2, 1, 3, 1 };
+        fj_attn_params p = { 2, 1, 3, 1, 0, 0 }, q = { 2, 2, 2, 1, 0, 0 },
+                       back = { 2, 2, 2, 1, -1, 0 };
+        fj_tensor *two = x; /* two heads of two */
         oc_linear_params lp = { 1, 0 };
         fj_tensor *all[] = {
             i == 0 ? fj_add(g, x, y) : NULL,
@@ -319,8 +339,8 @@ static void test_wrong_shapes(void **state) {
             i == 3 ? fj_linear_add(g, x, w, y, 1, 1) : NULL,
             i == 4 ? fj_swiglu(g, x, y) : NULL,
             i == 5 ? fj_rope(g, x, y, 1) : NULL,
-            i == 6 ? fj_attn(g, x, y, y, ids, ids, &p) : NULL,
-            i == 7 ? fj_head_ce(g, x, y, ids, ids) : NULL,
+            i == 6 ? fj_attn(g, x, y, y, ids, ids, NULL, &p) : NULL,
+            i == 7 ? fj_head_ce(g, x, y, ids, ids, 1, 0) : NULL,
             i == 8 ? fj_dropout(g, x, 1, 0) : NULL,
             i == 9 ? fj_gather(g, x, ids) : NULL,
             i == 10 ? fj_embed(g, x, ids) : NULL,
@@ -328,6 +348,17 @@ static void test_wrong_shapes(void **state) {
             i == 12 ? fj_add_bias(g, x, y) : NULL,
             i == 13 ? fj_adamw_step(g, x, y, x, x, x) : NULL,
             i == 14 ? FJ_EMIT(g, &fj_op_linear_dx, &lp, x, w) : NULL,
+            i == 15 ? fj_geglu(g, x, y) : NULL,
+            i == 16 ? fj_layernorm(g, x, fj_input(g, "w", FJ_F32, 1, 4), y, 0) : NULL,
+            i == 17 ? fj_cols(g, x, 2, 3) : NULL,
+            i == 18 ? fj_softcap(g, x, 0) : NULL,
+            i == 19 ? fj_rmsnorm(g, x, fj_input(g, "w", FJ_F32, 1, 3), 0) : NULL,
+            i == 20 ? fj_head_ce(g, x, w, ids, ids, 1, -1) : NULL,
+            i == 21 ? fj_rope(g, x, fj_input(g, "table", FJ_F32, 3, 3), 1) : NULL,
+            i == 22 ? fj_attn(g, two, two, two, ids, ids, NULL, &back) : NULL,
+            i == 23 ? fj_attn(g, two, two, two, ids, ids, y, &q) : NULL,
+            i == 24 ? fj_glu_oai(g, y, 1, 1) : NULL,
+            i == 25 ? fj_glu_oai(g, x, 1, 0) : NULL,
         };
         for (size_t k = 0; k < FJ_LEN(all); k++) assert_null(all[k]);
         if (strncmp(g->err.msg, parts[i], strlen(parts[i])))

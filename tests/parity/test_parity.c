@@ -307,7 +307,7 @@ static void test_stories(void **state) {
 
 static void test_formats(void **state) {
     (void)state;
-    static const char *const types[] = { "F16", "BF16", "Q8_0", "Q4_0" };
+    static const char *const types[] = { "F16", "BF16", "Q8_0", "Q4_0", "MXFP4" };
     fj_err e = { 0 };
     fj_dev *d = fj_dev_open(&(fj_dev_opts){ .threads = 1 }, &e);
     if (!d) fail_msg("%s", e.msg);

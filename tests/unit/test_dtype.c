@@ -81,8 +81,8 @@ static void test_quant(void **state) {
         double scale = exp(fj_rng_normal(&r) * 3);
         for (int i = 0; i < N; i++) x[i] = (float)(fj_rng_normal(&r) * scale);
         for (int i = 0; i < 32; i++) x[i] = 0;
-        static const fj_dtype formats[] = { FJ_Q8_0, FJ_Q4_0 };
-        for (int f = 0; f < 2; f++) {
+        static const fj_dtype formats[] = { FJ_Q8_0, FJ_Q4_0, FJ_MXFP4 };
+        for (size_t f = 0; f < FJ_LEN(formats); f++) {
             fj_dtype t = formats[f];
             fj_quant_row(t, x, q, N);
             fj_dequant_row(t, q, y, N);
@@ -90,8 +90,9 @@ static void test_quant(void **state) {
                 double amax = 0;
                 for (int i = 0; i < 32; i++) amax = fmax(amax, fabs(x[b * 32 + i]));
                 /* Half a step; d itself is rounded to 11 bits; Q4_0 cuts the side opposite to the
-                 * largest value at 7 of 8 steps, where it may miss by a whole one; f16 ends at 6e-8. */
-                double step = t == FJ_Q8_0 ? amax / 127 * 0.5 : amax / 8;
+                 * largest value at 7 of 8 steps, where it may miss by a whole one; f16 ends at 6e-8.
+                 * MXFP4 has steps of 2 above 4, and cuts what is above 6: a quarter of 8. */
+                double step = t == FJ_Q8_0 ? amax / 127 * 0.5 : t == FJ_Q4_0 ? amax / 8 : amax / 4;
                 double bound = step + amax * 0x1p-10 + 127 * 0x1p-24;
                 for (int i = 0; i < 32; i++)
                     assert_true(fabs(x[b * 32 + i] - y[b * 32 + i]) <= bound);
@@ -127,6 +128,64 @@ static void test_quant_known(void **state) {
     for (int i = 0; i < 32; i++) assert_int_equal(q8.q[i], (int)x[i]);
 }
 
+/* MXFP4 against its definition: the scale is a power of two that takes the largest value to [4, 8), a
+ * nibble is sign, two bits of exponent, one of fraction. */
+static void test_mxfp4(void **state) {
+    (void)state;
+    fj_mxfp4 b;
+    float y[32];
+    for (int e = 0; e < 256; e++) {
+        b.e = (uint8_t)e;
+        for (int i = 0; i < 16; i++) b.q[i] = (uint8_t)(i | (15 - i) << 4);
+        fj_dequant_row(FJ_MXFP4, &b, y, 32);
+        for (int i = 0; i < 32; i++) {
+            int code = i < 16 ? i : 31 - i, exp = code >> 1 & 3, odd = code & 1;
+            double v = exp ? ldexp(1 + odd * 0.5, exp - 1) : odd * 0.5;
+            assert_true(y[i] == (float)ldexp(code & 8 ? -v : v, e - 127));
+        }
+    }
+    float x[32] = { 5.5f, 1, -0.25f, 0.24f, 2.5f, 3.5f, -5, 7 };
+    fj_quant_row(FJ_MXFP4, x, &b, 32);
+    static const uint8_t want[] = {
+        7, 2, 0, 0, 4, 5, 14, 7, 0
+    }; /* a half goes to the lower code */
+    assert_int_equal(b.e, 127);
+    for (int i = 0; i < 9; i++) assert_int_equal(b.q[i], want[i]);
+    for (int i = 0; i < 32; i++) x[i] *= 1024;
+    fj_quant_row(FJ_MXFP4, x, &b, 32);
+    assert_int_equal(b.e, 137);
+    for (int i = 0; i < 9; i++) assert_int_equal(b.q[i], want[i]);
+}
+
+/* The layout of gpt-oss: neighbours share a byte.  Values are those of the formula, and the way back
+ * gives the same bytes. */
+static void test_mxfp4_blocks(void **state) {
+    (void)state;
+    fj_rng r = fj_test_rng();
+    enum { ROWS = 5, K = 96, BLOCKS = ROWS * K / 32 };
+    uint8_t blocks[BLOCKS * 16], scales[BLOCKS], back[BLOCKS * 16 + 1], back_scales[BLOCKS];
+    for (size_t i = 0; i < sizeof blocks; i++) blocks[i] = (uint8_t)fj_rng_u64(&r);
+    for (size_t i = 0; i < BLOCKS; i++) scales[i] = (uint8_t)(100 + fj_rng_below(&r, 50));
+    fj_mxfp4 rows[BLOCKS];
+    float y[K];
+    fj_mxfp4_from_blocks(rows, blocks, scales, ROWS, K);
+    for (int row = 0; row < ROWS; row++) {
+        fj_dequant_row(FJ_MXFP4, rows + row * K / 32, y, K);
+        for (int i = 0; i < K; i++) {
+            int b = (row * K + i) / 32, byte = blocks[b * 16 + i % 32 / 2];
+            int code = i % 2 ? byte >> 4 : byte & 15;
+            static const double value[] = { 0, .5, 1, 1.5, 2, 3, 4, 6 };
+            double want = ldexp(value[code & 7], scales[b] - 127);
+            assert_true(y[i] == (float)(code & 8 ? -want : want));
+        }
+    }
+    back[sizeof blocks] = 77;
+    fj_mxfp4_to_blocks(rows, back, back_scales, ROWS, K);
+    assert_memory_equal(back, blocks, sizeof blocks);
+    assert_memory_equal(back_scales, scales, sizeof scales);
+    assert_int_equal(back[sizeof blocks], 77);
+}
+
 /* Run under the undefined-behaviour sanitizer these casts would stop the process. */
 static void test_quant_hostile(void **state) {
     (void)state;
@@ -138,8 +197,10 @@ static void test_quant_hostile(void **state) {
         fj_quant_row(FJ_Q8_0, x, q, 32);
         fj_dequant_row(FJ_Q8_0, q, y, 32);
         fj_quant_row(FJ_Q4_0, x, q, 32);
+        fj_quant_row(FJ_MXFP4, x, q, 32);
         for (int i = 0; i < 32; i++) x[i] = bad[k];
         fj_quant_row(FJ_Q8_0, x, q, 32);
+        fj_quant_row(FJ_MXFP4, x, q, 32);
         fj_quant_row(FJ_Q4_0, x, q, 32);
         fj_dequant_row(FJ_Q4_0, q, y, 32);
         if (fabsf(bad[k]) < 1e-30f) /* smaller than f16 can say: zero, not NaN */
@@ -152,6 +213,7 @@ static void test_sizes(void **state) {
     assert_int_equal(fj_dtype_size(FJ_Q8_0, 3, 64), 3 * 2 * 34);
     assert_int_equal(fj_dtype_size(FJ_Q4_0, 1, 32), 18);
     assert_int_equal(fj_dtype_size(FJ_Q4_0, 1, 33), -1);
+    assert_int_equal(fj_dtype_size(FJ_MXFP4, 2, 96), 2 * 3 * 17);
     assert_int_equal(fj_dtype_size(FJ_F32, 0, 7), 0);
     assert_int_equal(fj_dtype_size(FJ_F32, -1, 7), -1);
     assert_int_equal(fj_dtype_size(FJ_F32, INT64_MAX / 8, 4), -1);
@@ -174,9 +236,10 @@ static void test_sizes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f16_all),     cmocka_unit_test(test_bf16_all),
-        cmocka_unit_test(test_rounding),    cmocka_unit_test(test_quant),
-        cmocka_unit_test(test_quant_known), cmocka_unit_test(test_quant_hostile),
+        cmocka_unit_test(test_f16_all),      cmocka_unit_test(test_bf16_all),
+        cmocka_unit_test(test_rounding),     cmocka_unit_test(test_quant),
+        cmocka_unit_test(test_quant_known),  cmocka_unit_test(test_mxfp4),
+        cmocka_unit_test(test_mxfp4_blocks), cmocka_unit_test(test_quant_hostile),
         cmocka_unit_test(test_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -390,7 +390,7 @@ static void test_cheap_results(void **state) {
     w->trainable = w->grad = true;
     fj_tensor *y =
         fj_dropout(g, fj_rmsnorm(g, x, one, 1e-5), 0.5, 1); /* a cheap one of a cheap one */
-    fj_tensor *grad, *loss = fj_head_ce(g, fj_linear(g, y, w), w, targets, weights);
+    fj_tensor *grad, *loss = fj_head_ce(g, fj_linear(g, y, w), w, targets, weights, 1, 0);
     fj_keep(loss);
     assert_true(fj_backward(g, loss, 1, &w, &grad, NULL, 0));
     fj_keep(grad);

@@ -1,6 +1,6 @@
 """Files as the peers write them: a GGUF by gguf, a safetensors by safetensors, and their values.
 
-Every metadata type and every tensor format that forja computes with; q8_0 and q4_0 as gguf quantises
+Every metadata type and every tensor format that forja computes with; q8_0, q4_0 and mxfp4 as gguf quantises
 them from values that are in the file too, so that quantising is compared as well as reading.
 """
 import argparse
@@ -45,7 +45,8 @@ def make_gguf(path, v):
     w.add_array("peer.floats", [0.5, -1e30, 0.1])
     for name in ("plain.f32", "one", "cube", "half", "row"):
         w.add_tensor(name, v[name])
-    for kind in (gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.Q4_0, gguf.GGMLQuantizationType.BF16):
+    for kind in (gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.Q4_0, gguf.GGMLQuantizationType.BF16,
+                 gguf.GGMLQuantizationType.MXFP4):
         w.add_tensor("block." + kind.name, gguf.quants.quantize(v["block"], kind), raw_dtype=kind)
     w.write_header_to_file()
     w.write_kv_data_to_file()

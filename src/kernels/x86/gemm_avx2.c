@@ -1,6 +1,8 @@
 /* gemm_avx2.c - tiles of products with 16 registers of 8 lanes. */
 #include "kernels/kern.h"
 
+#include "base/dtype.h"
+
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
@@ -182,6 +184,56 @@ static void gemm_q4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const
     }
 }
 
+/* Half the scales of 8 columns: as fj_e8m0_half. */
+static inline __m256 half_scale8(const char *b, int i) {
+    __m256i e = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(b + 8 * i)));
+    __m256i small = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
+    __m256i large = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+    return _mm256_castsi256_ps(
+        _mm256_blendv_epi8(large, small, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e)));
+}
+
+static void gemm_mx4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w,
+                     int64_t nb, int mr, bool first) {
+    const __m256i nibble = _mm256_set1_epi8(15);
+    /* Twice the e2m1 number plus 128, by code. */
+    const __m256i table = _mm256_broadcastsi128_si256(_mm_add_epi8(
+        _mm_loadu_si128((const __m128i *)(const void *)fj_e2m1_doubled), _mm_set1_epi8(-128)));
+    for (int r = 0; r < mr; r++, a++, t += ldt) {
+        const char *b = w;
+        __m256 s[4];
+        for (int p = 0; p < 4; p++) s[p] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(t + 8 * p);
+        for (int64_t i = 0; i < nb; i++, b += FJ_MX4_PANEL) {
+            const fj_a8 *x = a + (i >> 3) * stride;
+            __m256i c[4];
+            for (int p = 0; p < 4; p++) c[p] = _mm256_set1_epi32(x->corr[i & 7]);
+            for (int j = 0; j < 4; j++) {
+                const int8_t *q = x->q + (i & 7) * 32 + 4 * j;
+                __m256i v = splat4(q), u = splat4(q + 16);
+                __m256i ve = _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8),
+                        vo = _mm256_srai_epi16(v, 8);
+                __m256i ue = _mm256_srai_epi16(_mm256_slli_epi16(u, 8), 8),
+                        uo = _mm256_srai_epi16(u, 8);
+                const __m256i *q4 = (const __m256i *)(const void *)(b + 32 + 128 * j);
+#pragma GCC unroll 4
+                for (int p = 0; p < 4; p++) {
+                    __m256i y = _mm256_loadu_si256(q4 + p);
+                    __m256i low = _mm256_and_si256(y, nibble),
+                            high = _mm256_and_si256(_mm256_srli_epi16(y, 4), nibble);
+                    c[p] = dot4(c[p], _mm256_shuffle_epi8(table, low), ve, vo);
+                    c[p] = dot4(c[p], _mm256_shuffle_epi8(table, high), ue, uo);
+                }
+            }
+            __m256 da = _mm256_set1_ps(x->d[i & 7]);
+#pragma GCC unroll 4
+            for (int p = 0; p < 4; p++)
+                s[p] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(c[p]),
+                                       _mm256_mul_ps(half_scale8(b, p), da), s[p]);
+        }
+        for (int p = 0; p < 4; p++) _mm256_storeu_ps(t + 8 * p, s[p]);
+    }
+}
+
 static inline void transpose8(float *dst, int64_t ldd, const float *src, int64_t lds) {
     __m256 a[8], b[8];
 #pragma GCC unroll 8
@@ -296,4 +348,5 @@ void fj_kern_avx2(fj_kern *k) {
     k->gemm_bf16 = gemm_bf16;
     k->gemm_q8 = gemm_q8;
     k->gemm_q4 = gemm_q4;
+    k->gemm_mx4 = gemm_mx4;
 }

@@ -18,6 +18,11 @@ static inline V ldf(const float *p, int64_t n, float f) {
     if (n >= W) return _mm256_loadu_ps(p);
     return _mm256_blendv_ps(set(f), ld(p, n), _mm256_castsi256_ps(lanes(n)));
 }
+static inline V ldb(const float *p, int64_t from, int64_t to) {
+    V v = ldf(p, to, -INFINITY);
+    return from > 0 ? _mm256_blendv_ps(v, set(-INFINITY), _mm256_castsi256_ps(lanes(from))) : v;
+}
+static inline V keep(V v, V a, V b) { return _mm256_and_ps(v, _mm256_cmp_ps(a, b, _CMP_LE_OQ)); }
 static inline void st(float *p, V v, int64_t n) {
     if (n < W) _mm256_maskstore_ps(p, lanes(n), v);
     else _mm256_storeu_ps(p, v);

@@ -16,6 +16,13 @@ static inline V ld(const float *p, int64_t n) {
 static inline V ldf(const float *p, int64_t n, float f) {
     return _mm512_mask_loadu_ps(set(f), lanes(n), p);
 }
+static inline V ldb(const float *p, int64_t from, int64_t to) {
+    if (from <= 0 && to >= W) return _mm512_loadu_ps(p);
+    return _mm512_mask_loadu_ps(set(-INFINITY), (__mmask16)(lanes(to) & ~lanes(from)), p);
+}
+static inline V keep(V v, V a, V b) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_LE_OQ), v);
+}
 static inline void st(float *p, V v, int64_t n) {
     if (n >= W) _mm512_storeu_ps(p, v);
     else _mm512_mask_storeu_ps(p, lanes(n), v);

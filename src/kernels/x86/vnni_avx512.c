@@ -3,6 +3,8 @@
  * that they can be broadcast straight from memory. */
 #include "kernels/kern.h"
 
+#include "base/dtype.h"
+
 #include <immintrin.h>
 #include <math.h>
 
@@ -125,6 +127,75 @@ static inline __attribute__((always_inline)) void tile4(float *t, int64_t ldt, c
     }
 }
 
+/* Half the scales of 16 columns: as fj_e8m0_half. */
+static inline __m512 half_scales(const char *b, int p) {
+    __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)b + p));
+    __m512i small = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
+    __m512i large = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+    return _mm512_castsi512_ps(
+        _mm512_mask_blend_epi32(_mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), large, small));
+}
+
+static inline __attribute__((always_inline)) void tile_mx4(float *t, int64_t ldt, const fj_a8 *a,
+                                                           int64_t stride, const char *b,
+                                                           int64_t nb, const int MR, bool first) {
+    const __m512i nibble = _mm512_set1_epi8(15);
+    /* Twice the e2m1 number plus 128, by code. */
+    const __m512i table = _mm512_broadcast_i32x4(_mm_add_epi8(
+        _mm_loadu_si128((const __m128i *)(const void *)fj_e2m1_doubled), _mm_set1_epi8(-128)));
+    __m512 s[6][2];
+#pragma GCC unroll 6
+    for (int r = 0; r < MR; r++)
+#pragma GCC unroll 2
+        for (int p = 0; p < 2; p++)
+            s[r][p] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(t + r * ldt + 16 * p);
+    for (int64_t i = 0; i < nb; i++, b += FJ_MX4_PANEL) {
+        const fj_a8 *x = a + (i >> 3) * stride;
+        const int8_t *q = x->q + (i & 7) * 32;
+        const int32_t *corr = x->corr + (i & 7);
+        const float *d = x->d + (i & 7);
+        if (MR < 3) ahead(b, 9);
+        __m512i c[6][2];
+#pragma GCC unroll 6
+        for (int r = 0; r < MR; r++)
+            c[r][0] = c[r][1] = _mm512_set1_epi32(corr[r * (int)(sizeof(fj_a8) / 4)]);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            __m512i w0 = _mm512_loadu_si512(b + 32 + 128 * j),
+                    w1 = _mm512_loadu_si512(b + 96 + 128 * j);
+            __m512i l0 = _mm512_shuffle_epi8(table, _mm512_and_si512(w0, nibble)),
+                    l1 = _mm512_shuffle_epi8(table, _mm512_and_si512(w1, nibble));
+#pragma GCC unroll 6
+            for (int r = 0; r < MR; r++) {
+                __m512i v = splat4(q + r * (int)sizeof(fj_a8) + 4 * j);
+                c[r][0] = _mm512_dpbusd_epi32(c[r][0], l0, v);
+                c[r][1] = _mm512_dpbusd_epi32(c[r][1], l1, v);
+            }
+            __m512i h0 = _mm512_and_si512(_mm512_srli_epi16(w0, 4), nibble),
+                    h1 = _mm512_and_si512(_mm512_srli_epi16(w1, 4), nibble);
+            h0 = _mm512_shuffle_epi8(table, h0);
+            h1 = _mm512_shuffle_epi8(table, h1);
+#pragma GCC unroll 6
+            for (int r = 0; r < MR; r++) {
+                __m512i v = splat4(q + r * (int)sizeof(fj_a8) + 16 + 4 * j);
+                c[r][0] = _mm512_dpbusd_epi32(c[r][0], h0, v);
+                c[r][1] = _mm512_dpbusd_epi32(c[r][1], h1, v);
+            }
+        }
+        __m512 d0 = half_scales(b, 0), d1 = half_scales(b, 1);
+#pragma GCC unroll 6
+        for (int r = 0; r < MR; r++) {
+            __m512 da = _mm512_set1_ps(d[r * (int)(sizeof(fj_a8) / 4)]);
+            s[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[r][0]), _mm512_mul_ps(d0, da), s[r][0]);
+            s[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[r][1]), _mm512_mul_ps(d1, da), s[r][1]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < MR; r++)
+#pragma GCC unroll 2
+        for (int p = 0; p < 2; p++) _mm512_storeu_ps(t + r * ldt + 16 * p, s[r][p]);
+}
+
 #define ROWS(TILE)                                                                                 \
     switch (mr) {                                                                                  \
     case 1: TILE(t, ldt, a, stride, b, nb, 1, first); break;                                       \
@@ -143,6 +214,11 @@ static void gemm_q8(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const
 static void gemm_q4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *b,
                     int64_t nb, int mr, bool first) {
     ROWS(tile4)
+}
+
+static void gemm_mx4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *b,
+                     int64_t nb, int mr, bool first) {
+    ROWS(tile_mx4)
 }
 
 /* Bits of |x| order as the numbers do, and infinities and NaN come last. */
@@ -187,6 +263,7 @@ static void quant_a8_256(fj_a8 *y, int64_t stride, const float *x, int64_t k) {
 void fj_kern_avx512_vnni(fj_kern *k) {
     k->gemm_q8 = gemm_q8;
     k->gemm_q4 = gemm_q4;
+    k->gemm_mx4 = gemm_mx4;
     k->quant_a8_32 = quant_a8_32;
     k->quant_a8_256 = quant_a8_256;
 }

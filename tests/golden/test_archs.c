@@ -132,10 +132,9 @@ static void run_folder(const char *name) {
 
 /* Where a file of the case goes: FORJA_KEEP, or a folder that goes away. */
 static const char *keep(const char *name, const char *end) {
-    char *file = fj_test_buf(), *path = fj_test_buf();
+    static char path[1024];
     const char *dir = getenv("FORJA_KEEP");
-    snprintf(file, 1024, "%s%s", name, end);
-    snprintf(path, 1024, "%s/%s", dir && *dir ? dir : fj_test_dir(), file);
+    snprintf(path, sizeof path, "%s/%s%s", dir && *dir ? dir : fj_test_dir(), name, end);
     return path;
 }
 

@@ -2,6 +2,7 @@
  *
  *     test_archs [CASE]          one case alone; also ONLY=CASE
  *     FORJA_RESULTS=FILE         "architecture case kind value" lines are added: the largest differences
+ *     FORJA_KEEP=FOLDER          GGUF files stay there: CASE.gguf, CASE-standard.gguf
  *
  * Logits are compared absolutely, losses relatively, gradients relatively to their own norm. */
 #include "golden_archs.h"
@@ -138,13 +139,21 @@ static void run_folder(const char *name) {
     fj_st_close(s);
 }
 
+/* Where a file of the case goes: FORJA_KEEP, or a folder that goes away. */
+static const char *keep(const char *name, const char *end) {
+    static char path[1024];
+    const char *dir = getenv("FORJA_KEEP");
+    snprintf(path, sizeof path, "%s/%s%s", dir && *dir ? dir : fj_test_dir(), name, end);
+    return path;
+}
+
 /* The model itself as GGUF, or why it cannot be one; then with gguf.json, where there is one, that is a
  * config after whose changes it can. */
 static void run_gguf(const char *name) {
     fj_err e = { 0 };
     fj_st *s = archs_open(name);
     fj_dev *d = golden_dev();
-    const char *words = refused(gguf_refused, name), *gguf = fj_test_path("saved.gguf");
+    const char *words = refused(gguf_refused, name), *gguf = keep(name, ".gguf");
     fj_model *m = golden_model(d, archs_path(name, ""), false);
     if (words) FJ_FAILS_WITH(fj_model_save_gguf(m, gguf, "F32", &e), e, words);
     else FJ_OK_OR_FAIL(fj_model_save_gguf(m, gguf, "F32", &e), e);
@@ -156,6 +165,7 @@ static void run_gguf(const char *name) {
     }
     const char *dir = with_config(name, "/gguf.json");
     if (dir) {
+        gguf = keep(name, "-standard.gguf");
         m = golden_model(d, dir, false);
         FJ_OK_OR_FAIL(fj_model_save_gguf(m, gguf, "F32", &e), e);
         fj_model_close(m);

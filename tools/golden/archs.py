@@ -101,8 +101,7 @@ def save(case, model, packed, folder):
         config["quantization_config"] = dict(quant_method="mxfp4", modules_to_not_convert=[
             "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"])
         write_json(path, config)
-    if case.hub:
-        write_json(os.path.join(folder, "hub.json"), hub_config(config, case.hub))
+    write_json(os.path.join(folder, "hub.json"), hub_config(config, case.hub))
 
 
 def gguf_config(case, folder):
@@ -161,10 +160,8 @@ def check_seen(case, model, ids, logits):
     return least
 
 
-def check_hub(case, folder, ids, logits):
+def check_hub(folder, ids, logits):
     """The other spelling of the config is the same model to transformers, too."""
-    if not case.hub:
-        return
     with open(os.path.join(folder, "hub.json"), encoding="utf-8") as f:
         config = AutoConfig.for_model(**json.load(f))
     off = float((last_logits(load(folder, config=config), ids, ROWS) - logits).abs().max())
@@ -314,7 +311,7 @@ def make(name, case, out, seed):
     if gaps and min(gaps) < TIE:
         raise Refused(f"two experts are {min(gaps):.2g} apart")
     seen = check_seen(case, model, long, t["long.logits"])
-    check_hub(case, folder, long, t["long.logits"])
+    check_hub(folder, long, t["long.logits"])
     if case.gguf:
         t["gguf.logits"] = last_logits(load(folder, config=gguf_config(case, folder)), long, 4)
     exact = last_logits(load(folder, torch.float64), long, ROWS)

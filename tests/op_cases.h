@@ -907,7 +907,7 @@ OC_CASE(moe_bias_db) {
 /* As in ops/moe_linear.c. */
 typedef struct oc_moe_params {
     double scale;
-    int64_t most;
+    int64_t most, row0, rows, k;
 } oc_moe_params;
 
 OC_CASE(moe_linear) {
@@ -917,7 +917,8 @@ OC_CASE(moe_linear) {
         int64_t cols = v < 2 ? 1 : 17, k = v < 2 ? 1 : 9;
         fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, k, true);
         fj_tensor *w = oc_weights(c, FJ_F32, m->experts, cols, k, true);
-        oc_out(c, v % 2 ? fj_moe_linear_add(c->g, x, w, plan, oc_real(c, x->rows, cols, true), 0.5)
+        oc_out(c, v % 2 ? fj_moe_linear_add(c->g, x, w, plan, oc_real(c, x->rows, cols, true), 0.5,
+                                            0, m->n)
                         : fj_moe_linear(c->g, x, w, plan));
         return true;
     }
@@ -926,10 +927,19 @@ OC_CASE(moe_linear) {
         const oc_moe *m = &oc_moes[1];
         fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, 9, true);
         fj_tensor *w = oc_weights(c, FJ_F32, m->experts, 9, 9, false);
-        oc_out(c, fj_moe_linear_add(c->g, x, w, plan, x, 0.7));
+        oc_out(c, fj_moe_linear_add(c->g, x, w, plan, x, 0.7, 0, m->n));
         return true;
     }
     v--;
+    if (v < all) { /* the slots of some rows; the others are c.  Forward alone. */
+        const oc_moe *m = &oc_moes[v];
+        fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, 9, false);
+        fj_tensor *w = oc_weights(c, FJ_F32, m->experts, 17, 9, false);
+        oc_out(c, fj_moe_linear_add(c->g, x, w, plan, oc_real(c, x->rows, 17, false), 0.5, m->n / 3,
+                                    m->n / 2));
+        return true;
+    }
+    v -= all;
     if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
     fj_dtype dt = oc_formats[v / 2];
     c->panels = v % 2;
@@ -946,7 +956,7 @@ OC_CASE(moe_linear_dx) {
     c->panels = v % 2;
     c->tol = 1e-2; /* as bf16, where the weight is not F32 */
     const oc_moe *m = &oc_moes[1 + v % 5];
-    oc_moe_params p = { 0.5, m->n };
+    oc_moe_params p = { .scale = 0.5, .most = m->n, .rows = m->n };
     fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, 45, false);
     fj_tensor *w = oc_weights(c, oc_formats[v / 2], m->experts, 45, 96, false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_moe_linear_dx, &p, dy, w, plan->node->out[2],
@@ -957,7 +967,7 @@ OC_CASE(moe_linear_dx) {
 OC_CASE(moe_linear_dw) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
-    oc_moe_params p = { 1.5, m->n };
+    oc_moe_params p = { .scale = 1.5, .most = m->n, .rows = m->n };
     c->tol = 1e-2;
     fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, 33, false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_moe_linear_dw, &p, dy, oc_real(c, dy->rows, 7, false),

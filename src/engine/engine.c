@@ -64,7 +64,7 @@ static void add_item(fj_engine *g, const fj_step_item *it) {
         FJ_GROW(s->pages, s->n_pages + 1, s->cap_pages);
         s->pages[s->n_pages++] = g->free[--g->n_free];
     }
-    fj_batch_add_seq(b, row0, it->n, s->n);
+    fj_batch_add_seq(b, row0, it->n, s->n, it->total);
     for (size_t i = 0; i < s->n_pages; i++) fj_batch_add_block(b, s->pages[i] * FJ_KV_BLOCK);
     for (int64_t i = 0; i < it->n; i++) {
         int64_t pos = s->n + i;

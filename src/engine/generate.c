@@ -12,6 +12,7 @@ struct fj_session {
     int64_t context;
     fj_seq seq;
     fj_ids ids; /* what the cache holds */
+    int turn;   /* fj_rope_turn of its keys */
 };
 
 const char *fj_finish_name(fj_finish f) {
@@ -51,14 +52,31 @@ void fj_session_adapter(fj_session *s, const fj_lora *l) {
     s->lora = l;
 }
 
-static bool feed(fj_session *s, const int32_t *ids, int64_t n, const float **logits, fj_err *e) {
+static bool feed_all(fj_session *s, const int32_t *ids, int64_t n, const float **logits,
+                     fj_err *e) {
+    int64_t total = (int64_t)s->ids.n + n;
+    s->turn = fj_rope_turn(&s->m->hp, total);
     for (int64_t i = 0; i < n; i += CHUNK) {
         int64_t k = FJ_MIN((int64_t)CHUNK, n - i);
-        fj_step_item it = { &s->seq, ids + i, k, i + k == n, s->lora };
+        fj_step_item it = { &s->seq, ids + i, k, i + k == n, s->lora, total };
         if (!fj_engine_step(s->engine, &it, 1, logits, e)) return false;
         for (int64_t j = 0; j < k; j++) fj_ids_push(&s->ids, ids[i + j]);
     }
     return true;
+}
+
+/* Where a text has become so long that its positions are of another kind, all of it is computed again, as
+ * transformers does for Phi-3. */
+static bool feed(fj_session *s, const int32_t *ids, int64_t n, const float **logits, fj_err *e) {
+    if (!s->ids.n || fj_rope_turn(&s->m->hp, (int64_t)s->ids.n + n) == s->turn)
+        return feed_all(s, ids, n, logits, e);
+    fj_ids all = s->ids;
+    s->ids = (fj_ids){ 0 };
+    fj_session_reset(s);
+    for (int64_t i = 0; i < n; i++) fj_ids_push(&all, ids[i]);
+    bool ok = feed_all(s, all.p, (int64_t)all.n, logits, e);
+    fj_ids_free(&all);
+    return ok;
 }
 
 /* Text on its way out: held back while it may be the beginning of a stop string. */
@@ -157,6 +175,7 @@ bool fj_generate(fj_session *s, const int32_t *ids, int64_t n, const fj_sampling
     /* At least one token is computed, for its logits. */
     int64_t same = 0;
     while (same < (int64_t)s->ids.n && same < n - 1 && s->ids.p[same] == ids[same]) same++;
+    if (fj_rope_turn(&s->m->hp, n) != s->turn) same = 0;
     fj_seq_cut(s->engine, &s->seq, same);
     s->ids.n = (size_t)same;
     g->cached = same;

@@ -82,6 +82,17 @@ bool fj_rope_by_length(const fj_rope_hp *r) {
     return r->kind == FJ_ROPE_DYNAMIC || r->kind == FJ_ROPE_LONGROPE;
 }
 
+int fj_rope_turn(const fj_hparams *hp, int64_t len) {
+    const fj_rope_hp *r = &hp->rope;
+    return r->kind == FJ_ROPE_LONGROPE && len > (r->original ? r->original : hp->context);
+}
+
+/* base^(2i / dims) as transformers has it: the exponent and the result rounded to f32.  All steps from
+ * here on are in f32, as there: at position 10^5 a difference in the last bit is one in the fifth digit. */
+static float power(double base, int64_t i, int64_t dims) {
+    return (float)pow((double)(float)base, (double)((float)(2 * i) / (float)dims));
+}
+
 void fj_rope_freqs(const fj_hparams *hp, const fj_rope_hp *r, int64_t len, float *inv_freq,
                    double *mscale) {
     int64_t half = r->dims / 2;
@@ -114,22 +125,24 @@ void fj_rope_freqs(const fj_hparams *hp, const fj_rope_hp *r, int64_t len, float
         else if (factor > 1) *mscale = sqrt(1 + log(factor) / log(original));
     }
     for (int64_t i = 0; i < half; i++) {
-        double f = 1 / pow(base, 2 * (double)i / dim);
-        if (r->kind == FJ_ROPE_LINEAR) f /= r->factor;
+        float f = 1 / power(base, i, r->dims);
+        if (r->kind == FJ_ROPE_LINEAR) f /= (float)r->factor;
         if (r->kind == FJ_ROPE_LLAMA3) {
-            double wave = two_pi / f;
-            if (wave > original / r->low) {
-                f /= r->factor;
-            } else if (wave >= original / r->high) {
-                double s = (original / wave - r->low) / (r->high - r->low);
-                f = (1 - s) * f / r->factor + s * f;
+            float wave = (float)two_pi / f;
+            if (wave > (float)(original / r->low)) {
+                f /= (float)r->factor;
+            } else if (wave >= (float)(original / r->high)) {
+                float s = ((float)original / wave - (float)r->low) / (float)(r->high - r->low);
+                f = (1 - s) * f / (float)r->factor + s * f;
             }
         }
         if (r->kind == FJ_ROPE_YARN) {
-            double ramp = fmin(fmax(((double)i - low) / (high - low), 0), 1);
-            f = f / r->factor * ramp + f * (1 - ramp);
+            float ramp = ((float)i - (float)low) / (float)(high - low);
+            float keep = 1 - fminf(fmaxf(ramp, 0), 1);
+            f = 1 / ((float)r->factor * power(base, i, r->dims)) * (1 - keep) + f * keep;
         }
-        if (divisors) f /= divisors[i];
-        inv_freq[i] = (float)f;
+        if (r->kind == FJ_ROPE_LONGROPE) f = 1 / (divisors[i] * power(base, i, r->dims));
+        else if (divisors) f /= divisors[i];
+        inv_freq[i] = f;
     }
 }

@@ -153,6 +153,7 @@ enum {
     FJ_IS_PLUS_ONE = 4, /* safetensors have w - 1 (Gemma's norms); here and in GGUF it is w */
     FJ_IS_TURNED = 8,   /* safetensors have [in, out] */
     FJ_IS_EXPERTS = 16, /* one matrix for each expert, one after the other */
+    FJ_IS_PARAM = 64, /* a parameter of a module that is no linear layer in transformers: routers */
     FJ_IS_ZIPPED = 32,  /* of two tensors in GGUF the first are the even rows, the second the odd ones */
 };
 
@@ -209,6 +210,9 @@ void fj_rope_freqs(const fj_hparams *hp, const fj_rope_hp *r, int64_t len, float
                    double *mscale);
 /* Do the frequencies depend on the sequence's length? */
 bool fj_rope_by_length(const fj_rope_hp *r);
+/* Of which kind are the positions of a sequence of len tokens?  Keys of one kind do not fit queries of
+ * another: longrope has 0 up to its original context and 1 beyond, all others 0. */
+int fj_rope_turn(const fj_hparams *hp, int64_t len);
 /* What finish() of most does: kv_heads and head_dim when they are not said, and limits of them. */
 bool fj_finish_heads(fj_hparams *hp, fj_err *e);
 /* h->layer of every layer l with (l + 1) % every == 0 (others: with != 0) gets the bit. */

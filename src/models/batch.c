@@ -3,7 +3,7 @@
 void fj_batch_clear(fj_batch *b) { b->n = b->n_seqs = b->n_blocks = b->n_out = 0; }
 
 void fj_batch_free(fj_batch *b) {
-    void *all[] = { b->ids, b->pos, b->slots, b->seqs, b->blocks, b->out, b->targets, b->weights };
+    void *all[] = { b->ids, b->pos, b->slots, b->seqs, b->lens, b->blocks, b->out, b->targets, b->weights };
     for (size_t i = 0; i < FJ_LEN(all); i++) free(all[i]);
     *b = (fj_batch){ 0 };
 }
@@ -18,7 +18,9 @@ void fj_batch_add_row(fj_batch *b, int32_t id, int32_t pos, int32_t slot) {
     b->slots[b->n++] = slot;
 }
 
-void fj_batch_add_seq(fj_batch *b, int64_t row0, int64_t rows, int64_t pos0) {
+void fj_batch_add_seq(fj_batch *b, int64_t row0, int64_t rows, int64_t pos0, int64_t len) {
+    FJ_GROW(b->lens, (size_t)b->n_seqs + 1, b->cap_lens);
+    b->lens[b->n_seqs] = (int32_t)FJ_MAX(len, pos0 + rows);
     FJ_GROW(b->seqs, (size_t)(b->n_seqs + 1) * 4, b->cap_seqs);
     int32_t *s = b->seqs + 4 * b->n_seqs++;
     s[0] = (int32_t)row0;
@@ -44,7 +46,7 @@ void fj_batch_add_out(fj_batch *b, int32_t row, int32_t target, float weight) {
 
 static void own_rows(fj_batch *b, const int32_t *ids, int64_t n) {
     int64_t row0 = b->n;
-    fj_batch_add_seq(b, row0, n, 0);
+    fj_batch_add_seq(b, row0, n, 0, n);
     for (int64_t i = 0; i < n; i++) {
         if (i % FJ_KV_BLOCK == 0) fj_batch_add_block(b, (int32_t)(row0 + i));
         fj_batch_add_row(b, ids[i], (int32_t)i, (int32_t)(row0 + i));

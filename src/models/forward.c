@@ -75,13 +75,10 @@ fj_tensor *fj_proj_experts(fj_fwd *f, fj_tensor *x, int id, int bias_id, int lay
         const fj_rows_lora *r = &f->o.loras[i];
         const fj_lora_pair *p = fj_lora_find(r->lora, (int)(w - f->m->w));
         if (!p || !r->rows) continue;
-        if (r->row0 || r->rows != f->o.n) {
-            fj_graph_fail(f->g, FJ_EUNSUP,
-                          "an adapter of experts needs all rows of a batch for itself");
-            return NULL;
-        }
-        fj_tensor *part = fj_moe_linear(f->g, x, lora_half(f, r->lora, p, false), plan);
-        y = fj_moe_linear_add(f->g, part, lora_half(f, r->lora, p, true), plan, y, p->scale);
+        fj_tensor *part = fj_moe_linear_add(f->g, x, lora_half(f, r->lora, p, false), plan, NULL, 1,
+                                            r->row0, r->rows);
+        y = fj_moe_linear_add(f->g, part, lora_half(f, r->lora, p, true), plan, y, p->scale, r->row0,
+                              r->rows);
     }
     return y;
 }
@@ -205,6 +202,11 @@ static bool checked(const fj_fwd *f, const fj_batch *b, fj_err *e) {
         if (b->ids[i] < 0 || b->ids[i] >= f->m->hp.vocab)
             return fj_fail(e, FJ_EINVAL, "token id %d is outside the vocabulary of %lld", b->ids[i],
                            (long long)f->m->hp.vocab);
+    /* Learned positions end somewhere. */
+    for (int64_t i = 0; fj_model_weight(f->m, FJ_W_POSITIONS, -1) && i < b->n; i++)
+        if (b->pos[i] >= f->m->hp.context)
+            return fj_fail(e, FJ_EINVAL, "position %d is beyond the %lld that %s has learned",
+                           b->pos[i], (long long)f->m->hp.context, f->m->arch->name);
     if (o->out == FJ_OUT_LOSS)
         for (int64_t i = 0; i < b->n_out; i++)
             if (b->targets[i] < 0 || b->targets[i] >= f->m->hp.vocab)
@@ -221,7 +223,7 @@ static bool fill_rope(fj_fwd *f, const fj_rope_in *in, const fj_batch *b, fj_err
     double mscale;
     for (int64_t t = 0; t < tables; t++) {
         const int32_t *s = b->seqs + 4 * t;
-        fj_rope_freqs(&f->m->hp, in->hp, fj_rope_by_length(in->hp) ? s[2] + s[1] : 1,
+        fj_rope_freqs(&f->m->hp, in->hp, fj_rope_by_length(in->hp) ? b->lens[t] : 1,
                       freq + t * half, &mscale);
         if (tables > 1)
             for (int32_t r = s[0]; r < s[0] + s[1]; r++) which[r] = (int32_t)t;

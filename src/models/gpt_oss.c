@@ -4,6 +4,7 @@
 
 static const fj_hp_row hp[] = {
     FJ_HP_COMMON(true, true, 1e-5, 150000),
+    FJ_HP(INT, ffn, "%s.feed_forward_length", "intermediate_size", false, 0),
     FJ_HP(INT, expert_ffn, "%s.expert_feed_forward_length", "intermediate_size", true, 0),
     FJ_HP_TIED(0),
     FJ_HP_ATTN_BIAS(1),
@@ -25,7 +26,7 @@ static const fj_weight_row weights[FJ_W_ROLES] = {
     FJ_ROW_O_BIAS,
     [FJ_W_SINKS] = { FJ_B("attn_sinks.weight"), FJ_L("self_attn.sinks"), FJ_ONE, FJ_HEADS },
     [FJ_W_ROUTER] = { FJ_B("ffn_gate_inp.weight"), FJ_L("mlp.router.weight"), FJ_EXPERTS, FJ_WIDTH,
-                      .is = FJ_IS_LINEAR },
+                      .is = FJ_IS_LINEAR | FJ_IS_PARAM },
     [FJ_W_ROUTER_B] = { FJ_B("ffn_gate_inp.bias"), FJ_L("mlp.router.bias"), FJ_ONE, FJ_EXPERTS },
     [FJ_W_X_GATE_UP] = { FJ_B("ffn_gate_exps.weight"), X("gate_up_proj"), FJ_XFFN2, FJ_WIDTH,
                          .is = FJ_IS_LINEAR | FJ_IS_EXPERTS | FJ_IS_TURNED | FJ_IS_ZIPPED,

@@ -328,7 +328,7 @@ static bool mlp_only_layers(const fj_source *s, fj_hparams *hp, fj_err *e) {
     return true;
 }
 
-/* GGUF: an entry for every layer, true where it is local; and tensors say which layers have experts. */
+/* GGUF: an entry for every layer, true where it is local. */
 static bool layers_of_gguf(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_err *e) {
     fj_arena mem = { 0 };
     const char *key = fj_arena_printf(&mem, "%s.attention.sliding_window_pattern", a->name);
@@ -343,9 +343,6 @@ static bool layers_of_gguf(const fj_source *s, const fj_arch *a, fj_hparams *hp,
             hp->layer[l] = (uint8_t)((hp->layer[l] & ~FJ_LAYER_LOCAL) |
                                      (((const uint8_t *)kv->data)[l] ? FJ_LAYER_LOCAL : 0));
     }
-    for (int64_t l = 0; ok && hp->experts && l < hp->layers; l++)
-        if (!fj_source_has(s, fj_arena_printf(&mem, "blk.%lld.ffn_gate_inp.weight", (long long)l)))
-            hp->layer[l] |= FJ_LAYER_DENSE;
     fj_arena_free(&mem);
     return ok;
 }

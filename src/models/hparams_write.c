@@ -65,6 +65,11 @@ static bool layers_to_gguf(const fj_arch *arch, const fj_hparams *hp, fj_gguf_wr
             return fj_fail(e, FJ_EUNSUP,
                            "GGUF cannot say which layers have no rotary positions, unless it is "
                            "every fourth: save a Hugging Face folder");
+        if (hp->layer[l] & FJ_LAYER_DENSE)
+            return fj_fail(e, FJ_EUNSUP,
+                           "GGUF has experts in every layer of %s, layer %lld of this model has "
+                           "none: save a Hugging Face folder",
+                           arch->name, (long long)l);
         locals[l] = hp->layer[l] & FJ_LAYER_LOCAL ? 1 : 0;
         local |= (usual[l] ^ hp->layer[l]) & FJ_LAYER_LOCAL;
     }
@@ -79,11 +84,15 @@ static bool layers_to_gguf(const fj_arch *arch, const fj_hparams *hp, fj_gguf_wr
     return true;
 }
 
+static double readers_take(const fj_hp_row *r) { return r->gguf_def > 0 ? r->gguf_def : r->def; }
+
 /* A number of the mathematics that GGUF has no key for and that is not what its readers take. */
 static bool unsaid(const fj_hparams *hp, const fj_hp_row *r) {
-    bool glu = r->offset == offsetof(fj_hparams, glu_alpha) ||
-               r->offset == offsetof(fj_hparams, glu_limit);
-    return glu && value_of(hp, r) != r->def;
+    static const size_t fields[] = { offsetof(fj_hparams, glu_alpha), offsetof(fj_hparams, glu_limit),
+                                     offsetof(fj_hparams, norm_topk) };
+    for (size_t i = 0; i < FJ_LEN(fields); i++)
+        if (r->offset == fields[i]) return value_of(hp, r) != readers_take(r);
+    return false;
 }
 
 bool fj_hparams_to_gguf(const fj_arch *arch, const fj_hparams *hp, fj_gguf_writer *w, fj_err *e) {
@@ -106,7 +115,8 @@ bool fj_hparams_to_gguf(const fj_arch *arch, const fj_hparams *hp, fj_gguf_write
             ok = fj_fail(e, FJ_EUNSUP,
                          "GGUF cannot say that %s is %g for %s (readers take %g): save a Hugging "
                          "Face folder",
-                         arch->hp[i].hf, value_of(hp, &arch->hp[i]), arch->name, arch->hp[i].def);
+                         arch->hp[i].hf, value_of(hp, &arch->hp[i]), arch->name,
+                         readers_take(&arch->hp[i]));
     fj_arena_free(&a);
     return ok;
 }

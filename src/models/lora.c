@@ -24,7 +24,7 @@ const char *fj_weight_module(const fj_weight *w, fj_arena *a) {
 }
 
 /* transformers has experts and routers as parameters of modules of its own since version 5. */
-bool fj_weight_is_param(const fj_weight *w) { return w->row->when == FJ_IF_EXPERTS || w->row->is & FJ_IS_EXPERTS; }
+bool fj_weight_is_param(const fj_weight *w) { return w->row->is & (FJ_IS_PARAM | FJ_IS_EXPERTS); }
 
 const fj_lora_pair *fj_lora_find(const fj_lora *l, int w) {
     for (int i = 0; i < l->n_pairs; i++)

@@ -106,17 +106,18 @@ typedef struct fj_batch {
     int64_t n, n_seqs, n_blocks, n_out;
     int32_t *ids, *pos, *slots; /* [n]; slots: rows of the cache, when there is one */
     int32_t *seqs;              /* [n_seqs][4]: first row, rows, first position, first block */
+    int32_t *lens;              /* [n_seqs]: length that rotary frequencies are for, where they depend */
     int32_t *blocks;            /* [n_blocks] */
     int32_t *out;               /* [n_out]: rows whose logits or loss are wanted */
     int32_t *targets;           /* [n_out] */
     float *weights;             /* [n_out] */
-    size_t cap_ids, cap_pos, cap_slots, cap_seqs, cap_blocks, cap_out, cap_targets, cap_weights;
+    size_t cap_ids, cap_pos, cap_slots, cap_seqs, cap_lens, cap_blocks, cap_out, cap_targets, cap_weights;
 } fj_batch;
 void fj_batch_clear(fj_batch *b);
 void fj_batch_free(fj_batch *b);
 void fj_batch_add_row(fj_batch *b, int32_t id, int32_t pos, int32_t slot);
-void fj_batch_add_seq(fj_batch *b, int64_t row0, int64_t rows,
-                      int64_t pos0); /* its blocks follow */
+/* Its blocks follow.  len: of the whole sequence as far as it is known; 0: it ends here. */
+void fj_batch_add_seq(fj_batch *b, int64_t row0, int64_t rows, int64_t pos0, int64_t len);
 void fj_batch_add_block(fj_batch *b, int32_t slot);
 void fj_batch_add_out(fj_batch *b, int32_t row, int32_t target, float weight);
 /* A sequence from position 0 whose keys and values are its own rows of the batch (training,

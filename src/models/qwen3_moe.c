@@ -10,7 +10,7 @@ static const fj_hp_row hp[] = {
     FJ_HP_WINDOW(4096),
     FJ_HP(BOOL, use_window, NULL, "use_sliding_window", false, 0, 1),
     FJ_HP_EXPERTS,
-    FJ_HP(BOOL, norm_topk, "%s.expert_weights_norm", "norm_topk_prob", false, 0, 1),
+    FJ_HP(BOOL, norm_topk, NULL, "norm_topk_prob", false, 0, 1),
     FJ_HP(INT, sparse_step, NULL, "decoder_sparse_step", false, 1),
 };
 

@@ -110,7 +110,7 @@
 /* Experts as transformers holds them since version 5 (one tensor of all), named in files one by one. */
 #define FJ_ROWS_EXPERTS(router, gate, up, down)                                                    \
     [FJ_W_ROUTER] = { FJ_B("ffn_gate_inp.weight"), FJ_L(router), FJ_EXPERTS, FJ_WIDTH,             \
-                      FJ_IF_EXPERTS, FJ_IS_LINEAR, .module = FJ_L("mlp.gate.weight") },            \
+                      FJ_IF_EXPERTS, FJ_IS_LINEAR | FJ_IS_PARAM, .module = FJ_L("mlp.gate.weight") },            \
     [FJ_W_X_GATE_UP] = { FJ_B("ffn_gate_exps.weight"), FJ_L(gate), FJ_XFFN2, FJ_WIDTH,             \
                          FJ_IF_EXPERTS, FJ_IS_LINEAR | FJ_IS_EXPERTS, FJ_B("ffn_up_exps.weight"),  \
                          FJ_L(up), FJ_L("mlp.experts.gate_up_proj") },                             \

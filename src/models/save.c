@@ -167,8 +167,9 @@ bool fj_model_save_gguf(const fj_model *m, const char *path, const char *type, f
 }
 
 /* ---- Hugging Face folder ------------------------------------------------------------------------- */
+/* "None" is written down: a class may have another default. */
 static void set_id(json_t *o, const char *key, int32_t id) {
-    if (id >= 0) json_object_set_new(o, key, json_integer(id));
+    json_object_set_new(o, key, id >= 0 ? json_integer(id) : json_null());
 }
 
 static json_t *config_json(const fj_model *m, fj_dtype t, fj_err *e) {
@@ -179,6 +180,7 @@ static json_t *config_json(const fj_model *m, fj_dtype t, fj_err *e) {
     }
     set_id(o, "bos_token_id", fj_token_bos(m->tok));
     set_id(o, "eos_token_id", fj_token_eos(m->tok));
+    set_id(o, "pad_token_id", fj_token_pad(m->tok));
     json_object_set_new(o, "torch_dtype",
                         json_string(t == FJ_F32   ? "float32"
                                     : t == FJ_F16 ? "float16"

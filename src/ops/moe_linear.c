@@ -9,7 +9,9 @@
 
 typedef struct params {
     double scale;
-    int64_t most; /* slots that an expert can get: a row chooses it once */
+    int64_t most;       /* slots that an expert can get: a row chooses it once */
+    int64_t row0, rows; /* only slots of these rows; all: 0 and most */
+    int64_t k;          /* that a row chooses */
 } params;
 
 /* W_e of w, [experts * N, K]. */
@@ -25,7 +27,17 @@ static fj_wmat expert(const fj_tensor *w, int64_t experts, int64_t e) {
                       .k = w->cols };
 }
 
-/* in: x, W, start, c or NULL */
+/* The first of slots [from, to) of one expert whose row is `row` or a later one: they are in order. */
+static int64_t first_of(const int32_t *order, int64_t k, int64_t from, int64_t to, int64_t row) {
+    while (from < to) {
+        int64_t m = (from + to) / 2;
+        if (order[m] / k < row) from = m + 1;
+        else to = m;
+    }
+    return from;
+}
+
+/* in: x, W, start, c or NULL, order */
 FJ_CPU(moe_linear) {
     const fj_tensor *x = n->in[0], *c = n->in[3];
     const int32_t *start = n->in[2]->data;
@@ -34,7 +46,13 @@ FJ_CPU(moe_linear) {
     int64_t experts = n->in[2]->cols - 1;
     fj_start_from(t, y, c);
     for (int64_t e = 0; e < experts; e++) {
-        int64_t s = start[e], m = start[e + 1] - s;
+        int64_t s = start[e], end = start[e + 1];
+        if (p->rows < p->most) {
+            const int32_t *order = n->in[4]->data;
+            s = first_of(order, p->k, s, end, p->row0);
+            end = first_of(order, p->k, s, end, p->row0 + p->rows);
+        }
+        int64_t m = end - s;
         if (!m) continue;
         fj_wmat w = expert(n->in[1], experts, e);
         FJ_R(fj_gemm_fwd)
@@ -95,9 +113,14 @@ static bool shape(fj_node *n, fj_err *e) {
         return fj_fail(e, FJ_EINVAL, "weight %s is %lld x %lld, a row of %s has %lld values",
                        w->name, (long long)w->rows, (long long)w->cols, x->name,
                        (long long)x->cols);
+    const params *p = n->params;
+    if (p->row0 < 0 || p->rows < 0 || p->row0 > p->most - p->rows)
+        return fj_fail(e, FJ_EINVAL, "rows %lld to %lld of %lld", (long long)p->row0,
+                       (long long)(p->row0 + p->rows), (long long)p->most);
     n->out[0]->rows = x->rows;
     n->out[0]->cols = w->rows / (n->in[2]->cols - 1);
-    return !c || fj_same_shape(c, n->out[0], e);
+    return fj_want(n->in[4], "order", FJ_I32, 1, x->rows, e) &&
+           (!c || fj_same_shape(c, n->out[0], e));
 }
 
 static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
@@ -106,6 +129,11 @@ static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
 }
 
 static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) {
+    const params *p = n->params;
+    if (p->rows < p->most) {
+        fj_graph_fail(g, FJ_EUNSUP, "gradients need an adapter on all rows of the batch");
+        return;
+    }
     if (fj_wants_grad(n, 0))
         dx[0] = FJ_EMIT(g, &fj_op_moe_linear_dx, n->params, dy[0], n->in[1], n->in[2], dx[0]);
     if (fj_wants_grad(n, 1))
@@ -115,7 +143,7 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
 }
 
 const fj_op fj_op_moe_linear = { .name = "moe_linear",
-                                 .n_in = 4,
+                                 .n_in = 5,
                                  .n_out = 1,
                                  .params = sizeof(params),
                                  .share = 4,
@@ -175,13 +203,15 @@ const fj_op fj_op_moe_linear_dw = { .name = "moe_linear_dw",
                                     FJ_CPU_FNS(moe_linear_dw) };
 
 fj_tensor *fj_moe_linear(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *plan) {
-    return fj_moe_linear_add(g, x, w, plan, NULL, 1);
+    if (!x || !plan) return NULL;
+    return fj_moe_linear_add(g, x, w, plan, NULL, 1, 0, plan->node->in[0]->rows);
 }
 
 fj_tensor *fj_moe_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *plan, fj_tensor *c,
-                             double scale) {
+                             double scale, int64_t row0, int64_t rows) {
     if (!x || !plan) return NULL;
-    return FJ_EMIT(g, &fj_op_moe_linear, (&(params){ scale, plan->node->in[0]->rows }), x, w,
-                   plan->node->out[2], c);
+    const fj_tensor *choice = plan->node->in[0];
+    return FJ_EMIT(g, &fj_op_moe_linear, (&(params){ scale, choice->rows, row0, rows, choice->cols }),
+                   x, w, plan->node->out[2], c, plan);
 }
 #endif

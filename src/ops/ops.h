@@ -136,10 +136,11 @@ fj_tensor *fj_moe_plan(fj_graph *g, fj_tensor *choice, int experts);
 fj_tensor *fj_moe_gather(fj_graph *g, fj_tensor *x, fj_tensor *plan);
 /* y [S, N]: row s is c[s] + scale * x[s] W_e^T, e its expert, W_e rows [e * N, (e + 1) * N) of W [E * N,
  * K] in any weight format.  As panels every expert is packed alone, at e * fj_wmat_packed_bytes(N, K).
- * fj_moe_linear: no c, scale 1.  c is consumed where nobody else reads it.  An adapter is two of these. */
+ * fj_moe_linear: no c, scale 1.  c is consumed where nobody else reads it.  An adapter is two of these,
+ * for the slots of rows [row0, row0 + rows): others are c, or nothing that may be read without it. */
 fj_tensor *fj_moe_linear(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *plan);
 fj_tensor *fj_moe_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *plan, fj_tensor *c,
-                             double scale);
+                             double scale, int64_t row0, int64_t rows);
 /* y [S, N] + row e of b [E, N], e the expert of the slot */
 fj_tensor *fj_moe_bias(fj_graph *g, fj_tensor *y, fj_tensor *b, fj_tensor *plan);
 /* y [S, d], w [n, k] -> [n, d]: the sum over ranks, in order, of w[r, j] * y[slot of (r, j)] */

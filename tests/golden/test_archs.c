@@ -27,6 +27,7 @@ typedef struct refusal {
     const char *name, *words;
 } refusal;
 static const refusal gguf_refused[] = {
+    { "qwen3-moe-mixed", "GGUF has experts in every layer of qwen3moe" },
     { "smollm3-pattern", "GGUF cannot say which layers have no rotary positions" },
     { "gpt-oss", "GGUF cannot say that swiglu_limit is 1.5" },
     { "gpt-oss-mxfp4", "GGUF cannot say that swiglu_limit is 1.5" },

@@ -191,7 +191,7 @@ static void open_training(training *t, fj_dev *d, bool again, uint64_t seed) {
     fj_tensor *params[6];
     for (int i = 0; i < 6; i++) params[i] = c->arg[i].t;
     t->loss = fj_keep(fj_head_ce(c->g, t->b.y, oc_weight(c, FJ_F32, 5, D, false),
-                                 oc_below(c, ROWS, 5), oc_positive(c, 1, ROWS)));
+                                 oc_below(c, ROWS, 5), oc_positive(c, 1, ROWS), 1, 0));
     fj_backward(c->g, t->loss, 6, params, t->grad, &again, 1);
     if (c->g->err.code != FJ_OK) fail_msg("%s", c->g->err.msg);
     for (int i = 0; i < 6; i++) fj_keep(t->grad[i]);
@@ -322,7 +322,7 @@ static void test_unused_experts(void **state) {
     fj_tensor *x = oc_real(&c, 18, COLS, false);
     fj_tensor *w = oc_weights(&c, FJ_F32, 8, ROWS, COLS, false);
     for (int i = 5 * ROWS * COLS; i < 8 * ROWS * COLS; i++) c.arg[2].v[i] = NAN;
-    oc_moe_params p = { 1, m.n };
+    oc_moe_params p = { .scale = 1, .most = m.n, .rows = m.n };
     fj_tensor *y = fj_moe_linear(c.g, x, w, plan);
     oc_out(&c, y);
     oc_out(&c, FJ_EMIT(c.g, &fj_op_moe_linear_dx, &p, y, w, start, NULL));
@@ -352,7 +352,7 @@ static void test_sharing(void **state) {
             fj_tensor *a = fj_input(g, "a", FJ_F32, 8, 16), *x = fj_add(g, a, a);
             fj_tensor *y =
                 op ? fj_moe_bias(g, x, fj_input(g, "b", FJ_F32, 3, 16), plan)
-                   : fj_moe_linear_add(g, a, fj_input(g, "w", FJ_F32, 48, 16), plan, x, 1);
+                   : fj_moe_linear_add(g, a, fj_input(g, "w", FJ_F32, 48, 16), plan, x, 1, 0, x->rows / 2);
             fj_keep(y);
             if (later) fj_keep(fj_add(g, x, a));
             FJ_OK_OR_FAIL(fj_graph_plan(g, &(fj_graph_opts){ .threads = 1 }, &e), e);

@@ -160,7 +160,7 @@ static void fed(const rig *r, fj_engine *g, const int64_t *chunk, int n, const c
     for (int i = 0; at < r->len; i++) {
         int64_t k = FJ_MIN(chunk[i % n], r->len - at);
         const float *logits;
-        fj_step_item it = { .seq = &s, .ids = r->ids + at, .n = k, .want = k };
+        fj_step_item it = { .seq = &s, .ids = r->ids + at, .n = k, .want = k, .total = r->len };
         FJ_OK_OR_FAIL(fj_engine_step(g, &it, 1, &logits, &e), e);
         same(r, logits, r->ref + at * r->vocab, k, r->vocab, what);
         at += k;
@@ -180,12 +180,16 @@ static void cached(const rig *r) {
         /* Drafted tokens that were wrong leave no trace; nor does a page that another sequence had. */
         fj_seq s = { 0 };
         const float *logits;
-        fj_step_item it = { .seq = &s, .ids = r->ids, .n = 30, .want = 0 };
+        fj_step_item it = { .seq = &s, .ids = r->ids, .n = 30, .want = 0, .total = r->len };
         FJ_OK_OR_FAIL(fj_engine_step(g, &it, 1, &logits, &e), e);
-        it = (fj_step_item){ .seq = &s, .ids = r->ids + 3, .n = 6, .want = 6 };
+        it = (fj_step_item){ .seq = &s, .ids = r->ids + 3, .n = 6, .want = 6, .total = r->len };
         FJ_OK_OR_FAIL(fj_engine_step(g, &it, 1, &logits, &e), e);
         fj_seq_cut(g, &s, 29);
-        it = (fj_step_item){ .seq = &s, .ids = r->ids + 29, .n = r->len - 29, .want = r->len - 29 };
+        it = (fj_step_item){ .seq = &s,
+                             .ids = r->ids + 29,
+                             .n = r->len - 29,
+                             .want = r->len - 29,
+                             .total = r->len };
         FJ_OK_OR_FAIL(fj_engine_step(g, &it, 1, &logits, &e), e);
         same(r, logits, r->ref + 29 * r->vocab, r->len - 29, r->vocab, "after a cut");
         fj_seq_free(g, &s);
@@ -217,7 +221,8 @@ static void together(const rig *r, bool adapters) {
                                     .ids = r->ids + from[i] + done[i],
                                     .n = take,
                                     .want = take,
-                                    .lora = use[i] };
+                                    .lora = use[i],
+                                    .total = len[i] };
             who[n++] = i;
         }
         if (!n) continue;
@@ -296,6 +301,46 @@ static void test_tiny(void **state) {
     }
 }
 
+/* Every architecture, by its case of tests/golden/archs. */
+static void test_archs(void **state) {
+    (void)state;
+    FILE *list = fopen(fj_test_source("tests/golden/archs/list.txt"), "r");
+    assert_non_null(list);
+    char name[64], rel[128];
+    int n = 0;
+    while (fscanf(list, "%63s", name) == 1) {
+        snprintf(rel, sizeof rel, "tests/golden/archs/%s", name);
+        all_checks(fj_test_source(rel), name);
+        n++;
+    }
+    fclose(list);
+    assert_true(n > 10);
+}
+
+/* Weights that stay in the file: the same bits as those in panels. */
+static void mapped(const char *path, const char *name, bool f32) {
+    fj_err e = { 0 };
+    rig r;
+    rig_open(&r, path, name, f32, false);
+    fj_model *m = fj_model_open(r.dev[1], path, &(fj_model_opts){ .mapped = true }, NULL, &e);
+    if (!m) fail_msg("%s", e.msg);
+    assert_true(m->buf->size < r.m[1]->buf->size / 2);
+    float *v = alone(m, r.ids, r.len, NULL);
+    same(&r, v, r.ref, r.len, r.vocab, "weights in the file");
+    free(v);
+    fj_model_close(m);
+    rig_close(&r);
+}
+
+static void test_mapped(void **state) {
+    (void)state;
+    for (int f32 = 0; f32 < 2; f32++) {
+        mapped(fj_test_source("tests/golden/tiny-sharded"), "shards", f32);
+        mapped(fj_test_source("tests/golden/archs/qwen3"), "qwen3", f32);
+        mapped(fj_test_source("models/forja-base.gguf"), "forja-base", f32);
+    }
+}
+
 static void test_stories(void **state) {
     (void)state;
     const char *hf = fj_test_shared("models/stories260K/hf"),
@@ -363,6 +408,7 @@ int main(void) {
         cmocka_unit_test(test_tiny),           cmocka_unit_test(test_formats),
         cmocka_unit_test(test_stories),        cmocka_unit_test(test_full_training),
         cmocka_unit_test(test_leaks_are_seen),
+        cmocka_unit_test(test_archs),          cmocka_unit_test(test_mapped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

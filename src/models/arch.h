@@ -201,6 +201,8 @@ typedef struct fj_arch {
 
 extern const fj_arch *const fj_archs[]; /* NULL at the end */
 
+/* "QK-norm of each head, sliding window, SwiGLU": added to s. */
+void fj_arch_features(const fj_arch *a, fj_str *s);
 int64_t fj_size_of(const fj_hparams *hp, fj_size s);
 /* layer -1: not per layer */
 bool fj_weight_there(const fj_hparams *hp, const fj_weight_row *w, int layer);

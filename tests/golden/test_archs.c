@@ -53,7 +53,7 @@ static void result(const fj_model *m, const char *name, const char *what, double
     if (path && *path) {
         FILE *f = fopen(path, "a");
         if (!f) fail_msg("%s: %s", path, strerror(errno));
-        fprintf(f, "%s %s %s %.3g\n", m->arch->name, name, what, value);
+        fprintf(f, "%s %s %s %.3g\n", m->arch->hf_type, name, what, value);
         fclose(f);
     }
     if (!(value <= limit)) fail_msg("%s: %s differ by %g, allowed %g", name, what, value, limit);

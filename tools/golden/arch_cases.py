@@ -54,7 +54,7 @@ OSS_WITHOUT = {
     "window": dict(sliding_window=1000), "pattern": dict(layer_types=MIXED[::-1]), "clamp": dict(swiglu_limit=7.0),
     "truncate": dict(rope_parameters=dict(OSS["rope_parameters"], truncate=True)), "yarn": plain(150000.0),
     "top k": dict(num_experts_per_tok=3)}
-OSS_GGUF = dict(swiglu_limit=7.0, rope_parameters=dict(OSS["rope_parameters"], truncate=True))
+OSS_GGUF = dict(swiglu_limit=7.0)
 OSS_HUB = dict(initial_context_length=4096, experts_per_token=2, swiglu_alpha=None, router_aux_loss_coef=0.9)
 
 CASES = {

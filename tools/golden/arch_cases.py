@@ -56,13 +56,14 @@ OSS_WITHOUT = {
     "top k": dict(num_experts_per_tok=3)}
 OSS_GGUF = dict(swiglu_limit=7.0)
 OSS_HUB = dict(initial_context_length=4096, experts_per_token=2, swiglu_alpha=None, router_aux_loss_coef=0.9)
+SHORT_FACTORS, LONG_FACTORS = [1.0, 1.1, 1.25, 1.5, 1.75, 2.0], [1.0, 1.5, 3.0, 5.5, 9.0, 14.0]
 
 CASES = {
     "llama": Case("llama", dict(
         tie_word_embeddings=True, rope_parameters=rope(
             10000.0, "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
             original_max_position_embeddings=16)),
-        without={"scaling": plain(10000.0)}),
+        without={"scaling": plain(10000.0)}, hub=dict(pretraining_tp=1)),
     "mistral": Case("mistral", dict(head_dim=16, sliding_window=WINDOW, **plain(10000.0)), without={
         "window": dict(sliding_window=None), "window + 1": dict(sliding_window=WINDOW + 1)},
                     gguf=dict(sliding_window=None)),
@@ -118,14 +119,14 @@ CASES = {
     "phi3-longrope": Case("phi3", dict(
         num_attention_heads=2, num_key_value_heads=1, pad_token_id=0, tie_word_embeddings=True,
         partial_rotary_factor=0.75, original_max_position_embeddings=24, rope_parameters=rope(
-            10000.0, "longrope", short_factor=[1.0, 1.1, 1.25, 1.5, 1.75, 2.0],
-            long_factor=[1.0, 1.5, 3.0, 5.5, 9.0, 14.0], original_max_position_embeddings=24,
-            partial_rotary_factor=0.75)), without={
+            10000.0, "longrope", short_factor=SHORT_FACTORS, long_factor=LONG_FACTORS,
+            original_max_position_embeddings=24, partial_rotary_factor=0.75)), without={
                 "scaling": dict(rope_parameters=rope(10000.0, partial_rotary_factor=0.75)),
                 "attention factor": dict(max_position_embeddings=24),
                 "short factors": dict(original_max_position_embeddings=127)},
         hub=dict(attention_bias=False, full_attn_mod=1, interpolate_factor=1, lm_head_bias=False, mlp_bias=False,
-                 use_cache=True)),
+                 auto_map={"AutoConfig": "configuration_phi3.Phi3Config"}, rope_scaling=dict(
+                     type="longrope", short_factor=SHORT_FACTORS, long_factor=LONG_FACTORS))),
     "olmo2": Case("olmo2", dict(pad_token_id=0, **plain(500000.0))),
     "granite": Case("granite", dict(
         tie_word_embeddings=True, embedding_multiplier=2.5, residual_multiplier=0.7, attention_multiplier=0.2,
@@ -135,7 +136,7 @@ CASES = {
     "smollm3": Case("smollm3", dict(
         num_hidden_layers=4, intermediate_size=24, pad_token_id=0, **plain(5000000.0)), without={
             "rope everywhere": dict(no_rope_layers=[1, 1, 1, 1]), "the other way": dict(no_rope_layers=[0, 0, 0, 1])},
-        hub=dict(layer_types=None, pretraining_tp=2, rope_scaling=None)),
+        hub=dict(layer_types=None, pretraining_tp=2, max_window_layers=28)),
     "smollm3-pattern": Case("smollm3", dict(
         pad_token_id=0, intermediate_size=24, tie_word_embeddings=False, no_rope_layers=[0, 1], mlp_bias=True,
         use_sliding_window=True, sliding_window=WINDOW, **plain(10000.0)), without={

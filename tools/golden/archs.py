@@ -118,13 +118,12 @@ def gguf_config(case, folder):
 
 def hub_config(config, changes):
     """config.json as transformers 4 wrote it, with the keys of the released checkpoints."""
-    config = dict(config, torch_dtype=config["dtype"], transformers_version="4.51.0")
+    config = dict(config, torch_dtype=config["dtype"], transformers_version="4.51.0", _name_or_path="somewhere/released")
     del config["dtype"]
     rope = config.pop("rope_parameters", None)
     if rope and "rope_theta" in rope:
         config["rope_theta"] = rope.pop("rope_theta")
-        if rope["rope_type"] != "default":
-            config["rope_scaling"] = rope
+        config["rope_scaling"] = rope if rope["rope_type"] != "default" else None
     config.update(changes)
     return {k: v for k, v in config.items() if v is not None or k in ("head_dim", "rope_scaling", "n_inner")}
 

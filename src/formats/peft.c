@@ -145,6 +145,9 @@ static bool read_names(const char *path, const json_t *j, const char *key,
 static bool read_targets(const char *path, const json_t *j, fj_peft_config *c, fj_arena *mem,
                          fj_err *e) {
     const json_t *t = json_object_get(j, "target_modules");
+    if (t && !json_is_null(t) && !json_is_string(t) && !json_is_array(t))
+        return fj_fail(e, FJ_EFORMAT, "%s: target_modules is %s, expected a list or a string", path,
+                       fj_json_kind(t));
     if (json_is_string(t)) c->target_pattern = fj_arena_strdup(mem, json_string_value(t));
     else if (!read_names(path, j, "target_modules", &c->targets, &c->n_targets, mem, e)) return false;
     return read_names(path, j, "target_parameters", &c->params, &c->n_params, mem, e);

@@ -11,14 +11,18 @@ size_t fj_kv_bytes(const fj_model *m, int64_t slots) {
     return (size_t)(m->hp.layers * 2 * slots * m->hp.kv_heads * m->hp.head_dim) * sizeof(float);
 }
 
+/* Biases of experts are a row for each. */
+static int64_t tensor_rows(const fj_weight *w) {
+    return w->row->cols == FJ_ONE ? w->mats : w->rows;
+}
+
 fj_tensor *fj_w(fj_fwd *f, int id, int layer) {
     const fj_weight *w = fj_model_weight(f->m, id, layer);
     if (!w) return NULL;
     fj_tensor **t = &f->wt[w - f->m->w];
     if (!*t) {
         fj_arena *a = &f->g->arena;
-        /* Biases of experts: a row for each. */
-        int64_t rows = w->row->cols == FJ_ONE ? w->mats : w->rows;
+        int64_t rows = tensor_rows(w);
         *t = fj_extern(f->g, fj_weight_name(w, a), w->dtype, rows, w->rows * w->cols / rows,
                        (fj_buf *)(uintptr_t)w->buf, w->off);
         if (!*t) return NULL;
@@ -245,7 +249,8 @@ fj_param *fj_params_of(const fj_model *m, const fj_lora *l, int *n) {
     for (int i = 0; i < *n; i++) {
         if (!l) {
             const fj_weight *w = &m->w[i];
-            p[i] = (fj_param){ w->row->hf, m->buf, w->off, w->rows, w->cols };
+            int64_t rows = tensor_rows(w);
+            p[i] = (fj_param){ w->row->hf, m->buf, w->off, rows, w->rows * w->cols / rows };
         } else {
             const fj_lora_pair *q = &l->pairs[i / 2];
             p[i] = i % 2 ? (fj_param){ "lora_B", l->buf, q->b, q->out, q->r }

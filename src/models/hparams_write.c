@@ -79,6 +79,13 @@ static bool layers_to_gguf(const fj_arch *arch, const fj_hparams *hp, fj_gguf_wr
     return true;
 }
 
+/* A number of the mathematics that GGUF has no key for and that is not what its readers take. */
+static bool unsaid(const fj_hparams *hp, const fj_hp_row *r) {
+    bool glu = r->offset == offsetof(fj_hparams, glu_alpha) ||
+               r->offset == offsetof(fj_hparams, glu_limit);
+    return glu && value_of(hp, r) != r->def;
+}
+
 bool fj_hparams_to_gguf(const fj_arch *arch, const fj_hparams *hp, fj_gguf_writer *w, fj_err *e) {
     fj_arena a = { 0 };
     for (int i = 0; i < arch->n_hp; i++) {
@@ -94,6 +101,12 @@ bool fj_hparams_to_gguf(const fj_arch *arch, const fj_hparams *hp, fj_gguf_write
     if (fj_arch_has(arch, offsetof(fj_hparams, head_dim)))
         fj_gguf_put_u32(w, arch_key(&a, arch, "attention.value_length"), (uint32_t)hp->head_dim);
     bool ok = rope_to_gguf(arch, hp, w, &a, e) && layers_to_gguf(arch, hp, w, &a, e);
+    for (int i = 0; ok && i < arch->n_hp; i++)
+        if (unsaid(hp, &arch->hp[i]))
+            ok = fj_fail(e, FJ_EUNSUP,
+                         "GGUF cannot say that %s is %g for %s (readers take %g): save a Hugging "
+                         "Face folder",
+                         arch->hp[i].hf, value_of(hp, &arch->hp[i]), arch->name, arch->hp[i].def);
     fj_arena_free(&a);
     return ok;
 }

@@ -45,7 +45,7 @@ MODEL(linear, "linear", NULL)
 MODEL(dynamic, "dynamic", "dynamic rope")
 MODEL(llama3, "llama3", NULL)
 MODEL(yarn, "yarn", NULL)
-MODEL(yarn_full, "yarn-full", "beta_fast")
+MODEL(yarn_full, "yarn-full", NULL)
 MODEL(parameters, "parameters", NULL)
 
 /* The comparison itself must be able to fail: the weights of one model with the logits of another. */

@@ -113,6 +113,8 @@ def gguf_config(case, folder):
         if key in saved and key not in ("architectures", "dtype"):
             saved[key] = value
     write_json(os.path.join(folder, "gguf.json"), saved)
+    if "quantization_config" in saved:  # without it the blocks would be left unread
+        changed.quantization_config = saved["quantization_config"]
     return changed
 
 

@@ -149,7 +149,8 @@ static void run_folder(const char *name) {
 }
 
 /* The model itself as GGUF, or why it cannot be one; then with gguf.json, where there is one, that is a
- * config after whose changes it can. */
+ * config after whose changes it can.  CASE.gguf, where it is beside the golden file (the interop ring
+ * puts it there): the same model as another program writes it. */
 static void run_gguf(const char *name) {
     fj_err e = { 0 };
     fj_st *s = archs_open(name);
@@ -172,6 +173,14 @@ static void run_gguf(const char *name) {
         fj_model_close(m);
         m = golden_model(d, gguf, false);
         result(m, name, "standard GGUF", logits_apart(m, NULL, s, "long.ids", "gguf.logits"),
+               GOLDEN_LOGITS);
+        fj_model_close(m);
+    }
+    const char *peer = archs_path(name, ".gguf");
+    if (!access(peer, R_OK)) {
+        m = golden_model(d, peer, false);
+        result(m, name, "GGUF of a peer",
+               logits_apart(m, NULL, s, "long.ids", dir ? "gguf.logits" : "long.logits"),
                GOLDEN_LOGITS);
         fj_model_close(m);
     }

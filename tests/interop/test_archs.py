@@ -1,6 +1,6 @@
-"""Architecture by architecture: transformers' and peft's numbers made anew with this run's seed, compared by the C
-program of the golden ring; then the folders, adapters and GGUF files that forja wrote, read by transformers, peft
-and the package gguf.
+"""Architecture by architecture: transformers' and peft's numbers made anew with this run's seed, and GGUF files by the
+package gguf, compared by the C program of the golden ring; then the folders, adapters and GGUF files that forja
+wrote, read by transformers, peft and the package gguf.
 """
 import json
 import os
@@ -20,6 +20,34 @@ from peer import BUILD, ROOT, SEED, Folder, check, failures, finish, generate, n
 
 # transformers reads these from a GGUF; what it does not read of the config is given to it
 READ = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "phi3", "gpt2")
+
+# no GGUF can say what is special in these
+WITHOUT_GGUF = ("smollm3-pattern", "qwen3-moe-mixed")
+
+
+def gguf_config(case):
+    """What a GGUF of the case can say: gguf.json, or None for the folder's own config."""
+    path = os.path.join(case, "gguf.json")
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as f:
+        return AutoConfig.for_model(**json.load(f))
+
+
+def names_of(folder):
+    with open(os.path.join(folder, "archs", "list.txt"), encoding="utf-8") as f:
+        return f.read().split()
+
+
+def peer_files(folder):
+    """archs/CASE.gguf as a converter would write it, for the C program."""
+    made = 0
+    for name in names_of(folder):
+        case = os.path.join(folder, "archs", name)
+        if name not in WITHOUT_GGUF:
+            rules.write(case + ".gguf", load(case, config=gguf_config(case)), case)
+            made += 1
+    check(made > 0, "no GGUF was made")
 
 
 def program(folder, keep):
@@ -96,8 +124,7 @@ def check_gguf(case, path, golden, rows, what, config=None):
 def written(folder, keep):
     """Everything that the program left in keep."""
     seen = {"folder": 0, "adapter": 0, "gguf": 0, "standard": 0}
-    with open(os.path.join(folder, "archs", "list.txt"), encoding="utf-8") as f:
-        names = f.read().split()
+    names = names_of(folder)
     for name in names:
         case, kept = os.path.join(folder, "archs", name), os.path.join(keep, name)
         golden = load_file(case + ".safetensors")
@@ -113,9 +140,8 @@ def written(folder, keep):
             check_gguf(case, kept + ".gguf", golden, "long.logits", name + ".gguf")
         if os.path.exists(kept + "-standard.gguf"):
             seen["standard"] += 1
-            with open(os.path.join(case, "gguf.json"), encoding="utf-8") as f:
-                config = AutoConfig.for_model(**json.load(f))
-            check_gguf(case, kept + "-standard.gguf", golden, "gguf.logits", name + "-standard.gguf", config)
+            check_gguf(case, kept + "-standard.gguf", golden, "gguf.logits", name + "-standard.gguf",
+                       gguf_config(case))
     for kind, n in seen.items():
         check(n > 0, f"forja left no {kind}")
     print(f"  read: {seen}", flush=True)
@@ -143,6 +169,7 @@ def main():
         keep = f("keep")
         os.mkdir(keep)
         if check(os.path.exists(os.path.join(BUILD, "test_archs")), "test_archs is not built"):
+            peer_files(f())
             program(f(), keep)
             written(f(), keep)
     finish()

@@ -30,9 +30,12 @@ FJ_API const char *fj_dev_about(const fj_dev *d); /* "2 threads, avx512 vnni bf1
 FJ_API void fj_dev_memory(const fj_dev *d, int64_t *now, int64_t *peak);
 
 /* path: a GGUF file, or a Hugging Face folder (config.json, *.safetensors, tokenizer.json).
- * trainable: every weight as F32, for full training. */
+ * trainable: every weight as F32, for full training.
+ * mapped: weights stay in the file, where they are as they are computed with: nothing is read before it
+ * is used, at the price of slower products.  The file must not change meanwhile.  On a CPU, and not with
+ * trainable; elsewhere it is as if not said. */
 typedef struct fj_model_opts {
-    bool trainable;
+    bool trainable, mapped;
 } fj_model_opts;
 FJ_API fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o,
                                const fj_log *log, fj_err *e);

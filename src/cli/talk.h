@@ -11,7 +11,7 @@ typedef struct fj_talk_opts { /* fields of talk.def */
     int style; /* FJ_TALK_AUTO ... */
     int64_t max_new_tokens, top_k, seed, context, threads;
     double temperature, top_p, min_p, repetition_penalty;
-    bool greedy, f32;
+    bool greedy, f32, mapped;
     bool complete; /* not an option: raw text is continued as it stands (run) */
     fj_list stop;
 } fj_talk_opts;

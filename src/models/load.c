@@ -128,9 +128,10 @@ static bool part_tensor(const fj_model *m, const fj_source *s, const fj_part *p,
     return true;
 }
 
-/* The format of w in the file; where its parts differ, one that holds both. */
+/* The format of w in the file; where its parts differ, one that holds both.  *where: its bytes, when they
+ * are as they are computed with (a matrix, nothing moved or turned); else NULL. */
 static bool look_up(const fj_model *m, const fj_weight *w, const fj_source *s, fj_dtype *type,
-                    fj_err *e) {
+                    const uint8_t **where, fj_err *e) {
     fj_arena names = { 0 };
     fj_part *parts;
     int n = fj_parts_of(m, w, s->gguf, &names, &parts);
@@ -141,6 +142,9 @@ static bool look_up(const fj_model *m, const fj_weight *w, const fj_source *s, f
         ok = find_mx(m, s, &parts[i], &mx, e) &&
              (mx.blocks || part_tensor(m, s, &parts[i], &t, e));
         if (ok) *type = i == 0 || *type == t.dtype ? t.dtype : FJ_F32;
+        *where = n == 1 && !mx.blocks && fj_part_is_whole(w, &parts[0]) && !fj_weight_is_vector(w)
+                     ? t.data
+                     : NULL;
     }
     fj_arena_free(&names);
     return ok;
@@ -235,18 +239,29 @@ bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e) {
                               .rows = fj_size_of(&m->hp, r->rows) * mats,
                               .cols = fj_size_of(&m->hp, r->cols),
                               .off = total };
-            if (s && !look_up(m, w, s, &type, e)) return false;
+            const uint8_t *where = NULL;
+            if (s && !look_up(m, w, s, &type, &where, e)) return false;
             choose(m, w, type);
+            m->index[(int64_t)id * (m->hp.layers + 1) + l + 1] = m->n_w++;
+            if (m->mapped && where && w->dtype == type) {
+                fj_buf *b = fj_arena_alloc(&m->arena, sizeof *b);
+                *b = (fj_buf){ m->dev, (void *)(uintptr_t)where,
+                               (size_t)fj_dtype_size(type, w->rows, w->cols) };
+                w->panels = false;
+                w->buf = b;
+                w->off = 0;
+                continue;
+            }
             int64_t bytes = bytes_of(w);
             if (bytes < 0 ||
                 __builtin_add_overflow(total, ((size_t)bytes + ALIGN - 1) / ALIGN * ALIGN, &total))
                 return fj_fail(e, FJ_EFORMAT, "%s: tensor %s, %lld x %lld of %s, has no size",
                                m->path, fj_weight_name(w, &m->arena), (long long)w->rows,
                                (long long)w->cols, fj_dtype_get(w->dtype)->name);
-            m->index[(int64_t)id * (m->hp.layers + 1) + l + 1] = m->n_w++;
         }
     m->buf = m->dev->fn->alloc(m->dev, total, "the weights", e);
-    for (int i = 0; i < m->n_w; i++) m->w[i].buf = m->buf;
+    for (int i = 0; i < m->n_w; i++)
+        if (!m->w[i].buf) m->w[i].buf = m->buf;
     return m->buf != NULL;
 }
 
@@ -297,6 +312,7 @@ static bool fill(fj_model *m, const fj_source *s, const fj_log *log, fj_err *e) 
     scratch c = { 0 };
     bool ok = true;
     for (int i = 0; i < m->n_w && ok; i++) {
+        if (m->w[i].buf != m->buf) continue; /* it stays in the file */
         const void *rows = rows_of(m, &m->w[i], s, &c, e);
         ok = rows && fj_weight_put(m, &m->w[i], rows, e);
         fj_log_progress(log, &(fj_progress){ .what = "load",
@@ -378,6 +394,7 @@ fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, con
     fj_source s;
     if (!fj_source_open(&s, path, e)) return NULL;
     fj_model *m = fj_zalloc(sizeof *m);
+    m->mapped = o && o->mapped && !o->trainable && d->kern;
     m->dev = d;
     m->path = fj_arena_strdup(&m->arena, path);
     m->trainable = o && o->trainable;
@@ -387,6 +404,12 @@ fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, con
     if (ok && fj_vocab_size(m->tok) > m->hp.vocab)
         ok = fj_fail(e, FJ_EFORMAT, "%s: the tokenizer has %d tokens, the model's table %lld", path,
                      (int)fj_vocab_size(m->tok), (long long)m->hp.vocab);
+    if (ok && m->mapped) {
+        m->source = fj_zalloc(sizeof s);
+        *m->source = s;
+        m->source->path = m->path;
+        return m;
+    }
     fj_source_close(&s);
     if (ok) return m;
     fj_model_close(m);
@@ -396,6 +419,8 @@ fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, con
 void fj_model_close(fj_model *m) {
     if (!m) return;
     m->dev->fn->free(m->buf);
+    if (m->source) fj_source_close(m->source);
+    free(m->source);
     fj_tokenizer_free(m->tok);
     free(m->tok_json);
     free(m->tok_config);

@@ -31,8 +31,8 @@ struct fj_model {
     int n_w;
     int *index; /* [row id * (layers + 1) + layer + 1] -> w, -1: not there */
     fj_buf *buf; /* weights in memory of their own */
-    fj_buf map;  /* mapped: the file, in which weights are where nothing has to change */
-    struct fj_source *source; /* mapped: keeps the file open; else NULL */
+    bool mapped;
+    struct fj_source *source; /* mapped: keeps the file open, in which weights are; else NULL */
     bool trainable;
     int32_t *ends; /* [n_ends] eos_token_id of generation_config.json: they end an answer, too */
     int n_ends;

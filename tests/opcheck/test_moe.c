@@ -95,23 +95,25 @@ enum { E = 6, K = 2, D = 64, H = 96 };
 
 /* y = sum over the chosen of w * (W_down swiglu(W_gate x + b, W_up x)).  Nobody chooses expert 4. */
 static void build(block *b, fj_dev *d, fj_dtype as, fj_dtype dt, bool panels, int64_t rows,
-                  bool among_chosen, uint64_t seed) {
+                  bool among_chosen, bool train, uint64_t seed) {
     oc *c = &b->c;
     oc_open(c, d, as, seed);
     c->panels = panels;
-    b->gate = oc_weights(c, dt, E, H, D, false);
-    b->up = oc_weights(c, dt, E, H, D, false);
-    b->down = oc_weights(c, dt, E, D, H, false);
-    b->bias = oc_real(c, E, H, false);
-    b->logits = oc_real(c, rows, E, false);
+    b->gate = oc_weights(c, dt, E, H, D, train);
+    b->up = oc_weights(c, dt, E, H, D, train);
+    b->down = oc_weights(c, dt, E, D, H, train);
+    b->bias = oc_real(c, E, H, train);
+    b->logits = oc_logits(c, rows, E, train);
     for (int64_t r = 0; r < rows; r++) c->arg[4].v[r * E + 4] = -9;
-    b->x = oc_real(c, rows, D, false);
+    b->x = oc_real(c, rows, D, train);
+    fj_segment(c->g, 0);
     b->w = fj_route(c->g, b->logits, K, among_chosen);
     fj_tensor *plan = fj_moe_plan(c->g, b->w->node->out[1], E);
     fj_tensor *s = fj_moe_gather(c->g, b->x, plan);
     fj_tensor *gate = fj_moe_bias(c->g, fj_moe_linear(c->g, s, b->gate, plan), b->bias, plan);
     fj_tensor *h = fj_swiglu(c->g, gate, fj_moe_linear(c->g, s, b->up, plan));
     b->y = fj_moe_combine(c->g, fj_moe_linear(c->g, h, b->down, plan), b->w, plan);
+    fj_segment(c->g, -1);
     if (c->g->err.code != FJ_OK) fail_msg("%s", c->g->err.msg);
     oc_out(c, b->y);
     oc_out(c, b->w);
@@ -159,7 +161,7 @@ static void test_against_loops(void **state) {
         block b;
         bool f64 = v & 1, divide = v & 2;
         int64_t rows = v & 4 ? 37 : 1;
-        build(&b, d, f64 ? FJ_F64 : FJ_F32, FJ_F32, v & 4, rows, divide, fj_rng_u64(&r));
+        build(&b, d, f64 ? FJ_F64 : FJ_F32, FJ_F32, v & 4, rows, divide, false, fj_rng_u64(&r));
         oc_run(&b.c);
         double *got = oc_get(b.y), want[D];
         for (int64_t i = 0; i < rows; i++) {
@@ -175,14 +177,79 @@ static void test_against_loops(void **state) {
     fj_dev_close(d);
 }
 
+/* The gradients of the block together, through a loss: against central differences along a random
+ * direction, and the same bits when the block is made once more instead of kept. */
+typedef struct training {
+    block b;
+    fj_tensor *loss, *grad[6];
+} training;
+
+static void open_training(training *t, fj_dev *d, bool again, uint64_t seed) {
+    enum { ROWS = 9 };
+    build(&t->b, d, FJ_F64, FJ_F32, false, ROWS, true, true, seed);
+    oc *c = &t->b.c;
+    fj_tensor *params[6];
+    for (int i = 0; i < 6; i++) params[i] = c->arg[i].t;
+    t->loss = fj_keep(fj_head_ce(c->g, t->b.y, oc_weight(c, FJ_F32, 5, D, false),
+                                 oc_below(c, ROWS, 5), oc_positive(c, 1, ROWS)));
+    fj_backward(c->g, t->loss, 6, params, t->grad, &again, 1);
+    if (c->g->err.code != FJ_OK) fail_msg("%s", c->g->err.msg);
+    for (int i = 0; i < 6; i++) fj_keep(t->grad[i]);
+}
+
+static void test_gradient_of_block(void **state) {
+    (void)state;
+    fj_rng r = fj_test_rng();
+    fj_dev *d = open_dev(2, false);
+    uint64_t seed = fj_rng_u64(&r);
+    training t, again;
+    open_training(&t, d, false, seed);
+    open_training(&again, d, true, seed);
+    assert_true(again.b.c.g->n_nodes > t.b.c.g->n_nodes);
+    oc_run(&t.b.c);
+    oc_run(&again.b.c);
+    double *grads[6];
+    for (int i = 0; i < 6; i++) {
+        int64_t n = t.grad[i]->rows * t.grad[i]->cols;
+        double *other = oc_get(again.grad[i]);
+        grads[i] = oc_get(t.grad[i]);
+        assert_memory_equal(grads[i], other, (size_t)n * sizeof *other);
+        free(other);
+    }
+    for (int i = 0; i < 6; i++) {
+        oc_arg *a = &t.b.c.arg[i];
+        int64_t n = a->t->rows * a->t->cols;
+        double told = 0, l[2], *keep = a->v, *dir = oc_draw(&t.b.c, n);
+        a->v = fj_alloc((size_t)n * sizeof *a->v);
+        for (int64_t j = 0; j < n; j++) told += grads[i][j] * dir[j];
+        for (int s = 0; s < 2; s++) {
+            for (int64_t j = 0; j < n; j++) a->v[j] = keep[j] + (s ? -1e-6 : 1e-6) * dir[j];
+            oc_run(&t.b.c);
+            double *v = oc_get(t.loss);
+            l[s] = *v;
+            free(v);
+        }
+        double seen = (l[0] - l[1]) / 2e-6;
+        if (!(fabs(seen - told) <= 1e-5 * (1 + fabs(told))) || told == 0)
+            fail_msg("gradient %d along a direction: %.9g, differences say %.9g", i, told, seen);
+        free(a->v);
+        a->v = keep;
+        free(dir);
+        free(grads[i]);
+    }
+    oc_close(&t.b.c);
+    oc_close(&again.b.c);
+    fj_dev_close(d);
+}
+
 /* ---- same bits ----------------------------------------------------------------------------------- */
 /* True when rows [row0, row0 + rows) of a batch of 40 come out with the bits of the whole batch. */
 static bool same_rows(fj_dev *all_on, fj_dev *part_on, fj_dtype dt, bool panels, int64_t row0,
                       int64_t rows, uint64_t seed, const fj_op *planted) {
     enum { ALL = 40 };
     block a, b;
-    build(&a, all_on, FJ_F32, dt, panels, ALL, true, seed);
-    build(&b, part_on, FJ_F32, dt, !panels, rows, true, seed);
+    build(&a, all_on, FJ_F32, dt, panels, ALL, true, false, seed);
+    build(&b, part_on, FJ_F32, dt, !panels, rows, true, false, seed);
     for (size_t i = 0; planted && i < a.c.g->n_nodes; i++) {
         if (a.c.g->nodes[i]->op == &fj_op_moe_combine) a.c.g->nodes[i]->op = planted;
         if (b.c.g->nodes[i]->op == &fj_op_moe_combine) b.c.g->nodes[i]->op = planted;
@@ -329,13 +396,10 @@ static void test_wrong_shapes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plan),
-        cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_against_loops),
-        cmocka_unit_test(test_row_alone),
-        cmocka_unit_test(test_planted_bug_is_caught),
-        cmocka_unit_test(test_unused_experts),
-        cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_plan),           cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_against_loops),  cmocka_unit_test(test_gradient_of_block),
+        cmocka_unit_test(test_row_alone),      cmocka_unit_test(test_planted_bug_is_caught),
+        cmocka_unit_test(test_unused_experts), cmocka_unit_test(test_sharing),
         cmocka_unit_test(test_wrong_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

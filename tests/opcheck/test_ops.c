@@ -295,6 +295,123 @@ static void test_views(void **state) {
     fj_dev_close(d);
 }
 
+/* ---- by definition: small ops in f64 against their formulas as papers and PyTorch write them ---------- */
+static void is(const char *what, double got, double want) {
+    if (!(fabs(got - want) <= 1e-12 * (1 + fabs(want))))
+        fail_msg("%s: %.17g, not %.17g", what, got, want);
+}
+
+static double gelu_of(double x) {
+    return 0.5 * x * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+}
+
+static double clip(double x, double low, double high) { return fmin(fmax(x, low), high); }
+
+static void test_activations_by_definition(void **state) {
+    (void)state;
+    enum { ROWS = 3, COLS = 10, N = ROWS * COLS };
+    fj_dev *d = open_dev(1, false);
+    oc c;
+    oc_open(&c, d, FJ_F64, fj_test_seed());
+    fj_graph *g = c.g;
+    fj_tensor *x = oc_real(&c, ROWS, COLS, false), *u = oc_real(&c, ROWS, COLS, false);
+    fj_tensor *y[] = { fj_gelu(g, x),         fj_geglu(g, x, u),   fj_scale(g, x, -3),
+                       fj_softcap(g, x, 0.7), fj_cols(g, x, 4, 3), fj_glu_oai(g, x, 1.702, 0.8) };
+    for (size_t i = 0; i < FJ_LEN(y); i++) fj_keep(y[i]);
+    double *v[FJ_LEN(y)], *vx = c.arg[0].v, *vu = c.arg[1].v;
+    oc_run(&c);
+    for (size_t i = 0; i < FJ_LEN(y); i++) v[i] = oc_get(y[i]);
+    for (int i = 0; i < N; i++) {
+        is("gelu", v[0][i], gelu_of(vx[i]));
+        is("geglu", v[1][i], gelu_of(vx[i]) * vu[i]);
+        is("scale", v[2][i], -3 * vx[i]);
+        is("softcap", v[3][i], 0.7 * tanh(vx[i] / 0.7));
+        if (i % COLS >= 4 && i % COLS < 7) is("cols", v[4][i / COLS * 3 + i % COLS - 4], vx[i]);
+    }
+    for (int i = 0; i < N / 2; i++) {
+        double gate = fmin(vx[2 * i], 0.8), up = clip(vx[2 * i + 1], -0.8, 0.8);
+        is("glu_oai", v[5][i], (up + 1) * gate / (1 + exp(-1.702 * gate)));
+    }
+    for (size_t i = 0; i < FJ_LEN(y); i++) free(v[i]);
+    oc_close(&c);
+    fj_dev_close(d);
+}
+
+static void test_norms_and_rope_by_definition(void **state) {
+    (void)state;
+    enum { ROWS = 4, COLS = 12, GROUP = 4, HEAD = 6, ROT = 4 };
+    fj_dev *d = open_dev(1, false);
+    oc c;
+    oc_open(&c, d, FJ_F64, fj_test_seed());
+    fj_graph *g = c.g;
+    fj_tensor *x = oc_real(&c, ROWS, COLS, false), *w = oc_real(&c, 1, COLS, false);
+    fj_tensor *b = oc_real(&c, 1, COLS, false), *small = oc_real(&c, 1, GROUP, false);
+    fj_tensor *table = oc_real(&c, ROWS, ROT, false);
+    fj_tensor *y[] = { fj_layernorm(g, x, w, b, 0.1), fj_layernorm(g, x, w, NULL, 0.1),
+                       fj_rmsnorm(g, x, small, 0.1), fj_rope(g, x, table, COLS / HEAD) };
+    for (size_t i = 0; i < FJ_LEN(y); i++) fj_keep(y[i]);
+    double *v[FJ_LEN(y)], *vx = c.arg[0].v, *vw = c.arg[1].v, *vb = c.arg[2].v, *vs = c.arg[3].v,
+                          *vt = c.arg[4].v;
+    oc_run(&c);
+    for (size_t i = 0; i < FJ_LEN(y); i++) v[i] = oc_get(y[i]);
+    for (int r = 0; r < ROWS; r++) {
+        const double *a = vx + r * COLS, *t = vt + r * ROT;
+        double mean = 0, var = 0;
+        for (int i = 0; i < COLS; i++) mean += a[i] / COLS;
+        for (int i = 0; i < COLS; i++) var += (a[i] - mean) * (a[i] - mean) / COLS;
+        for (int i = 0; i < COLS; i++) {
+            double h = (a[i] - mean) / sqrt(var + 0.1) * vw[i], sq = 0;
+            is("layernorm", v[0][r * COLS + i], h + vb[i]);
+            is("layernorm without a bias", v[1][r * COLS + i], h);
+            for (int j = 0; j < GROUP; j++) sq += pow(a[i / GROUP * GROUP + j], 2) / GROUP;
+            is("rmsnorm of groups", v[2][r * COLS + i], a[i] / sqrt(sq + 0.1) * vs[i % GROUP]);
+            int j = i % HEAD, half = ROT / 2;
+            double want = j >= ROT   ? a[i]
+                          : j < half ? a[i] * t[j] - a[i + half] * t[half + j]
+                                     : a[i] * t[j - half] + a[i - half] * t[j];
+            is("rope of a part", v[3][r * COLS + i], want);
+        }
+    }
+    for (size_t i = 0; i < FJ_LEN(y); i++) free(v[i]);
+    oc_close(&c);
+    fj_dev_close(d);
+}
+
+static void test_loss_by_definition(void **state) {
+    (void)state;
+    enum { ROWS = 5, VOCAB = 7, WIDTH = 3 };
+    static const double rules[][2] = { { 1, 0 }, { 0.25, 0 }, { 2, 1.5 } }; /* scale, cap */
+    fj_dev *d = open_dev(1, false);
+    for (size_t i = 0; i < FJ_LEN(rules); i++) {
+        oc c;
+        oc_open(&c, d, FJ_F64, fj_test_seed());
+        fj_tensor *x = oc_real(&c, ROWS, WIDTH, false), *w = oc_real(&c, VOCAB, WIDTH, false);
+        fj_tensor *ids = oc_below(&c, ROWS, VOCAB), *one = oc_positive(&c, 1, ROWS);
+        fj_tensor *loss = fj_keep(fj_head_ce(c.g, x, w, ids, one, rules[i][0], rules[i][1]));
+        fj_keep(loss->node->out[1]);
+        oc_run(&c);
+        double *nll = oc_get(loss->node->out[1]), *all = oc_get(loss), sum = 0;
+        for (int r = 0; r < ROWS; r++) {
+            double total = 0, at = 0;
+            for (int t = 0; t < VOCAB; t++) {
+                double l = 0;
+                for (int j = 0; j < WIDTH; j++)
+                    l += rules[i][0] * c.arg[0].v[r * WIDTH + j] * c.arg[1].v[t * WIDTH + j];
+                if (rules[i][1] > 0) l = rules[i][1] * tanh(l / rules[i][1]);
+                total += exp(l);
+                if (t == c.arg[2].i[r]) at = l;
+            }
+            is("nll", nll[r], log(total) - at);
+            sum += c.arg[3].v[r] * nll[r];
+        }
+        is("loss", *all, sum);
+        free(nll);
+        free(all);
+        oc_close(&c);
+    }
+    fj_dev_close(d);
+}
+
 /* Every op's shape rule refuses a wrong input with a sentence that begins with its name. */
 static void test_wrong_shapes(void **state) {
     (void)state;
@@ -419,6 +536,9 @@ int main(void) {
         cmocka_unit_test(test_used_later),
         cmocka_unit_test(test_in_place),
         cmocka_unit_test(test_views),
+        cmocka_unit_test(test_activations_by_definition),
+        cmocka_unit_test(test_norms_and_rope_by_definition),
+        cmocka_unit_test(test_loss_by_definition),
         cmocka_unit_test(test_wrong_shapes),
         cmocka_unit_test(test_planted_bugs_are_caught),
     };

@@ -2,7 +2,8 @@
  *
  *     test_archs [CASE]          one case alone; also ONLY=CASE
  *     FORJA_RESULTS=FILE         "architecture case kind value" lines are added: the largest differences
- *     FORJA_KEEP=FOLDER          GGUF files stay there: CASE.gguf, CASE-standard.gguf
+ *     FORJA_KEEP=FOLDER          what is saved stays there: CASE-folder/, CASE-adapter/, CASE.gguf and,
+ *                                with the config of gguf.json, CASE-standard.gguf
  *
  * Logits are compared absolutely, losses relatively, gradients relatively to their own norm. */
 #include "golden_archs.h"
@@ -124,12 +125,20 @@ static void run_hub(const char *name) {
     fj_st_close(s);
 }
 
+/* Where a file of the case goes: FORJA_KEEP, or a folder that goes away. */
+static const char *keep(const char *name, const char *end) {
+    char *path = fj_test_buf();
+    const char *dir = getenv("FORJA_KEEP");
+    snprintf(path, 1024, "%s/%s%s", dir && *dir ? dir : fj_test_dir(), name, end);
+    return path;
+}
+
 static void run_folder(const char *name) {
     fj_err e = { 0 };
     fj_st *s = archs_open(name);
     fj_dev *d = golden_dev();
     fj_model *m = golden_model(d, archs_path(name, ""), false);
-    const char *dir = fj_test_path("saved");
+    const char *dir = keep(name, "-folder");
     fj_remove_tree(dir, NULL);
     FJ_OK_OR_FAIL(fj_model_save_hf(m, dir, "F32", &e), e);
     fj_model_close(m);
@@ -140,16 +149,9 @@ static void run_folder(const char *name) {
     fj_st_close(s);
 }
 
-/* Where a file of the case goes: FORJA_KEEP, or a folder that goes away. */
-static const char *keep(const char *name, const char *end) {
-    static char path[1024];
-    const char *dir = getenv("FORJA_KEEP");
-    snprintf(path, sizeof path, "%s/%s%s", dir && *dir ? dir : fj_test_dir(), name, end);
-    return path;
-}
-
 /* The model itself as GGUF, or why it cannot be one; then with gguf.json, where there is one, that is a
- * config after whose changes it can. */
+ * config after whose changes it can.  CASE.gguf, where it is beside the golden file (the interop ring
+ * puts it there): the same model as another program writes it. */
 static void run_gguf(const char *name) {
     fj_err e = { 0 };
     fj_st *s = archs_open(name);
@@ -172,6 +174,14 @@ static void run_gguf(const char *name) {
         fj_model_close(m);
         m = golden_model(d, gguf, false);
         result(m, name, "standard GGUF", logits_apart(m, NULL, s, "long.ids", "gguf.logits"),
+               GOLDEN_LOGITS);
+        fj_model_close(m);
+    }
+    const char *peer = archs_path(name, ".gguf");
+    if (!access(peer, R_OK)) {
+        m = golden_model(d, peer, false);
+        result(m, name, "GGUF of a peer",
+               logits_apart(m, NULL, s, "long.ids", dir ? "gguf.logits" : "long.logits"),
                GOLDEN_LOGITS);
         fj_model_close(m);
     }
@@ -357,7 +367,7 @@ static void run_lora(const char *name) {
     fj_batch_free(&b);
     golden_grads_free(&t);
 
-    const char *dir = fj_test_path("peft"), *gguf = fj_test_path("adapter.gguf");
+    const char *dir = keep(name, "-adapter"), *gguf = fj_test_path("adapter.gguf");
     FJ_OK_OR_FAIL(fj_lora_save_peft(l, dir, &e), e);
     const char *words = refused(gguf_lora_refused, name);
     if (words) FJ_FAILS_WITH(fj_lora_save_gguf(l, gguf, &e), e, words);

@@ -1,6 +1,11 @@
 """What a GGUF of each architecture has to contain, by the names of the package gguf and the rules of
-llama.cpp's converter: tensors from the parameters of a transformers model, metadata from its config.
+llama.cpp's converter: tensors from the parameters of a transformers model, metadata from its config; and such
+a file, written by that package.
 """
+import json
+import math
+import os
+
 import gguf
 import numpy as np
 
@@ -87,7 +92,7 @@ def metadata(c):
     out.update({"feed_forward_length": c.intermediate_size, "attention.head_count_kv": c.num_key_value_heads,
                 "attention.layer_norm_rms_epsilon": c.rms_norm_eps})
     d, rope = head_dim(c), c.rope_parameters
-    if d * heads != c.hidden_size:
+    if d * heads != c.hidden_size or kind == "gpt_oss":
         out.update({"attention.key_length": d, "attention.value_length": d})
     if kind == "gemma3_text":
         rope = rope["full_attention"]
@@ -98,7 +103,10 @@ def metadata(c):
     if rope["rope_type"] in ("linear", "yarn"):
         out.update({"rope.scaling.type": rope["rope_type"], "rope.scaling.factor": rope["factor"]})
     if rope["rope_type"] in ("yarn", "longrope"):
-        out["rope.scaling.original_context_length"] = rope["original_max_position_embeddings"]
+        original = rope["original_max_position_embeddings"]
+        out["rope.scaling.original_context_length"] = original
+    if rope["rope_type"] == "longrope":
+        out["rope.scaling.attn_factor"] = math.sqrt(1 + math.log(c.max_position_embeddings / original) / math.log(original))
     if kind in ("mixtral", "qwen3_moe", "gpt_oss"):
         out.update({"expert_count": c.num_local_experts, "expert_used_count": c.num_experts_per_tok})
     if kind == "qwen3_moe":
@@ -107,6 +115,8 @@ def metadata(c):
         out["expert_feed_forward_length"] = c.intermediate_size
     if kind in ("gemma2", "gemma3_text", "gpt_oss"):
         out["attention.sliding_window"] = c.sliding_window
+    if kind == "gemma3_text":
+        out["rope.freq_base_swa"] = c.rope_parameters["sliding_attention"]["rope_theta"]
     if kind == "gemma2":
         out.update({"attn_logit_softcapping": c.attn_logit_softcapping,
                     "final_logit_softcapping": c.final_logit_softcapping})
@@ -136,3 +146,30 @@ def known_tensor(arch, name):
     layer = base.split(".")[1] if base.startswith("blk.") else ""
     plain = base.replace(f"blk.{layer}.", "blk.{bid}.") if layer else base
     return end in ("weight", "bias") and plain in {gguf.TENSOR_NAMES[t] for t in gguf.MODEL_TENSORS[ENUM[arch]]}
+
+
+def write(path, model, folder):
+    """The file that a converter would make of the model; its vocabulary is that of folder/tokenizer.json."""
+    c = model.config
+    arch = ARCH[c.model_type]
+    w = gguf.GGUFWriter(path, arch)
+    w.add_name("peer")
+    w.add_vocab_size(c.vocab_size)
+    for key, value in metadata(c).items():
+        put = w.add_string if isinstance(value, str) else w.add_float32 if isinstance(value, float) else w.add_uint32
+        put(f"{arch}.{key}", value)
+    with open(os.path.join(folder, "tokenizer.json"), encoding="utf-8") as f:
+        vocab = json.load(f)["model"]["vocab"]
+    pieces = sorted(vocab, key=vocab.get)
+    w.add_tokenizer_model("llama")
+    w.add_token_list(pieces)
+    w.add_token_scores([0.0] * len(pieces))
+    w.add_token_types([gguf.TokenType.UNKNOWN, *[gguf.TokenType.CONTROL] * 2, *[gguf.TokenType.NORMAL] * (len(pieces) - 3)])
+    w.add_bos_token_id(1)
+    w.add_eos_token_id(2)
+    for name, values in tensors(model).items():
+        w.add_tensor(name, np.ascontiguousarray(values, np.float32))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()

@@ -1,5 +1,6 @@
-"""Architecture by architecture: transformers' and peft's numbers made anew with this run's seed, compared by the C
-program of the golden ring; then the GGUF files that forja wrote, read by the package gguf and by transformers.
+"""Architecture by architecture: transformers' and peft's numbers made anew with this run's seed, and GGUF files by the
+package gguf, compared by the C program of the golden ring; then the folders, adapters and GGUF files that forja
+wrote, read by transformers, peft and the package gguf.
 """
 import json
 import os
@@ -8,15 +9,45 @@ import subprocess
 import gguf
 import numpy as np
 import torch
+from peft import PeftModel
 from safetensors.numpy import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
 import gguf_rules as rules
 from archs import load
-from peer import BUILD, ROOT, SEED, Folder, check, finish, generate, near
+from common import settle
+from peer import BUILD, ROOT, SEED, Folder, check, failures, finish, generate, near
 
 # transformers reads these from a GGUF; what it does not read of the config is given to it
 READ = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "phi3", "gpt2")
+
+# no GGUF can say what is special in these
+WITHOUT_GGUF = ("smollm3-pattern", "qwen3-moe-mixed")
+
+
+def gguf_config(case):
+    """What a GGUF of the case can say: gguf.json, or None for the folder's own config."""
+    path = os.path.join(case, "gguf.json")
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as f:
+        return AutoConfig.for_model(**json.load(f))
+
+
+def names_of(folder):
+    with open(os.path.join(folder, "archs", "list.txt"), encoding="utf-8") as f:
+        return f.read().split()
+
+
+def peer_files(folder):
+    """archs/CASE.gguf as a converter would write it, for the C program."""
+    made = 0
+    for name in names_of(folder):
+        case = os.path.join(folder, "archs", name)
+        if name not in WITHOUT_GGUF:
+            rules.write(case + ".gguf", load(case, config=gguf_config(case)), case)
+            made += 1
+    check(made > 0, "no GGUF was made")
 
 
 def program(folder, keep):
@@ -56,51 +87,89 @@ def same_file(path, model, what):
     alien = [name for name in have if not rules.known_tensor(arch, name)]
     check(not alien, f"{what}: tensors that gguf does not know: {alien}")
     for name in set(have) & set(want):
-        got = gguf.quants.dequantize(have[name].data, have[name].tensor_type).reshape(want[name].shape)
-        limit = 1e-6 if name.startswith("rope_") else 0
-        check(np.abs(got - want[name]).max() <= limit * np.abs(want[name]).max(), f"{what}: {name} has other values")
+        got, w = gguf.quants.dequantize(have[name].data, have[name].tensor_type), want[name]
+        limit = 1e-6 * np.abs(w).max() if name.startswith("rope_") else 0
+        check(got.shape == w.shape and np.abs(got - w).max() <= limit, f"{what}: {name} has other values")
     return True
 
 
-def read_by_transformers(path, config, ids, logits, what):
+def same_logits(opened, golden, rows, what):
+    """Of the long prompt, against `rows` of the golden file.  opened(): the model, by the peer's own reading."""
+    try:
+        model = opened().eval()
+    except Exception as e:  # whatever the peer says about a file of ours is what is to be reported
+        return check(False, f"{what}: {type(e).__name__}: {str(e)[:500]}")
+    ids = torch.tensor(golden["long.ids"]).long()
+    with torch.no_grad():
+        near(model(ids[None], use_cache=False).logits[0, -len(golden[rows]):], golden[rows], what, 1e-5)
+
+
+def gguf_by_transformers(path, config):
     if config.model_type == "mistral":  # a GGUF of it is one of Llama's architecture
         config = LlamaConfig(**{k: v for k, v in config.to_dict().items() if k != "model_type"})
-    model = AutoModelForCausalLM.from_pretrained(
+    return AutoModelForCausalLM.from_pretrained(
         os.path.dirname(path), gguf_file=os.path.basename(path), config=config, dtype=torch.float32,
-        attn_implementation="eager", experts_implementation="eager").eval()
-    with torch.no_grad():
-        near(model(ids[None], use_cache=False).logits[0, -len(logits):], logits, f"{what} by transformers", 1e-5)
+        attn_implementation="eager", experts_implementation="eager")
+
+
+def check_gguf(case, path, golden, rows, what, config=None):
+    """A GGUF file of the case; config: gguf.json, where it was made after its changes."""
+    model = load(case, config=config)
+    c = model.config
+    windowless = c.model_type != "mistral" or c.sliding_window is None  # Llama's architecture has no window there
+    if same_file(path, model, what) and c.model_type in READ and windowless:
+        same_logits(lambda: gguf_by_transformers(path, c), golden, rows, f"{what} by transformers")
 
 
 def written(folder, keep):
-    """Every GGUF that the program left: CASE.gguf, and CASE-standard.gguf after gguf.json."""
-    seen = 0
-    for file in sorted(os.listdir(keep)):
-        if not file.endswith(".gguf"):
-            continue
-        seen += 1
-        name, standard = file[:-5].removesuffix("-standard"), file.endswith("-standard.gguf")
-        case, path = os.path.join(folder, "archs", name), os.path.join(keep, file)
-        config = None
-        if standard:
-            with open(os.path.join(case, "gguf.json"), encoding="utf-8") as f:
-                config = AutoConfig.for_model(**json.load(f))
-        model = load(case, config=config)
-        same_file(path, model, file)
+    """Everything that the program left in keep."""
+    seen = {"folder": 0, "adapter": 0, "gguf": 0, "standard": 0}
+    names = names_of(folder)
+    for name in names:
+        case, kept = os.path.join(folder, "archs", name), os.path.join(keep, name)
         golden = load_file(case + ".safetensors")
-        ids = torch.tensor(golden["long.ids"]).long()
-        if model.config.model_type in READ:
-            read_by_transformers(path, model.config, ids, golden["gguf.logits" if standard else "long.logits"], file)
-    check(seen > 0, "forja wrote no GGUF")
-    print(f"  {seen} GGUF files: names, values and keys as the package gguf has them", flush=True)
+        if os.path.exists(kept + "-folder/model.safetensors"):
+            seen["folder"] += 1
+            same_logits(lambda: load(kept + "-folder"), golden, "long.logits", f"{name}: folder by transformers")
+        if os.path.exists(kept + "-adapter/adapter_config.json"):
+            seen["adapter"] += 1
+            same_logits(lambda: PeftModel.from_pretrained(load(case), kept + "-adapter"), golden, "lora.logits",
+                        f"{name}: adapter by peft")
+        if os.path.exists(kept + ".gguf"):
+            seen["gguf"] += 1
+            check_gguf(case, kept + ".gguf", golden, "long.logits", name + ".gguf")
+        if os.path.exists(kept + "-standard.gguf"):
+            seen["standard"] += 1
+            check_gguf(case, kept + "-standard.gguf", golden, "gguf.logits", name + "-standard.gguf",
+                       gguf_config(case))
+    for kind, n in seen.items():
+        check(n > 0, f"forja left no {kind}")
+    print(f"  read: {seen}", flush=True)
+    planted(names, folder, keep)
+
+
+def planted(names, folder, keep):
+    """The comparison of files must be able to fail: one value of the model is changed."""
+    paths = [p for p in (os.path.join(keep, n + ".gguf") for n in names) if os.path.exists(p)]
+    before = len(failures)
+    if paths:
+        model = load(os.path.join(folder, "archs", os.path.basename(paths[0])[:-5]))
+        with torch.no_grad():
+            model.get_input_embeddings().weight[7, 3] += 1e-3
+        same_file(paths[0], model, "planted")
+    found = len(failures) == before + 1
+    del failures[before:]
+    check(found, "one planted difference between a GGUF file and a model is not seen as one")
 
 
 def main():
+    settle(SEED)
     with Folder() as f:
         generate("archs.py", f())
         keep = f("keep")
         os.mkdir(keep)
         if check(os.path.exists(os.path.join(BUILD, "test_archs")), "test_archs is not built"):
+            peer_files(f())
             program(f(), keep)
             written(f(), keep)
     finish()

@@ -6,6 +6,8 @@ Case(model type of transformers, its config) and what must show that nothing was
              model under the other spelling, in NAME/hub.json; None takes a key away
   gguf       changes of the config (the weights stay) after which GGUF can say what the model is: NAME/gguf.json
   lora       keywords of peft's LoraConfig beside rank and alpha
+  mxfp4      experts in blocks of 4 bits
+  bare       names without "transformer." and the masks as tensors, as the released GPT-2 has them
 Sequences are longer than twice 32 keys and than the window.
 """
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ class Case:
     gguf: dict = field(default_factory=dict)
     lora: dict = field(default_factory=lambda: dict(target_modules="all-linear"))
     mxfp4: bool = False
+    bare: bool = False
 
 
 def rope(theta, kind="default", **more):
@@ -56,13 +59,14 @@ OSS_WITHOUT = {
     "top k": dict(num_experts_per_tok=3)}
 OSS_GGUF = dict(swiglu_limit=7.0)
 OSS_HUB = dict(initial_context_length=4096, experts_per_token=2, swiglu_alpha=None, router_aux_loss_coef=0.9)
+SHORT_FACTORS, LONG_FACTORS = [1.0, 1.1, 1.25, 1.5, 1.75, 2.0], [1.0, 1.5, 3.0, 5.5, 9.0, 14.0]
 
 CASES = {
     "llama": Case("llama", dict(
         tie_word_embeddings=True, rope_parameters=rope(
             10000.0, "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
             original_max_position_embeddings=16)),
-        without={"scaling": plain(10000.0)}),
+        without={"scaling": plain(10000.0)}, hub=dict(pretraining_tp=1)),
     "mistral": Case("mistral", dict(head_dim=16, sliding_window=WINDOW, **plain(10000.0)), without={
         "window": dict(sliding_window=None), "window + 1": dict(sliding_window=WINDOW + 1)},
                     gguf=dict(sliding_window=None)),
@@ -76,17 +80,17 @@ CASES = {
     "qwen3": Case("qwen3", dict(head_dim=16, tie_word_embeddings=True, **plain(1000000.0)),
                   hub=dict(layer_types=None)),
     "qwen3-moe": Case("qwen3_moe", dict(
-        head_dim=16, num_local_experts=6, num_experts_per_tok=2, moe_intermediate_size=16,
+        head_dim=16, num_local_experts=5, num_experts_per_tok=2, moe_intermediate_size=16,
         norm_topk_prob=True, **plain(1000000.0)), without={
             "norm_topk_prob": dict(norm_topk_prob=False), "top k": dict(num_experts_per_tok=3)},
-        hub=dict(num_experts=6, num_local_experts=None), lora=moe("mlp.gate.weight")),
+        hub=dict(num_experts=5, num_local_experts=None), lora=moe("mlp.gate.weight")),
     "qwen3-moe-mixed": Case("qwen3_moe", dict(
         head_dim=8, attention_bias=True, num_hidden_layers=4, num_local_experts=4, num_experts_per_tok=2, moe_intermediate_size=16,
         decoder_sparse_step=2, mlp_only_layers=[3], intermediate_size=24, norm_topk_prob=False,
         tie_word_embeddings=True, **plain(10000.0)), without={"norm_topk_prob": dict(norm_topk_prob=True)},
         hub=dict(num_experts=4, num_local_experts=None), lora=moe("mlp.gate.weight")),
     "mixtral": Case("mixtral", dict(
-        num_local_experts=4, num_experts_per_tok=2, intermediate_size=24, **plain(1000000.0)),
+        num_local_experts=4, num_experts_per_tok=2, intermediate_size=16, **plain(1000000.0)),
         without={"top k": dict(num_experts_per_tok=1)}, hub=dict(head_dim=None)),
     "gemma2": Case("gemma2", dict(
         head_dim=16, pad_token_id=0, query_pre_attn_scalar=24, sliding_window=WINDOW, attn_logit_softcapping=2.0,
@@ -118,14 +122,14 @@ CASES = {
     "phi3-longrope": Case("phi3", dict(
         num_attention_heads=2, num_key_value_heads=1, pad_token_id=0, tie_word_embeddings=True,
         partial_rotary_factor=0.75, original_max_position_embeddings=24, rope_parameters=rope(
-            10000.0, "longrope", short_factor=[1.0, 1.1, 1.25, 1.5, 1.75, 2.0],
-            long_factor=[1.0, 1.5, 3.0, 5.5, 9.0, 14.0], original_max_position_embeddings=24,
-            partial_rotary_factor=0.75)), without={
+            10000.0, "longrope", short_factor=SHORT_FACTORS, long_factor=LONG_FACTORS,
+            original_max_position_embeddings=24, partial_rotary_factor=0.75)), without={
                 "scaling": dict(rope_parameters=rope(10000.0, partial_rotary_factor=0.75)),
                 "attention factor": dict(max_position_embeddings=24),
                 "short factors": dict(original_max_position_embeddings=127)},
         hub=dict(attention_bias=False, full_attn_mod=1, interpolate_factor=1, lm_head_bias=False, mlp_bias=False,
-                 use_cache=True)),
+                 auto_map={"AutoConfig": "configuration_phi3.Phi3Config"}, rope_scaling=dict(
+                     type="longrope", short_factor=SHORT_FACTORS, long_factor=LONG_FACTORS))),
     "olmo2": Case("olmo2", dict(pad_token_id=0, **plain(500000.0))),
     "granite": Case("granite", dict(
         tie_word_embeddings=True, embedding_multiplier=2.5, residual_multiplier=0.7, attention_multiplier=0.2,
@@ -135,7 +139,7 @@ CASES = {
     "smollm3": Case("smollm3", dict(
         num_hidden_layers=4, intermediate_size=24, pad_token_id=0, **plain(5000000.0)), without={
             "rope everywhere": dict(no_rope_layers=[1, 1, 1, 1]), "the other way": dict(no_rope_layers=[0, 0, 0, 1])},
-        hub=dict(layer_types=None, pretraining_tp=2, rope_scaling=None)),
+        hub=dict(layer_types=None, pretraining_tp=2, max_window_layers=28)),
     "smollm3-pattern": Case("smollm3", dict(
         pad_token_id=0, intermediate_size=24, tie_word_embeddings=False, no_rope_layers=[0, 1], mlp_bias=True,
         use_sliding_window=True, sliding_window=WINDOW, **plain(10000.0)), without={
@@ -145,6 +149,9 @@ CASES = {
         vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=96, n_inner=None, bos_token_id=1, eos_token_id=2),
         hub=dict(n_ctx=96, tie_word_embeddings=None, add_cross_attention=None, task_specific_params={
             "text-generation": dict(do_sample=True, max_length=50)})),
+    "gpt2-bare": Case("gpt2", dict(
+        vocab_size=64, n_embd=16, n_layer=1, n_head=2, n_positions=80, n_inner=24, bos_token_id=1, eos_token_id=2),
+        bare=True),
     "gpt-oss": Case("gpt_oss", OSS, without=OSS_WITHOUT, hub=OSS_HUB, gguf=OSS_GGUF,
                     lora=moe("mlp.router.weight")),
     "gpt-oss-mxfp4": Case("gpt_oss", OSS, without=OSS_WITHOUT, hub=OSS_HUB, gguf=OSS_GGUF,

@@ -91,11 +91,16 @@ def save(case, model, packed, folder):
     os.remove(os.path.join(folder, "generation_config.json"))
     with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as f:
         json.dump(tokenizer(), f, separators=(",", ":"))
-    path = os.path.join(folder, "config.json")
+    path, file = os.path.join(folder, "config.json"), os.path.join(folder, "model.safetensors")
     with open(path, encoding="utf-8") as f:
         config = json.load(f)
+    if case.bare:
+        state = {k.removeprefix("transformer."): v for k, v in load_file(file).items()}
+        for i in range(config["n_layer"]):
+            mask = torch.ones(config["n_positions"], config["n_positions"], dtype=torch.bfloat16).tril()
+            state[f"h.{i}.attn.bias"] = mask[None, None].contiguous()
+        save_file(state, file, metadata={"format": "pt"})
     if packed:
-        file = os.path.join(folder, "model.safetensors")
         state = {k: v for k, v in load_file(file).items() if k + "_blocks" not in packed}
         save_file(state | packed, file, metadata={"format": "pt"})
         config["quantization_config"] = dict(quant_method="mxfp4", modules_to_not_convert=[
@@ -120,13 +125,12 @@ def gguf_config(case, folder):
 
 def hub_config(config, changes):
     """config.json as transformers 4 wrote it, with the keys of the released checkpoints."""
-    config = dict(config, torch_dtype=config["dtype"], transformers_version="4.51.0")
+    config = dict(config, torch_dtype=config["dtype"], transformers_version="4.51.0", _name_or_path="somewhere/released")
     del config["dtype"]
     rope = config.pop("rope_parameters", None)
     if rope and "rope_theta" in rope:
         config["rope_theta"] = rope.pop("rope_theta")
-        if rope["rope_type"] != "default":
-            config["rope_scaling"] = rope
+        config["rope_scaling"] = rope if rope["rope_type"] != "default" else None
     config.update(changes)
     return {k: v for k, v in config.items() if v is not None or k in ("head_dim", "rope_scaling", "n_inner")}
 

@@ -5,6 +5,7 @@ cd "$(dirname "$0")"
 python=${PYTHON:-../../build/interop-venv/bin/python}
 "$python" files.py "$@"
 "$python" tiny.py "$@"
+"$python" archs.py "$@"
 "$python" stories.py "$@"
 "$python" train.py "$@"
 "$python" tokens.py "$@"

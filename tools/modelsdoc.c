@@ -14,8 +14,8 @@ typedef struct worst {
 } worst;
 
 static void take(worst *w, const char *kind, double v) {
-    double *to = strstr(kind, "loss") ? &w->loss
-                 : !strncmp(kind, "gradients", 9)         ? &w->full
+    double *to = strstr(kind, "loss")                      ? &w->loss
+                 : !strncmp(kind, "gradients", 9)          ? &w->full
                  : !strncmp(kind, "adapter gradients", 17) ? &w->lora
                                                            : &w->logits;
     if (!strcmp(kind, "cached decode")) w->cached++;

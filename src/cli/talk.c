@@ -41,7 +41,8 @@ fj_talk *fj_talk_open(const char *model, const fj_talk_opts *o, fj_term *term, f
     t->term = term;
     t->o = o;
     bool ok = (t->dev = fj_open_device(o->threads, o->f32, e)) &&
-              (t->model = fj_model_open(t->dev, model, &(fj_model_opts){ .mapped = o->mapped }, &term->log, e));
+              (t->model = fj_model_open(t->dev, model, &(fj_model_opts){ .mapped = o->mapped },
+                                        &term->log, e));
     if (ok) {
         t->kind = o->style == FJ_TALK_CHATML ? FJ_CHAT_CHATML
                   : o->style == FJ_TALK_RAW  ? FJ_CHAT_RAW

@@ -23,7 +23,8 @@ typedef struct fj_step_item {
     int64_t n;
     int64_t want;        /* logits of the last `want` of them */
     const fj_lora *lora; /* NULL: the base; items of one adapter stand side by side */
-    int64_t total; /* tokens of the sequence when all that is known of it is fed; 0: these are the last */
+    int64_t
+        total; /* tokens of the sequence when all that is known of it is fed; 0: these are the last */
 } fj_step_item;
 
 /* Room for `positions` positions in all (rounded up to pages). */

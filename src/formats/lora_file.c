@@ -69,7 +69,8 @@ static bool ends_with(const char *s, const char *end) {
 static bool targets(const fj_peft_config *c, const char *param) {
     for (size_t i = 0; i < c->n_params; i++)
         if (!strcmp(c->params[i], param) ||
-            (ends_with(c->params[i], param) && c->params[i][strlen(c->params[i]) - strlen(param) - 1] == '.'))
+            (ends_with(c->params[i], param) &&
+             c->params[i][strlen(c->params[i]) - strlen(param) - 1] == '.'))
             return true;
     return false;
 }
@@ -91,7 +92,8 @@ static void name_params(struct fj_peft_own *o) {
 
 /* The way back; the caller frees. */
 static char *file_module(const fj_peft_config *c, const char *module) {
-    bool up = ends_with(module, OUTER ".gate_up_proj"), down = ends_with(module, OUTER ".down_proj");
+    bool up = ends_with(module, OUTER ".gate_up_proj"),
+         down = ends_with(module, OUTER ".down_proj");
     fj_str s = { 0 };
     if (!c->n_params || (!up && !down)) {
         fj_str_addf(&s, "%s", module);

@@ -124,8 +124,8 @@ static bool read_pattern(const char *path, const json_t *j, const char *key, boo
     return true;
 }
 
-static bool read_names(const char *path, const json_t *j, const char *key,
-                       const char *const **out, size_t *n, fj_arena *mem, fj_err *e) {
+static bool read_names(const char *path, const json_t *j, const char *key, const char *const **out,
+                       size_t *n, fj_arena *mem, fj_err *e) {
     const json_t *t = json_object_get(j, key);
     if (!t || json_is_null(t)) return true;
     if (!json_is_array(t))
@@ -149,7 +149,8 @@ static bool read_targets(const char *path, const json_t *j, fj_peft_config *c, f
         return fj_fail(e, FJ_EFORMAT, "%s: target_modules is %s, expected a list or a string", path,
                        fj_json_kind(t));
     if (json_is_string(t)) c->target_pattern = fj_arena_strdup(mem, json_string_value(t));
-    else if (!read_names(path, j, "target_modules", &c->targets, &c->n_targets, mem, e)) return false;
+    else if (!read_names(path, j, "target_modules", &c->targets, &c->n_targets, mem, e))
+        return false;
     return read_names(path, j, "target_parameters", &c->params, &c->n_params, mem, e);
 }
 
@@ -206,8 +207,8 @@ static json_t *names(const char *const *v, size_t n) {
 }
 
 bool fj_peft_config_write(const char *path, const fj_peft_config *c, fj_err *e) {
-    json_t *targets =
-        c->targets || c->params ? names(c->targets, c->n_targets) : string_or_null(c->target_pattern);
+    json_t *targets = c->targets || c->params ? names(c->targets, c->n_targets)
+                                              : string_or_null(c->target_pattern);
     const struct {
         const char *key;
         json_t *value;

@@ -144,8 +144,10 @@ static bool steps(fj_model *m, const fj_bench_opts *o, int64_t n, int64_t contex
     bool ok = true;
     for (int64_t i = 0; ok && i < n && context; i++)
         ok = go_on(o->log, e) &&
-             fj_engine_step(g, &(fj_step_item){ .seq = &seqs[i], .ids = ids, .n = context }, 1, &logits, e);
-    for (int64_t i = 0; i < n; i++) items[i] = (fj_step_item){ .seq = &seqs[i], .ids = ids, .n = each, .want = 1 };
+             fj_engine_step(g, &(fj_step_item){ .seq = &seqs[i], .ids = ids, .n = context }, 1,
+                            &logits, e);
+    for (int64_t i = 0; i < n; i++)
+        items[i] = (fj_step_item){ .seq = &seqs[i], .ids = ids, .n = each, .want = 1 };
     for (int64_t i = -1; ok && i < o->repeat; i++) {
         double t0 = fj_clock();
         ok = go_on(o->log, e) && fj_engine_step(g, items, (int)n, &logits, e);

@@ -18,8 +18,9 @@ void fj_arch_features(const fj_arch *a, fj_str *s) {
         { row(a, FJ_W_POSITIONS), "learned positions" },
         { row(a, FJ_W_QKV), "fused QKV" },
         { row(a, FJ_W_GATE_UP), "fused gate and up" },
-        { row(a, FJ_W_Q_NORM), a->weights[FJ_W_Q_NORM].cols == FJ_HEAD_DIM ? "QK-norm of each head"
-                                                                           : "QK-norm of whole rows" },
+        { row(a, FJ_W_Q_NORM), a->weights[FJ_W_Q_NORM].cols == FJ_HEAD_DIM
+                                   ? "QK-norm of each head"
+                                   : "QK-norm of whole rows" },
         { row(a, FJ_W_ATTN_POST) && row(a, FJ_W_ATTN_NORM), "norms before and behind" },
         { row(a, FJ_W_ATTN_POST) && !row(a, FJ_W_ATTN_NORM), "norms behind" },
         { row(a, FJ_W_OUT_NORM_B), "layer norms" },

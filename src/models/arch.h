@@ -38,9 +38,9 @@ typedef struct fj_rope_hp {
 
 /* Kinds of layers (bits of fj_hparams.layer). */
 enum {
-    FJ_LAYER_LOCAL = 1,  /* attends within the window, turned by rope_local when there is one */
+    FJ_LAYER_LOCAL = 1, /* attends within the window, turned by rope_local when there is one */
     FJ_LAYER_NO_ROPE = 2,
-    FJ_LAYER_DENSE = 4,  /* of a model with experts: has one feed-forward network all the same */
+    FJ_LAYER_DENSE = 4, /* of a model with experts: has one feed-forward network all the same */
 };
 
 typedef struct fj_hparams {
@@ -49,18 +49,19 @@ typedef struct fj_hparams {
     int64_t window; /* tokens that a local layer sees, itself included; 0: all layers see all */
     int64_t experts, experts_used, expert_ffn; /* 0: no experts */
     double eps;
-    double attn_scale;                /* of scores; 0: 1 / sqrt(head_dim) */
+    double attn_scale;                  /* of scores; 0: 1 / sqrt(head_dim) */
     double attn_softcap, logit_softcap; /* 0: none */
     double embed_scale, residual_scale; /* 1: none */
     double logit_div;                   /* logits are divided by it; 1: none */
     double glu_alpha, glu_limit;        /* gpt-oss */
     bool tied, attn_bias, mlp_bias;
-    bool norm_topk; /* weights of the chosen experts add up to one */
-    bool use_window;   /* Qwen: sliding_window counts at all */
+    bool norm_topk;      /* weights of the chosen experts add up to one */
+    bool use_window;     /* Qwen: sliding_window counts at all */
     int64_t full_layers; /* Qwen max_window_layers: the first so many layers see all */
-    int64_t rope_every;  /* SmolLM3 no_rope_layer_interval: every n-th layer has no rotary positions */
-    int64_t local_every; /* Gemma 3 sliding_window_pattern: every n-th layer sees all */
-    int64_t sparse_step; /* Qwen3-MoE decoder_sparse_step: every n-th layer has experts */
+    int64_t
+        rope_every; /* SmolLM3 no_rope_layer_interval: every n-th layer has no rotary positions */
+    int64_t local_every;         /* Gemma 3 sliding_window_pattern: every n-th layer sees all */
+    int64_t sparse_step;         /* Qwen3-MoE decoder_sparse_step: every n-th layer has experts */
     fj_rope_hp rope, rope_local; /* rope_local.base 0: local layers use rope, too */
     uint8_t layer[FJ_MAX_LAYERS];
 } fj_hparams;
@@ -154,7 +155,8 @@ enum {
     FJ_IS_TURNED = 8,   /* safetensors have [in, out] */
     FJ_IS_EXPERTS = 16, /* one matrix for each expert, one after the other */
     FJ_IS_PARAM = 64, /* a parameter of a module that is no linear layer in transformers: routers */
-    FJ_IS_ZIPPED = 32,  /* of two tensors in GGUF the first are the even rows, the second the odd ones */
+    FJ_IS_ZIPPED =
+        32, /* of two tensors in GGUF the first are the even rows, the second the odd ones */
 };
 
 /* One weight, or one per layer when the names have %d.  Names with %e: one tensor for each expert. */
@@ -163,8 +165,9 @@ typedef struct fj_weight_row {
     fj_size rows, cols;    /* rows FJ_ONE: a vector.  Experts: of one of them */
     fj_when when;
     int is;
-    const char *gguf2, *hf2; /* where a file keeps the second half of the rows as a tensor of its own */
-    const char *module;      /* how PEFT calls it, where that is not hf */
+    const char *gguf2,
+        *hf2;           /* where a file keeps the second half of the rows as a tensor of its own */
+    const char *module; /* how PEFT calls it, where that is not hf */
 } fj_weight_row;
 
 struct fj_fwd;

@@ -3,7 +3,8 @@
 void fj_batch_clear(fj_batch *b) { b->n = b->n_seqs = b->n_blocks = b->n_out = 0; }
 
 void fj_batch_free(fj_batch *b) {
-    void *all[] = { b->ids, b->pos, b->slots, b->seqs, b->lens, b->blocks, b->out, b->targets, b->weights };
+    void *all[] = { b->ids,    b->pos, b->slots,   b->seqs,   b->lens,
+                    b->blocks, b->out, b->targets, b->weights };
     for (size_t i = 0; i < FJ_LEN(all); i++) free(all[i]);
     *b = (fj_batch){ 0 };
 }

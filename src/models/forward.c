@@ -77,8 +77,8 @@ fj_tensor *fj_proj_experts(fj_fwd *f, fj_tensor *x, int id, int bias_id, int lay
         if (!p || !r->rows) continue;
         fj_tensor *part = fj_moe_linear_add(f->g, x, lora_half(f, r->lora, p, false), plan, NULL, 1,
                                             r->row0, r->rows);
-        y = fj_moe_linear_add(f->g, part, lora_half(f, r->lora, p, true), plan, y, p->scale, r->row0,
-                              r->rows);
+        y = fj_moe_linear_add(f->g, part, lora_half(f, r->lora, p, true), plan, y, p->scale,
+                              r->row0, r->rows);
     }
     return y;
 }
@@ -129,8 +129,8 @@ static void rope_inputs(fj_fwd *f, const fj_rope_hp *r, fj_rope_in *in) {
     if (r->kind == FJ_ROPE_NONE) return;
     in->hp = r;
     in->which = fj_input(f->g, "rope table of each row", FJ_I32, 1, f->o.n);
-    in->inv_freq = fj_input(f->g, "rope frequencies", FJ_F32, fj_rope_by_length(r) ? f->o.n_seqs : 1,
-                            r->dims / 2);
+    in->inv_freq = fj_input(f->g, "rope frequencies", FJ_F32,
+                            fj_rope_by_length(r) ? f->o.n_seqs : 1, r->dims / 2);
     double mscale;
     float *freqs = fj_alloc((size_t)(r->dims / 2) * sizeof *freqs);
     fj_rope_freqs(&f->m->hp, r, 1, freqs, &mscale);

@@ -47,7 +47,8 @@ static fj_tensor *norm(fj_fwd *f, fj_tensor *x, fj_role w, fj_role b, int l) {
 }
 
 static fj_tensor *build(fj_fwd *f) {
-    fj_tensor *x = fj_add(f->g, fj_embedding(f), fj_embed(f->g, fj_w(f, FJ_W_POSITIONS, -1), f->pos));
+    fj_tensor *x =
+        fj_add(f->g, fj_embedding(f), fj_embed(f->g, fj_w(f, FJ_W_POSITIONS, -1), f->pos));
     for (int l = 0; l < (int)f->m->hp.layers; l++) {
         fj_segment(f->g, l);
         fj_tensor *n = norm(f, x, FJ_W_ATTN_NORM, FJ_W_ATTN_NORM_B, l);
@@ -77,5 +78,5 @@ static const char *const fixed[] = { "scale_attn_weights=true",
 
 FJ_ARCH(gpt2, .name = "gpt2", .hf_class = "GPT2LMHeadModel", .hf_type = "gpt2",
         .families = "GPT-2 124M to 1.5B, DistilGPT2", .ignored = ignored, .fixed = fixed,
-        .act_key = "activation_function", .acts = "gelu_new|gelu_pytorch_tanh",
-        .act = FJ_ACT_GELU, .build = build, .hf_prefix = "transformer.");
+        .act_key = "activation_function", .acts = "gelu_new|gelu_pytorch_tanh", .act = FJ_ACT_GELU,
+        .build = build, .hf_prefix = "transformer.");

@@ -19,8 +19,8 @@ static const fj_weight_row weights[FJ_W_ROLES] = {
     FJ_ROWS_ENDS(0),
     [FJ_W_ATTN_NORM] = { FJ_B("attn_norm.weight"), FJ_L("input_layernorm.weight"), FJ_ONE,
                          FJ_WIDTH },
-    [FJ_W_FFN_NORM] = { FJ_B("post_attention_norm.weight"),
-                        FJ_L("post_attention_layernorm.weight"), FJ_ONE, FJ_WIDTH },
+    [FJ_W_FFN_NORM] = { FJ_B("post_attention_norm.weight"), FJ_L("post_attention_layernorm.weight"),
+                        FJ_ONE, FJ_WIDTH },
     FJ_ROWS_QKVO(0),
     FJ_ROWS_QKV_BIAS(0, FJ_IF_ATTN_BIAS),
     FJ_ROW_O_BIAS,
@@ -40,7 +40,7 @@ static const fj_weight_row weights[FJ_W_ROLES] = {
 };
 
 static bool finish(fj_hparams *h, fj_err *e) {
-    h->norm_topk = true; /* the softmax is over the chosen ones */
+    h->norm_topk = true;      /* the softmax is over the chosen ones */
     h->rope.truncate = false; /* unless the file says otherwise */
     if (h->window) fj_layers_every(h, 2, true, FJ_LAYER_LOCAL);
     return fj_finish_heads(h, e);
@@ -51,5 +51,5 @@ static const char *const ignored[] = { "router_aux_loss_coef", "initial_context_
 static const char *const fixed[] = { "output_router_logits=false", NULL };
 
 FJ_ARCH(gpt_oss, .name = "gpt-oss", .hf_class = "GptOssForCausalLM", .hf_type = "gpt_oss",
-        .families = "gpt-oss 20B, 120B", .ignored = ignored, .fixed = fixed, .act = FJ_ACT_OAI, FJ_ARCH_SILU,
-        .build = fj_build_pre_norm);
+        .families = "gpt-oss 20B, 120B", .ignored = ignored, .fixed = fixed, .act = FJ_ACT_OAI,
+        FJ_ARCH_SILU, .build = fj_build_pre_norm);

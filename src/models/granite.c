@@ -27,5 +27,4 @@ static const fj_weight_row weights[FJ_W_ROLES] = {
 static bool finish(fj_hparams *h, fj_err *e) { return fj_finish_heads(h, e); }
 
 FJ_ARCH(granite, .name = "granite", .hf_class = "GraniteForCausalLM", .hf_type = "granite",
-        .families = "Granite 3.0 to 3.3", FJ_ARCH_SILU,
-        .build = fj_build_pre_norm);
+        .families = "Granite 3.0 to 3.3", FJ_ARCH_SILU, .build = fj_build_pre_norm);

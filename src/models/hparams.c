@@ -81,9 +81,9 @@ static bool kind_of(const char *file, const char *name, bool factors, fj_rope_ki
         const char *name;
         fj_rope_kind kind;
     } kinds[] = {
-        { "default", FJ_ROPE_PLAIN },   { "none", FJ_ROPE_PLAIN },
-        { "linear", FJ_ROPE_LINEAR },   { "dynamic", FJ_ROPE_DYNAMIC },
-        { "llama3", FJ_ROPE_LLAMA3 },   { "yarn", FJ_ROPE_YARN },
+        { "default", FJ_ROPE_PLAIN },     { "none", FJ_ROPE_PLAIN },
+        { "linear", FJ_ROPE_LINEAR },     { "dynamic", FJ_ROPE_DYNAMIC },
+        { "llama3", FJ_ROPE_LLAMA3 },     { "yarn", FJ_ROPE_YARN },
         { "longrope", FJ_ROPE_LONGROPE }, { "su", FJ_ROPE_LONGROPE },
     };
     for (size_t i = 0; i < FJ_LEN(kinds); i++)
@@ -118,14 +118,24 @@ static bool factors_of(const json_t *o, const char *file, const char *key, int64
 }
 
 /* One object of rope_scaling or rope_parameters. */
-static bool rope_object(const json_t *o, const char *file, const fj_hparams *hp, fj_rope_hp *r,
-                        fj_arena *mem, fj_err *e) {
-    static const char *const known[] = {
-        "rope_type",  "type",         "rope_theta",       "factor",       "low_freq_factor",
-        "high_freq_factor", "original_max_position_embeddings", "beta_fast", "beta_slow",
-        "attention_factor", "mscale", "mscale_all_dim", "truncate", "partial_rotary_factor",
-        "short_factor", "long_factor"
-    };
+static bool rope_object(const json_t *o, const char *file, const fj_arch *a, const fj_hparams *hp,
+                        fj_rope_hp *r, fj_err *e) {
+    static const char *const known[] = { "rope_type",
+                                         "type",
+                                         "rope_theta",
+                                         "factor",
+                                         "low_freq_factor",
+                                         "high_freq_factor",
+                                         "original_max_position_embeddings",
+                                         "beta_fast",
+                                         "beta_slow",
+                                         "attention_factor",
+                                         "mscale",
+                                         "mscale_all_dim",
+                                         "truncate",
+                                         "partial_rotary_factor",
+                                         "short_factor",
+                                         "long_factor" };
     if (!json_is_object(o)) return fj_fail(e, FJ_EFORMAT, "%s: it is not an object", file);
     const char *key, *type = "default";
     json_t *value;
@@ -159,7 +169,10 @@ static bool rope_object(const json_t *o, const char *file, const fj_hparams *hp,
            fj_js_float_opt(o, file, "attention_factor", &r->attention_factor, e) &&
            fj_js_float_opt(o, file, "mscale", &r->mscale, e) &&
            fj_js_float_opt(o, file, "mscale_all_dim", &r->mscale_all_dim, e) &&
-           fj_js_bool_opt(o, file, "truncate", &r->truncate, e) && (mem || true);
+           fj_js_bool_opt(o, file, "truncate", &r->truncate, e) &&
+           (r->partial == 1 || fj_arch_has(a, offsetof(fj_hparams, rope.partial)) ||
+            fj_fail(e, FJ_EUNSUP, "%s: partial_rotary_factor is only supported as 1 for %s", file,
+                    a->hf_type));
 }
 
 /* How much of a head is turned, and the tables that depend on it. */
@@ -178,7 +191,8 @@ static bool rope_dims(const json_t *o, const char *file, const fj_hparams *hp, f
 
 /* transformers: rope_scaling before version 5, rope_parameters (with rope_theta inside) after; one object
  * for each kind of layer where they differ. */
-static bool rope_hf(const fj_source *s, fj_hparams *hp, fj_arena *mem, fj_err *e) {
+static bool rope_hf(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_arena *mem,
+                    fj_err *e) {
     const char *key = "rope_parameters";
     json_t *o = fj_js_find(s->hf->config, key);
     if (!o) o = fj_js_find(s->hf->config, key = "rope_scaling");
@@ -186,12 +200,13 @@ static bool rope_hf(const fj_source *s, fj_hparams *hp, fj_arena *mem, fj_err *e
     const char *file = fj_arena_printf(&names, "%s/config.json: %s", s->path, key);
     fj_rope_hp *local = hp->rope_local.base > 0 ? &hp->rope_local : NULL;
     json_t *full = o, *sliding = NULL;
-    if (o && local && (json_object_get(o, "full_attention") || json_object_get(o, "sliding_attention"))) {
+    if (o && local &&
+        (json_object_get(o, "full_attention") || json_object_get(o, "sliding_attention"))) {
         full = fj_js_find(o, "full_attention");
         sliding = fj_js_find(o, "sliding_attention");
     }
-    bool ok = (!full || rope_object(full, file, hp, &hp->rope, mem, e)) &&
-              (!sliding || rope_object(sliding, file, hp, local, mem, e)) &&
+    bool ok = (!full || rope_object(full, file, a, hp, &hp->rope, e)) &&
+              (!sliding || rope_object(sliding, file, a, hp, local, e)) &&
               rope_dims(full, file, hp, &hp->rope, mem, e) &&
               (!local || rope_dims(sliding, file, hp, local, mem, e));
     fj_arena_free(&names);
@@ -237,6 +252,9 @@ static bool rope_gguf(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_a
     if (dims < 2 || dims % 2 || dims > (uint64_t)hp->head_dim)
         return fj_fail(e, FJ_EFORMAT, "%s: rotary positions over %u of %lld values of a head",
                        s->path, dims, (long long)hp->head_dim);
+    if (dims < (uint64_t)hp->head_dim && a->weights[FJ_W_Q].is & FJ_IS_PAIRS)
+        return fj_fail(e, FJ_EUNSUP, "%s: rotary positions over %u of %lld values of a head of %s",
+                       s->path, dims, (long long)hp->head_dim, a->name);
     r->dims = dims;
     r->partial = (double)dims / (double)hp->head_dim;
     r->original = orig;
@@ -299,8 +317,9 @@ static bool no_rope_layers(const fj_source *s, fj_hparams *hp, fj_err *e) {
     const json_t *list = fj_js_find(s->hf->config, "no_rope_layers");
     if (!list) return true;
     if (!json_is_array(list) || (int64_t)json_array_size(list) != hp->layers)
-        return fj_fail(e, FJ_EFORMAT, "%s/config.json: no_rope_layers is not a list of %lld numbers",
-                       s->path, (long long)hp->layers);
+        return fj_fail(e, FJ_EFORMAT,
+                       "%s/config.json: no_rope_layers is not a list of %lld numbers", s->path,
+                       (long long)hp->layers);
     for (int64_t l = 0; l < hp->layers; l++) {
         const json_t *x = json_array_get(list, (size_t)l);
         if (!json_is_integer(x))
@@ -328,13 +347,19 @@ static bool mlp_only_layers(const fj_source *s, fj_hparams *hp, fj_err *e) {
     return true;
 }
 
-/* GGUF: an entry for every layer, true where it is local. */
+/* GGUF: an entry for every layer, true where it is local; or a number n: every n-th layer sees all. */
 static bool layers_of_gguf(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_err *e) {
     fj_arena mem = { 0 };
     const char *key = fj_arena_printf(&mem, "%s.attention.sliding_window_pattern", a->name);
     const fj_gguf_kv *kv = fj_gguf_find(s->gguf, key);
     bool ok = true;
-    if (kv && kv->array && hp->window) {
+    uint32_t every = 0;
+    if (kv && !kv->array && hp->window) {
+        ok = fj_gguf_u32(s->gguf, key, &every, e) &&
+             (every > 0 || fj_fail(e, FJ_EFORMAT, "%s: %s is 0", s->path, key));
+        for (int64_t l = 0; l < hp->layers; l++) hp->layer[l] &= (uint8_t)~FJ_LAYER_LOCAL;
+        if (ok) fj_layers_every(hp, every, true, FJ_LAYER_LOCAL);
+    } else if (kv && hp->window) {
         ok = kv->type == FJ_GGUF_BOOL && (int64_t)kv->n == hp->layers;
         if (!ok)
             fj_fail(e, FJ_EFORMAT, "%s: %s is not an array of %lld booleans", s->path, key,
@@ -381,6 +406,9 @@ static const char *const common[] = {
     "use_cache",
 };
 
+/* transformers reads it everywhere, but only Phi-3's plain rotation heeds it. */
+static const char *const common_fixed[] = { "partial_rotary_factor=1.0", NULL };
+
 static bool in_list(const char *const *list, const char *key) {
     for (; list && *list; list++)
         if (!strcmp(*list, key)) return true;
@@ -401,10 +429,10 @@ const char *fj_fixed_value(const char *fixed, size_t *key) {
     return eq + 1;
 }
 
-/* *known: it is one of those that must have one value (null is as good). */
-static bool check_fixed(const fj_source *s, const fj_arch *a, const char *key, const json_t *value,
-                        bool *known, fj_err *e) {
-    for (const char *const *f = a->fixed; f && *f; f++) {
+/* *known: it is one of those of list that must have one value (null is as good). */
+static bool check_fixed(const fj_source *s, const fj_arch *a, const char *const *list,
+                        const char *key, const json_t *value, bool *known, fj_err *e) {
+    for (const char *const *f = list; f && *f; f++) {
         size_t n;
         const char *want = fj_fixed_value(*f, &n);
         if (strlen(key) != n || strncmp(key, *f, n)) continue;
@@ -413,9 +441,9 @@ static bool check_fixed(const fj_source *s, const fj_arch *a, const char *key, c
                  (json_is_number(value) && json_is_number(one) &&
                   json_number_value(value) == json_number_value(one));
         json_decref(one);
-        return *known || fj_fail(e, FJ_EUNSUP,
-                                 "%s/config.json: \"%s\" is only supported as %s for %s", s->path,
-                                 key, want, a->hf_type);
+        return *known ||
+               fj_fail(e, FJ_EUNSUP, "%s/config.json: \"%s\" is only supported as %s for %s",
+                       s->path, key, want, a->hf_type);
     }
     return true;
 }
@@ -424,12 +452,15 @@ static bool check_known(const fj_source *s, const fj_arch *a, fj_err *e) {
     const char *key, *act = NULL;
     json_t *value;
     json_object_foreach(s->hf->config, key, value) {
-        bool ok = key[0] == '_' || !strcmp(key, a->act_key) || in_list(a->ignored, key) ||
-                  (!strcmp(key, "no_rope_layers") && fj_arch_has(a, offsetof(fj_hparams, rope_every))) ||
-                  (!strcmp(key, "mlp_only_layers") && fj_arch_has(a, offsetof(fj_hparams, sparse_step)));
+        bool ok =
+            key[0] == '_' || !strcmp(key, a->act_key) || in_list(a->ignored, key) ||
+            (!strcmp(key, "no_rope_layers") && fj_arch_has(a, offsetof(fj_hparams, rope_every))) ||
+            (!strcmp(key, "mlp_only_layers") && fj_arch_has(a, offsetof(fj_hparams, sparse_step)));
         for (int i = 0; i < a->n_hp && !ok; i++) ok = a->hp[i].hf && among(a->hp[i].hf, key);
         for (size_t i = 0; i < FJ_LEN(common) && !ok; i++) ok = !strcmp(common[i], key);
-        if (!ok && !check_fixed(s, a, key, value, &ok, e)) return false;
+        if (!ok && (!check_fixed(s, a, a->fixed, key, value, &ok, e) ||
+                    (!ok && !check_fixed(s, a, common_fixed, key, value, &ok, e))))
+            return false;
         if (!ok)
             return fj_fail(e, FJ_EUNSUP,
                            "%s/config.json: key \"%s\" is not known for %s; it may change the "
@@ -465,7 +496,8 @@ static bool in_range(const fj_source *s, const fj_hparams *hp, fj_err *e) {
     };
     for (size_t i = 0; i < FJ_LEN(sizes); i++)
         if (sizes[i].v < sizes[i].low || sizes[i].v > sizes[i].high)
-            return fj_fail(e, FJ_EFORMAT, "%s: hyper-parameter out of range: %s is %lld, wanted "
+            return fj_fail(e, FJ_EFORMAT,
+                           "%s: hyper-parameter out of range: %s is %lld, wanted "
                            "%lld to %lld",
                            s->path, sizes[i].name, (long long)sizes[i].v, (long long)sizes[i].low,
                            (long long)sizes[i].high);
@@ -480,11 +512,9 @@ static bool in_range(const fj_source *s, const fj_hparams *hp, fj_err *e) {
 bool fj_source_hparams(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_arena *mem,
                        fj_err *e) {
     fj_rope_hp rope = { .beta_fast = 32, .beta_slow = 1, .truncate = true, .partial = 1 };
-    *hp = (fj_hparams){ .rope = rope,
-                        .rope_local = rope,
-                        .embed_scale = 1,
-                        .residual_scale = 1,
-                        .logit_div = 1 };
+    *hp = (fj_hparams){
+        .rope = rope, .rope_local = rope, .embed_scale = 1, .residual_scale = 1, .logit_div = 1
+    };
     for (int i = 0; i < a->n_hp; i++) {
         double v = a->hp[i].def;
         if (!(s->gguf ? row_of_gguf(s, a, &a->hp[i], &v, e) : row_of_hf(s, &a->hp[i], &v, e)))
@@ -511,7 +541,7 @@ bool fj_source_hparams(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_
         return layers_of_gguf(s, a, hp, e) &&
                (hp->rope.kind == FJ_ROPE_NONE || rope_gguf(s, a, hp, mem, e));
     return no_rope_layers(s, hp, e) && layer_types(s, hp, e) && mlp_only_layers(s, hp, e) &&
-           (hp->rope.kind == FJ_ROPE_NONE || rope_hf(s, hp, mem, e));
+           (hp->rope.kind == FJ_ROPE_NONE || rope_hf(s, a, hp, mem, e));
 }
 
 void fj_default_layers(const fj_arch *a, const fj_hparams *hp, uint8_t layer[FJ_MAX_LAYERS]) {

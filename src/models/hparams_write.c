@@ -31,7 +31,8 @@ static bool rope_to_gguf(const fj_arch *arch, const fj_hparams *hp, fj_gguf_writ
         fj_gguf_put_string(w, KEY("scaling.type"), r->kind == FJ_ROPE_YARN ? "yarn" : "linear");
         fj_gguf_put_f32(w, KEY("scaling.factor"), (float)r->factor);
     }
-    if (r->original && (r->kind == FJ_ROPE_LINEAR || r->kind == FJ_ROPE_YARN || r->kind == FJ_ROPE_LONGROPE) &&
+    if (r->original &&
+        (r->kind == FJ_ROPE_LINEAR || r->kind == FJ_ROPE_YARN || r->kind == FJ_ROPE_LONGROPE) &&
         !fj_arch_has(arch, offsetof(fj_hparams, rope.original)))
         fj_gguf_put_u32(w, KEY("scaling.original_context_length"), (uint32_t)r->original);
     double mscale = 1;
@@ -88,7 +89,8 @@ static double readers_take(const fj_hp_row *r) { return r->gguf_def > 0 ? r->ggu
 
 /* A number of the mathematics that GGUF has no key for and that is not what its readers take. */
 static bool unsaid(const fj_hparams *hp, const fj_hp_row *r) {
-    static const size_t fields[] = { offsetof(fj_hparams, glu_alpha), offsetof(fj_hparams, glu_limit),
+    static const size_t fields[] = { offsetof(fj_hparams, glu_alpha),
+                                     offsetof(fj_hparams, glu_limit),
                                      offsetof(fj_hparams, norm_topk) };
     for (size_t i = 0; i < FJ_LEN(fields); i++)
         if (r->offset == fields[i]) return value_of(hp, r) != readers_take(r);
@@ -195,7 +197,8 @@ static void put_layers(json_t *o, const fj_arch *arch, const fj_hparams *hp) {
     json_t *types = json_array(), *turned = json_array(), *dense = json_array();
     for (int64_t l = 0; l < hp->layers; l++) {
         uint8_t b = hp->layer[l];
-        json_array_append_new(types, json_string(b & FJ_LAYER_LOCAL ? "sliding_attention" : "full_attention"));
+        json_array_append_new(
+            types, json_string(b & FJ_LAYER_LOCAL ? "sliding_attention" : "full_attention"));
         json_array_append_new(turned, json_integer(b & FJ_LAYER_NO_ROPE ? 0 : 1));
         if (b & FJ_LAYER_DENSE) json_array_append_new(dense, json_integer(l));
     }
@@ -213,9 +216,9 @@ json_t *fj_hparams_to_config(const fj_arch *arch, const fj_hparams *hp, fj_err *
         return NULL;
     }
     fj_arena a = { 0 };
-    json_t *o = json_pack("{s:[s], s:s}", "architectures", arch->hf_class, "model_type", arch->hf_type);
-    json_object_set_new(o, arch->act_key,
-                        json_stringn(arch->acts, strcspn(arch->acts, "|")));
+    json_t *o =
+        json_pack("{s:[s], s:s}", "architectures", arch->hf_class, "model_type", arch->hf_type);
+    json_object_set_new(o, arch->act_key, json_stringn(arch->acts, strcspn(arch->acts, "|")));
     for (int i = 0; i < arch->n_hp; i++) {
         const fj_hp_row *row = &arch->hp[i];
         if (!row->hf) continue;
@@ -234,7 +237,8 @@ json_t *fj_hparams_to_config(const fj_arch *arch, const fj_hparams *hp, fj_err *
     for (const char *const *f = arch->fixed; f && *f; f++) {
         size_t n;
         const char *value = fj_fixed_value(*f, &n);
-        json_object_set_new(o, fj_arena_strndup(&a, *f, n), json_loads(value, JSON_DECODE_ANY, NULL));
+        json_object_set_new(o, fj_arena_strndup(&a, *f, n),
+                            json_loads(value, JSON_DECODE_ANY, NULL));
     }
     put_layers(o, arch, hp);
     if (hp->rope.kind != FJ_ROPE_NONE) json_object_set_new(o, "rope_scaling", rope_json(&hp->rope));

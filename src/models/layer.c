@@ -71,7 +71,8 @@ static fj_tensor *dense(fj_fwd *f, fj_tensor *x, int l) {
     if (has(f, FJ_W_GATE_UP, l))
         y = gated_halves(f, fj_proj(f, x, FJ_W_GATE_UP, -1, l), f->m->hp.ffn);
     else if (has(f, FJ_W_GATE, l))
-        y = gated(f, fj_proj(f, x, FJ_W_GATE, FJ_W_GATE_B, l), fj_proj(f, x, FJ_W_UP, FJ_W_UP_B, l));
+        y = gated(f, fj_proj(f, x, FJ_W_GATE, FJ_W_GATE_B, l),
+                  fj_proj(f, x, FJ_W_UP, FJ_W_UP_B, l));
     else y = fj_gelu(f->g, fj_proj(f, x, FJ_W_UP, FJ_W_UP_B, l));
     return fj_proj(f, y, FJ_W_DOWN, FJ_W_DOWN_B, l);
 }

@@ -107,9 +107,10 @@ static bool find_mx(const fj_model *m, const fj_source *s, const fj_part *p, mx_
         ok = shaped(m, blocks, mx->blocks->n_dims, mx->blocks->dim, 4, dim, e) &&
              shaped(m, scales, mx->scales->n_dims, mx->scales->dim, 3, dim, e);
     if (ok && mx->blocks &&
-        (strcmp(mx->blocks->type_name, "U8") || strcmp(mx->scales->type_name, "U8") || p->cols % 32))
-        ok = fj_fail(e, FJ_EFORMAT, "%s: tensor %s is not MXFP4: wanted U8 in blocks of 32", m->path,
-                     blocks);
+        (strcmp(mx->blocks->type_name, "U8") || strcmp(mx->scales->type_name, "U8") ||
+         p->cols % 32))
+        ok = fj_fail(e, FJ_EFORMAT, "%s: tensor %s is not MXFP4: wanted U8 in blocks of 32",
+                     m->path, blocks);
     fj_arena_free(&names);
     return ok;
 }
@@ -139,8 +140,7 @@ static bool look_up(const fj_model *m, const fj_weight *w, const fj_source *s, f
     for (int i = 0; i < n && ok; i++) {
         fj_source_tensor t = { .dtype = FJ_MXFP4 };
         mx_tensor mx;
-        ok = find_mx(m, s, &parts[i], &mx, e) &&
-             (mx.blocks || part_tensor(m, s, &parts[i], &t, e));
+        ok = find_mx(m, s, &parts[i], &mx, e) && (mx.blocks || part_tensor(m, s, &parts[i], &t, e));
         if (ok) *type = i == 0 || *type == t.dtype ? t.dtype : FJ_F32;
         *where = n == 1 && !mx.blocks && fj_part_is_whole(w, &parts[0]) && !fj_weight_is_vector(w)
                      ? t.data
@@ -197,8 +197,7 @@ static const void *rows_of(const fj_model *m, const fj_weight *w, const fj_sourc
     for (int i = 0; i < n && ok; i++) {
         fj_source_tensor t = { .dtype = FJ_MXFP4 };
         mx_tensor mx;
-        ok = find_mx(m, s, &parts[i], &mx, e) &&
-             (mx.blocks || part_tensor(m, s, &parts[i], &t, e));
+        ok = find_mx(m, s, &parts[i], &mx, e) && (mx.blocks || part_tensor(m, s, &parts[i], &t, e));
         if (!ok) break;
         if (mx.blocks) {
             fj_part *p = &parts[i];
@@ -296,8 +295,7 @@ static bool no_strangers(const fj_model *m, const fj_source *s, fj_err *e) {
     size_t n = s->gguf ? s->gguf->n_tensors : s->st->n_tensors;
     for (size_t i = 0; i < n && ok; i++) {
         const char *name = s->gguf ? s->gguf->tensors[i].name : s->st->tensors[i].name;
-        const char *full =
-            s->prefix ? fj_arena_printf(&known.keys, "%s%s", s->prefix, name) : name;
+        const char *full = s->prefix ? fj_arena_printf(&known.keys, "%s%s", s->prefix, name) : name;
         if (fj_map_get(&known, name, strlen(name)) || fj_map_get(&known, full, strlen(full)) ||
             known_stranger(m, name))
             continue;
@@ -398,9 +396,11 @@ fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, con
     m->dev = d;
     m->path = fj_arena_strdup(&m->arena, path);
     m->trainable = o && o->trainable;
-    bool ok = (m->arch = fj_source_arch(&s, e)) && fj_source_hparams(&s, m->arch, &m->hp, &m->arena, e) && (m->tok = fj_source_tokenizer(&s, e)) &&
-              fj_model_list(m, &s, FJ_F32, e) && no_strangers(m, &s, e) && fill(m, &s, log, e) &&
-              keep_files(m, &s, e) && read_ends(m, &s, e) && fj_model_summarize(m);
+    bool ok = (m->arch = fj_source_arch(&s, e)) &&
+              fj_source_hparams(&s, m->arch, &m->hp, &m->arena, e) &&
+              (m->tok = fj_source_tokenizer(&s, e)) && fj_model_list(m, &s, FJ_F32, e) &&
+              no_strangers(m, &s, e) && fill(m, &s, log, e) && keep_files(m, &s, e) &&
+              read_ends(m, &s, e) && fj_model_summarize(m);
     if (ok && fj_vocab_size(m->tok) > m->hp.vocab)
         ok = fj_fail(e, FJ_EFORMAT, "%s: the tokenizer has %d tokens, the model's table %lld", path,
                      (int)fj_vocab_size(m->tok), (long long)m->hp.vocab);
@@ -444,7 +444,8 @@ bool fj_weight_get(const fj_model *m, const fj_weight *w, float *out, fj_err *e)
                             .data = raw + i * mat_bytes(w),
                             .n = rows,
                             .k = w->cols };
-            fj_wmat_block(m->dev->kern, &mat, 0, rows, 0, w->cols, out + i * rows * w->cols, w->cols);
+            fj_wmat_block(m->dev->kern, &mat, 0, rows, 0, w->cols, out + i * rows * w->cols,
+                          w->cols);
         }
     } else if (ok) {
         size_t row = (size_t)fj_dtype_size(w->dtype, 1, w->cols);

@@ -174,7 +174,8 @@ static void turn_experts(const fj_lora_pair *p, const float *ours, float *out, b
     for (int64_t e = 0; e < p->mats; e++)
         for (int64_t o = 0; o < rows; o++)
             for (int64_t k = 0; k < p->r; k++) {
-                int64_t here = (e * rows + o) * p->r + k, there = o * p->r * p->mats + k * p->mats + e;
+                int64_t here = (e * rows + o) * p->r + k,
+                        there = o * p->r * p->mats + k * p->mats + e;
                 out[back ? here : there] = ours[back ? there : here];
             }
 }
@@ -185,12 +186,13 @@ static bool read_pair(fj_lora *l, const fj_peft_file *f, const fj_peft_pair *p, 
     const fj_lora_pair *q = fj_lora_find(l, w);
     int64_t ranks = q->mats * q->r, rows = q->out / q->mats;
     if (p->a.rows != ranks || p->a.cols != q->in || p->b.rows != rows || p->b.cols != ranks)
-        return fj_fail(e, FJ_EFORMAT,
-                       "%s: %s is A %lld x %lld, B %lld x %lld; the model and rank %lld want A %lld "
-                       "x %lld, B %lld x %lld",
-                       f->name, p->module, (long long)p->a.rows, (long long)p->a.cols,
-                       (long long)p->b.rows, (long long)p->b.cols, (long long)q->r,
-                       (long long)ranks, (long long)q->in, (long long)rows, (long long)ranks);
+        return fj_fail(
+            e, FJ_EFORMAT,
+            "%s: %s is A %lld x %lld, B %lld x %lld; the model and rank %lld want A %lld "
+            "x %lld, B %lld x %lld",
+            f->name, p->module, (long long)p->a.rows, (long long)p->a.cols, (long long)p->b.rows,
+            (long long)p->b.cols, (long long)q->r, (long long)ranks, (long long)q->in,
+            (long long)rows, (long long)ranks);
     put_rows(all + q->a / sizeof(float), &p->a);
     float *b = all + q->b / sizeof(float);
     size_t bytes = (size_t)(q->out * q->r) * sizeof *b;
@@ -271,7 +273,8 @@ static fj_peft_pair *pairs_of(const fj_lora *l, bool gguf, float **all, fj_arena
         float *moved = *all + (l->bytes + p->b) / sizeof(float);
         if (gguf && p->mats > 1) {
             fj_fail(e, FJ_EUNSUP,
-                    "%s: an adapter of experts is written as a PEFT folder only, not as GGUF", name);
+                    "%s: an adapter of experts is written as a PEFT folder only, not as GGUF",
+                    name);
             return NULL;
         }
         if (p->mats > 1) turn_experts(p, b, moved, false);

@@ -22,5 +22,5 @@ static bool finish(fj_hparams *h, fj_err *e) {
 }
 
 FJ_ARCH(mistral, .name = "llama", .hf_class = "MistralForCausalLM", .hf_type = "mistral",
-        .families = "Mistral 7B, Nemo, Small", .gguf_sign = "llama.attention.sliding_window", FJ_ARCH_SILU,
-        .build = fj_build_pre_norm);
+        .families = "Mistral 7B, Nemo, Small", .gguf_sign = "llama.attention.sliding_window",
+        FJ_ARCH_SILU, .build = fj_build_pre_norm);

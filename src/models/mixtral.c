@@ -26,9 +26,9 @@ static bool finish(fj_hparams *h, fj_err *e) {
 }
 
 static const char *const ignored[] = { "router_aux_loss_coef", NULL };
-static const char *const fixed[] = { "router_jitter_noise=0.0", "output_router_logits=false", NULL };
+static const char *const fixed[] = { "router_jitter_noise=0.0", "output_router_logits=false",
+                                     NULL };
 
 FJ_ARCH(mixtral, .name = "llama", .hf_class = "MixtralForCausalLM", .hf_type = "mixtral",
         .families = "Mixtral 8x7B, 8x22B", .gguf_sign = "llama.expert_count", .ignored = ignored,
-        .fixed = fixed, FJ_ARCH_SILU,
-        .build = fj_build_pre_norm);
+        .fixed = fixed, FJ_ARCH_SILU, .build = fj_build_pre_norm);

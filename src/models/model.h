@@ -10,8 +10,8 @@
 
 typedef struct fj_weight {
     const fj_weight_row *row;
-    int layer; /* -1: not per layer */
-    int64_t mats; /* matrices one after the other: experts; else 1 */
+    int layer;          /* -1: not per layer */
+    int64_t mats;       /* matrices one after the other: experts; else 1 */
     int64_t rows, cols; /* of all matrices together */
     fj_dtype dtype;
     bool panels;
@@ -29,7 +29,7 @@ struct fj_model {
     fj_tokenizer *tok;
     fj_weight *w; /* [n_w]: those that are there */
     int n_w;
-    int *index; /* [row id * (layers + 1) + layer + 1] -> w, -1: not there */
+    int *index;  /* [row id * (layers + 1) + layer + 1] -> w, -1: not there */
     fj_buf *buf; /* weights in memory of their own */
     bool mapped;
     struct fj_source *source; /* mapped: keeps the file open, in which weights are; else NULL */
@@ -106,12 +106,13 @@ typedef struct fj_batch {
     int64_t n, n_seqs, n_blocks, n_out;
     int32_t *ids, *pos, *slots; /* [n]; slots: rows of the cache, when there is one */
     int32_t *seqs;              /* [n_seqs][4]: first row, rows, first position, first block */
-    int32_t *lens;              /* [n_seqs]: length that rotary frequencies are for, where they depend */
-    int32_t *blocks;            /* [n_blocks] */
-    int32_t *out;               /* [n_out]: rows whose logits or loss are wanted */
-    int32_t *targets;           /* [n_out] */
-    float *weights;             /* [n_out] */
-    size_t cap_ids, cap_pos, cap_slots, cap_seqs, cap_lens, cap_blocks, cap_out, cap_targets, cap_weights;
+    int32_t *lens;    /* [n_seqs]: length that rotary frequencies are for, where they depend */
+    int32_t *blocks;  /* [n_blocks] */
+    int32_t *out;     /* [n_out]: rows whose logits or loss are wanted */
+    int32_t *targets; /* [n_out] */
+    float *weights;   /* [n_out] */
+    size_t cap_ids, cap_pos, cap_slots, cap_seqs, cap_lens, cap_blocks, cap_out, cap_targets,
+        cap_weights;
 } fj_batch;
 void fj_batch_clear(fj_batch *b);
 void fj_batch_free(fj_batch *b);
@@ -174,7 +175,7 @@ typedef struct fj_fwd {
     fj_graph *g;
     fj_tensor *ids, *pos, *seqs, *blocks, *slots, *out_rows, *targets, *weights;
     fj_rope_in rope, rope_local;
-    fj_tensor **wt;  /* [n_w] tensors of weights, made on first use */
+    fj_tensor **wt; /* [n_w] tensors of weights, made on first use */
     fj_tensor *hidden, *logits, *loss, *nll;
     fj_tensor **ab; /* trained adapter: A0 B0 A1 B1 ... tensors */
 } fj_fwd;
@@ -194,7 +195,8 @@ fj_tensor *fj_w(fj_fwd *f, int id, int layer); /* NULL when the model does not h
 /* x W^T (+ bias) with the adapters of the rows; bias_id -1: none. */
 fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer);
 /* The same for slots of experts (ops.h). */
-fj_tensor *fj_proj_experts(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer, fj_tensor *plan);
+fj_tensor *fj_proj_experts(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer,
+                           fj_tensor *plan);
 /* Attention of layer over its cache, or over k and v of the batch.  sinks may be NULL. */
 fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor *v,
                      fj_tensor *sinks, const fj_attn_params *p);

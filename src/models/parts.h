@@ -11,12 +11,13 @@
 typedef struct fj_part {
     const char *name;
     int n_dims;
-    int64_t dim[3]; /* of the tensor, the length of a row last */
+    int64_t dim[3];           /* of the tensor, the length of a row last */
     int64_t mats, rows, cols; /* matrices in it, and each as the weight has it: not turned */
-    int64_t mat0, row0, step; /* matrix i, row r is row row0 + r * step of matrix mat0 + i of the weight */
-    bool turned;              /* the file has [cols, rows] */
-    bool pairs;               /* rows of each head interleaved, see fj_gguf_row */
-    bool less_one;            /* the file has the values minus one */
+    int64_t mat0, row0,
+        step;      /* matrix i, row r is row row0 + r * step of matrix mat0 + i of the weight */
+    bool turned;   /* the file has [cols, rows] */
+    bool pairs;    /* rows of each head interleaved, see fj_gguf_row */
+    bool less_one; /* the file has the values minus one */
 } fj_part;
 
 /* *parts in a; returns how many. */

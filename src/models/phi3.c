@@ -7,6 +7,7 @@ static const fj_hp_row hp[] = {
     FJ_HP_FFN,
     FJ_HP_TIED(0),
     FJ_HP_WINDOW(0),
+    FJ_HP(FLOAT, rope.partial, NULL, "partial_rotary_factor", false, 1),
     FJ_HP(INT, rope.original, "%s.rope.scaling.original_context_length",
           "original_max_position_embeddings", false, 0),
 };
@@ -30,9 +31,10 @@ static bool finish(fj_hparams *h, fj_err *e) {
 }
 
 static const char *const ignored[] = { "resid_pdrop", "embd_pdrop", "auto_map", NULL };
-static const char *const fixed[] = { "full_attn_mod=1", "interpolate_factor=1", "attention_bias=false", "mlp_bias=false", "lm_head_bias=false",
-                                     NULL };
+static const char *const fixed[] = { "full_attn_mod=1",      "interpolate_factor=1",
+                                     "attention_bias=false", "mlp_bias=false",
+                                     "lm_head_bias=false",   NULL };
 
 FJ_ARCH(phi3, .name = "phi3", .hf_class = "Phi3ForCausalLM", .hf_type = "phi3",
-        .families = "Phi-3, Phi-3.5, Phi-4, Phi-4-mini", .ignored = ignored, .fixed = fixed, FJ_ARCH_SILU,
-        .build = fj_build_pre_norm);
+        .families = "Phi-3, Phi-3.5, Phi-4, Phi-4-mini", .ignored = ignored, .fixed = fixed,
+        FJ_ARCH_SILU, .build = fj_build_pre_norm);

@@ -3,14 +3,14 @@
 #include "models/rows.h"
 
 static const fj_hp_row hp[] = {
-    FJ_HP_COMMON(true, false, 1e-6, 10000), FJ_HP_FFN, FJ_HP_TIED(0), FJ_HP_QWEN_WINDOW,
+    FJ_HP_COMMON(true, false, 1e-6, 10000),
+    FJ_HP_FFN,
+    FJ_HP_TIED(0),
+    FJ_HP_QWEN_WINDOW,
 };
 
 static const fj_weight_row weights[FJ_W_ROLES] = {
-    FJ_ROWS_ENDS(0),
-    FJ_ROWS_PRE_NORMS,
-    FJ_ROWS_QKVO(0),
-    FJ_ROWS_QKV_BIAS(0, FJ_ALWAYS),
+    FJ_ROWS_ENDS(0),          FJ_ROWS_PRE_NORMS, FJ_ROWS_QKVO(0), FJ_ROWS_QKV_BIAS(0, FJ_ALWAYS),
     FJ_ROWS_GATED(FJ_ALWAYS),
 };
 

@@ -41,5 +41,5 @@ static const char *const ignored[] = { "router_aux_loss_coef", "max_window_layer
 static const char *const fixed[] = { "output_router_logits=false", NULL };
 
 FJ_ARCH(qwen3_moe, .name = "qwen3moe", .hf_class = "Qwen3MoeForCausalLM", .hf_type = "qwen3_moe",
-        .families = "Qwen3-30B-A3B, 235B-A22B, Qwen3-Coder", .ignored = ignored, .fixed = fixed, FJ_ARCH_SILU,
-        .build = fj_build_pre_norm);
+        .families = "Qwen3-30B-A3B, 235B-A22B, Qwen3-Coder", .ignored = ignored, .fixed = fixed,
+        FJ_ARCH_SILU, .build = fj_build_pre_norm);

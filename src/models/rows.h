@@ -9,8 +9,10 @@
 #include <math.h>
 
 #define FJ_HP(kind, field, gguf_key, hf_key, must, ...)                                            \
-    { .type = FJ_HP_##kind, .offset = offsetof(fj_hparams, field), .gguf = gguf_key, .hf = hf_key, \
-      .required = must, .def = __VA_ARGS__ }
+    {                                                                                              \
+        .type = FJ_HP_##kind, .offset = offsetof(fj_hparams, field), .gguf = gguf_key,             \
+        .hf = hf_key, .required = must, .def = __VA_ARGS__                                         \
+    }
 
 /* Sizes, norms and positions of every model but GPT-2.  said: the family does not derive the number of
  * key heads and the size of a head when config.json leaves them out; eps, theta: what it takes then. */
@@ -18,13 +20,12 @@
     FJ_HP(INT, layers, "%s.block_count", "num_hidden_layers", true, 0),                            \
         FJ_HP(INT, width, "%s.embedding_length", "hidden_size", true, 0),                          \
         FJ_HP(INT, heads, "%s.attention.head_count", "num_attention_heads", true, 0),              \
-        FJ_HP(INT, kv_heads, "%s.attention.head_count_kv", "num_key_value_heads", kv_said, 0),       \
-        FJ_HP(INT, head_dim, "%s.attention.key_length", "head_dim", hd_said, 0),                     \
+        FJ_HP(INT, kv_heads, "%s.attention.head_count_kv", "num_key_value_heads", kv_said, 0),     \
+        FJ_HP(INT, head_dim, "%s.attention.key_length", "head_dim", hd_said, 0),                   \
         FJ_HP(INT, context, "%s.context_length", "max_position_embeddings", true, 0),              \
         FJ_HP(INT, vocab, "%s.vocab_size", "vocab_size", false, 0),                                \
-        FJ_HP(FLOAT, eps, "%s.attention.layer_norm_rms_epsilon", "rms_norm_eps", false, eps_def),     \
-        FJ_HP(FLOAT, rope.base, "%s.rope.freq_base", "rope_theta", false, theta),                  \
-        FJ_HP(FLOAT, rope.partial, NULL, "partial_rotary_factor", false, 1)
+        FJ_HP(FLOAT, eps, "%s.attention.layer_norm_rms_epsilon", "rms_norm_eps", false, eps_def),  \
+        FJ_HP(FLOAT, rope.base, "%s.rope.freq_base", "rope_theta", false, theta)
 #define FJ_HP_FFN FJ_HP(INT, ffn, "%s.feed_forward_length", "intermediate_size", true, 0)
 #define FJ_HP_TIED(def) FJ_HP(BOOL, tied, NULL, "tie_word_embeddings", false, def)
 #define FJ_HP_ATTN_BIAS(def) FJ_HP(BOOL, attn_bias, NULL, "attention_bias", false, def)
@@ -48,8 +49,8 @@
                      .is = 0 },                                                                    \
     [FJ_W_OUT_NORM] = { "output_norm.weight", "model.norm.weight", FJ_ONE, FJ_WIDTH,               \
                         .is = (norm) },                                                            \
-    [FJ_W_HEAD] = { "output.weight", "lm_head.weight", FJ_VOCAB, FJ_WIDTH, FJ_IF_UNTIED,           \
-                    FJ_IS_LINEAR }
+    [FJ_W_HEAD] = { "output.weight", "lm_head.weight", FJ_VOCAB,                                   \
+                    FJ_WIDTH,        FJ_IF_UNTIED,     FJ_IS_LINEAR }
 
 #define FJ_ROWS_PRE_NORMS                                                                          \
     [FJ_W_ATTN_NORM] = { FJ_B("attn_norm.weight"), FJ_L("input_layernorm.weight"), FJ_ONE,         \
@@ -68,11 +69,14 @@
     [FJ_W_O] = { FJ_B("attn_output.weight"), FJ_L("self_attn.o_proj.weight"), FJ_WIDTH, FJ_Q,      \
                  .is = FJ_IS_LINEAR }
 
-#define FJ_ROWS_QKV_BIAS(pairs, if_there)                                                          \
-    [FJ_W_Q_B] = { FJ_B("attn_q.bias"), FJ_L("self_attn.q_proj.bias"), FJ_ONE, FJ_Q, if_there,     \
-                   pairs },                                                                        \
-    [FJ_W_K_B] = { FJ_B("attn_k.bias"), FJ_L("self_attn.k_proj.bias"), FJ_ONE, FJ_KV, if_there,    \
-                   pairs },                                                                        \
+#define FJ_ROWS_QKV_BIAS(pairs, if_there)                                                               \
+    [FJ_W_Q_B] = { FJ_B("attn_q.bias"), FJ_L("self_attn.q_proj.bias"), FJ_ONE, FJ_Q, if_there, pairs }, \
+    [FJ_W_K_B] = { FJ_B("attn_k.bias"),                                                                 \
+                   FJ_L("self_attn.k_proj.bias"),                                                       \
+                   FJ_ONE,                                                                              \
+                   FJ_KV,                                                                               \
+                   if_there,                                                                            \
+                   pairs },                                                                             \
     [FJ_W_V_B] = { FJ_B("attn_v.bias"), FJ_L("self_attn.v_proj.bias"), FJ_ONE, FJ_KV, if_there }
 #define FJ_ROW_O_BIAS                                                                              \
     [FJ_W_O_B] = { FJ_B("attn_output.bias"), FJ_L("self_attn.o_proj.bias"), FJ_ONE, FJ_WIDTH,      \
@@ -92,12 +96,20 @@
                         FJ_ONE, FJ_WIDTH, .is = (norm) }
 
 #define FJ_ROWS_GATED(if_there)                                                                    \
-    [FJ_W_GATE] = { FJ_B("ffn_gate.weight"), FJ_L("mlp.gate_proj.weight"), FJ_FFN, FJ_WIDTH,       \
-                    if_there, FJ_IS_LINEAR },                                                      \
+    [FJ_W_GATE] = { FJ_B("ffn_gate.weight"),                                                       \
+                    FJ_L("mlp.gate_proj.weight"),                                                  \
+                    FJ_FFN,                                                                        \
+                    FJ_WIDTH,                                                                      \
+                    if_there,                                                                      \
+                    FJ_IS_LINEAR },                                                                \
     [FJ_W_UP] = { FJ_B("ffn_up.weight"), FJ_L("mlp.up_proj.weight"), FJ_FFN, FJ_WIDTH, if_there,   \
                   FJ_IS_LINEAR },                                                                  \
-    [FJ_W_DOWN] = { FJ_B("ffn_down.weight"), FJ_L("mlp.down_proj.weight"), FJ_WIDTH, FJ_FFN,       \
-                    if_there, FJ_IS_LINEAR }
+    [FJ_W_DOWN] = { FJ_B("ffn_down.weight"),                                                       \
+                    FJ_L("mlp.down_proj.weight"),                                                  \
+                    FJ_WIDTH,                                                                      \
+                    FJ_FFN,                                                                        \
+                    if_there,                                                                      \
+                    FJ_IS_LINEAR }
 
 #define FJ_ROWS_GATED_BIAS                                                                         \
     [FJ_W_GATE_B] = { FJ_B("ffn_gate.bias"), FJ_L("mlp.gate_proj.bias"), FJ_ONE, FJ_FFN,           \
@@ -109,13 +121,29 @@
 
 /* Experts as transformers holds them since version 5 (one tensor of all), named in files one by one. */
 #define FJ_ROWS_EXPERTS(router, gate, up, down)                                                    \
-    [FJ_W_ROUTER] = { FJ_B("ffn_gate_inp.weight"), FJ_L(router), FJ_EXPERTS, FJ_WIDTH,             \
-                      FJ_IF_EXPERTS, FJ_IS_LINEAR | FJ_IS_PARAM, .module = FJ_L("mlp.gate.weight") },            \
-    [FJ_W_X_GATE_UP] = { FJ_B("ffn_gate_exps.weight"), FJ_L(gate), FJ_XFFN2, FJ_WIDTH,             \
-                         FJ_IF_EXPERTS, FJ_IS_LINEAR | FJ_IS_EXPERTS, FJ_B("ffn_up_exps.weight"),  \
-                         FJ_L(up), FJ_L("mlp.experts.gate_up_proj") },                             \
-    [FJ_W_X_DOWN] = { FJ_B("ffn_down_exps.weight"), FJ_L(down), FJ_WIDTH, FJ_XFFN, FJ_IF_EXPERTS,  \
-                      FJ_IS_LINEAR | FJ_IS_EXPERTS, .module = FJ_L("mlp.experts.down_proj") }
+    [FJ_W_ROUTER] = { FJ_B("ffn_gate_inp.weight"),                                                 \
+                      FJ_L(router),                                                                \
+                      FJ_EXPERTS,                                                                  \
+                      FJ_WIDTH,                                                                    \
+                      FJ_IF_EXPERTS,                                                               \
+                      FJ_IS_LINEAR | FJ_IS_PARAM,                                                  \
+                      .module = FJ_L("mlp.gate.weight") },                                         \
+    [FJ_W_X_GATE_UP] = { FJ_B("ffn_gate_exps.weight"),                                             \
+                         FJ_L(gate),                                                               \
+                         FJ_XFFN2,                                                                 \
+                         FJ_WIDTH,                                                                 \
+                         FJ_IF_EXPERTS,                                                            \
+                         FJ_IS_LINEAR | FJ_IS_EXPERTS,                                             \
+                         FJ_B("ffn_up_exps.weight"),                                               \
+                         FJ_L(up),                                                                 \
+                         FJ_L("mlp.experts.gate_up_proj") },                                       \
+    [FJ_W_X_DOWN] = { FJ_B("ffn_down_exps.weight"),                                                \
+                      FJ_L(down),                                                                  \
+                      FJ_WIDTH,                                                                    \
+                      FJ_XFFN,                                                                     \
+                      FJ_IF_EXPERTS,                                                               \
+                      FJ_IS_LINEAR | FJ_IS_EXPERTS,                                                \
+                      .module = FJ_L("mlp.experts.down_proj") }
 #define FJ_HP_EXPERTS                                                                              \
     FJ_HP(INT, experts, "%s.expert_count", "num_local_experts|num_experts", true, 0),              \
         FJ_HP(INT, experts_used, "%s.expert_used_count", "num_experts_per_tok", true, 0)
@@ -139,10 +167,8 @@ void fj_finish_qwen_window(fj_hparams *h);
 
 /* The name is of the file: src/models/NAME.c, fj_arch_NAME. */
 #define FJ_ARCH(id, ...)                                                                           \
-    const fj_arch fj_arch_##id = { .hp = hp,                                                       \
-                                   .n_hp = (int)FJ_LEN(hp),                                        \
-                                   .weights = weights,                                             \
-                                   .finish = finish,                                               \
-                                   __VA_ARGS__ }
+    const fj_arch fj_arch_##id = {                                                                 \
+        .hp = hp, .n_hp = (int)FJ_LEN(hp), .weights = weights, .finish = finish, __VA_ARGS__       \
+    }
 
 #endif

@@ -35,5 +35,4 @@ static bool finish(fj_hparams *h, fj_err *e) {
 static const char *const ignored[] = { "max_window_layers", NULL };
 
 FJ_ARCH(smollm3, .name = "smollm3", .hf_class = "SmolLM3ForCausalLM", .hf_type = "smollm3",
-        .families = "SmolLM3 3B", .ignored = ignored, FJ_ARCH_SILU,
-        .build = fj_build_pre_norm);
+        .families = "SmolLM3 3B", .ignored = ignored, FJ_ARCH_SILU, .build = fj_build_pre_norm);

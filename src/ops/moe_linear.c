@@ -211,7 +211,8 @@ fj_tensor *fj_moe_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor 
                              double scale, int64_t row0, int64_t rows) {
     if (!x || !plan) return NULL;
     const fj_tensor *choice = plan->node->in[0];
-    return FJ_EMIT(g, &fj_op_moe_linear, (&(params){ scale, choice->rows, row0, rows, choice->cols }),
-                   x, w, plan->node->out[2], c, plan);
+    return FJ_EMIT(g, &fj_op_moe_linear,
+                   (&(params){ scale, choice->rows, row0, rows, choice->cols }), x, w,
+                   plan->node->out[2], c, plan);
 }
 #endif

@@ -350,9 +350,9 @@ static void test_sharing(void **state) {
             fj_graph *g = fj_graph_new();
             fj_tensor *plan = fj_moe_plan(g, fj_input(g, "choice", FJ_I32, 4, 2), 3);
             fj_tensor *a = fj_input(g, "a", FJ_F32, 8, 16), *x = fj_add(g, a, a);
-            fj_tensor *y =
-                op ? fj_moe_bias(g, x, fj_input(g, "b", FJ_F32, 3, 16), plan)
-                   : fj_moe_linear_add(g, a, fj_input(g, "w", FJ_F32, 48, 16), plan, x, 1, 0, x->rows / 2);
+            fj_tensor *y = op ? fj_moe_bias(g, x, fj_input(g, "b", FJ_F32, 3, 16), plan)
+                              : fj_moe_linear_add(g, a, fj_input(g, "w", FJ_F32, 48, 16), plan, x,
+                                                  1, 0, x->rows / 2);
             fj_keep(y);
             if (later) fj_keep(fj_add(g, x, a));
             FJ_OK_OR_FAIL(fj_graph_plan(g, &(fj_graph_opts){ .threads = 1 }, &e), e);

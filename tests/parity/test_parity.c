@@ -185,11 +185,9 @@ static void cached(const rig *r) {
         it = (fj_step_item){ .seq = &s, .ids = r->ids + 3, .n = 6, .want = 6, .total = r->len };
         FJ_OK_OR_FAIL(fj_engine_step(g, &it, 1, &logits, &e), e);
         fj_seq_cut(g, &s, 29);
-        it = (fj_step_item){ .seq = &s,
-                             .ids = r->ids + 29,
-                             .n = r->len - 29,
-                             .want = r->len - 29,
-                             .total = r->len };
+        it = (fj_step_item){
+            .seq = &s, .ids = r->ids + 29, .n = r->len - 29, .want = r->len - 29, .total = r->len
+        };
         FJ_OK_OR_FAIL(fj_engine_step(g, &it, 1, &logits, &e), e);
         same(r, logits, r->ref + 29 * r->vocab, r->len - 29, r->vocab, "after a cut");
         fj_seq_free(g, &s);
@@ -407,8 +405,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tiny),           cmocka_unit_test(test_formats),
         cmocka_unit_test(test_stories),        cmocka_unit_test(test_full_training),
-        cmocka_unit_test(test_leaks_are_seen),
-        cmocka_unit_test(test_archs),          cmocka_unit_test(test_mapped),
+        cmocka_unit_test(test_leaks_are_seen), cmocka_unit_test(test_archs),
+        cmocka_unit_test(test_mapped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -202,7 +202,7 @@ static json_t *pattern(const fj_peft_pattern *p, size_t n) {
 
 static json_t *names(const char *const *v, size_t n) {
     json_t *list = json_array();
-    for (size_t i = 0; i < n; i++) json_array_append_new(list, json_string(v[i]));
+    for (size_t i = 0; v && i < n; i++) json_array_append_new(list, json_string(v[i]));
     return list;
 }
 

@@ -540,6 +540,7 @@ bool fj_source_hparams(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_
     if (s->gguf)
         return layers_of_gguf(s, a, hp, e) &&
                (hp->rope.kind == FJ_ROPE_NONE || rope_gguf(s, a, hp, mem, e));
+    FJ_ASSERT(s->hf);
     return no_rope_layers(s, hp, e) && layer_types(s, hp, e) && mlp_only_layers(s, hp, e) &&
            (hp->rope.kind == FJ_ROPE_NONE || rope_hf(s, a, hp, mem, e));
 }

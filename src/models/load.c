@@ -106,7 +106,7 @@ static bool find_mx(const fj_model *m, const fj_source *s, const fj_part *p, mx_
     else if (mx->blocks)
         ok = shaped(m, blocks, mx->blocks->n_dims, mx->blocks->dim, 4, dim, e) &&
              shaped(m, scales, mx->scales->n_dims, mx->scales->dim, 3, dim, e);
-    if (ok && mx->blocks &&
+    if (ok && mx->blocks && mx->scales &&
         (strcmp(mx->blocks->type_name, "U8") || strcmp(mx->scales->type_name, "U8") ||
          p->cols % 32))
         ok = fj_fail(e, FJ_EFORMAT, "%s: tensor %s is not MXFP4: wanted U8 in blocks of 32",

@@ -47,8 +47,9 @@ static void free_pieces(pieces *p) {
 }
 
 /* Bytes of a piece in p->buf, as the file has them. */
-static bool piece_bytes(pieces *p, const fj_model *m, const struct piece *x, size_t *bytes,
-                        fj_err *e) {
+static bool piece_bytes(pieces *p, const fj_model *m, int64_t at_piece, size_t *bytes, fj_err *e) {
+    FJ_ASSERT(p->v && at_piece < p->n);
+    const struct piece *x = &p->v[at_piece];
     const fj_weight *w = x->w;
     const fj_part *t = &x->part;
     int64_t rows = t->turned ? t->cols : t->rows, cols = t->turned ? t->rows : t->cols;
@@ -158,7 +159,7 @@ bool fj_model_save_gguf(const fj_model *m, const char *path, const char *type, f
     }
     for (int i = 0; ok && i < p.n; i++) {
         size_t bytes;
-        ok = piece_bytes(&p, m, &p.v[i], &bytes, e);
+        ok = piece_bytes(&p, m, i, &bytes, e);
         if (ok) fj_gguf_write_data(w, p.buf, bytes);
     }
     if (ok) ok = fj_gguf_writer_close(w, e);
@@ -269,7 +270,7 @@ bool fj_model_save_hf(const fj_model *m, const char *dir, const char *type, fj_e
                          p.v[i].part.dim);
     for (int64_t i; ok && (i = fj_st_writer_next(w)) >= 0;) {
         size_t bytes;
-        ok = piece_bytes(&p, m, &p.v[i], &bytes, e);
+        ok = piece_bytes(&p, m, i, &bytes, e);
         if (ok) fj_st_writer_data(w, p.buf, bytes);
     }
     if (ok) ok = fj_st_writer_close(w, e);

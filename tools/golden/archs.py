@@ -3,8 +3,8 @@
 For each case of arch_cases.py: a Hugging Face folder archs/NAME/ as transformers saves it (weights exact in
 BF16), an adapter archs/NAME/lora/ as peft saves it, and archs/NAME.safetensors with logits, loss, gradients
 and greedy text (README.md says under which names). A draw is refused, and another one tried, when something
-of it would not be seen or could not be decided in f32: a parameter with nearly no gradient, a change of the
-config that leaves the logits alone, two experts or two tokens that are nearly tied.
+of it would not be seen or could not be decided in f32: a parameter with nearly no gradient or a gradient that is
+mostly rounding, a change of the config that leaves the logits alone, two experts or two tokens nearly tied.
 """
 import argparse
 import json
@@ -15,7 +15,7 @@ import time
 import numpy as np
 import peft
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -23,7 +23,7 @@ from arch_cases import BATCH, CASES, LONG, NEW, ROWS, SHORT, START, config_of
 from common import IGNORE, OUT, settle, write, write_json
 from tiny import tokenizer
 
-TIE, SEEN, SHARE, TRIES = 1e-3, 0.02, 1e-4, 40
+TIE, SEEN, SHARE, NOISE, TRIES = 1e-3, 0.02, 1e-4, 1e-5, 40
 RANK, ALPHA, SIGNS = 2, 4, 1
 FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
 
@@ -216,13 +216,17 @@ def backward(model, ids, labels):
     return total
 
 
-def gradients(named, prefix, oriented=lambda name, g: g):
-    grads = {name: oriented(name, w.grad) for name, w in named if w.requires_grad}
+def gradients(named, exact, prefix, oriented=lambda name, g: g):
+    """Summaries, and how far the f32 gradients lie from those of the exact parameters, of the same order."""
+    grads = {name: w.grad for name, w in named if w.requires_grad}
     whole = float(torch.sqrt(sum(g.double().square().sum() for g in grads.values())))
-    for name, g in grads.items():
-        if not float(g.norm()) > SHARE * whole:
-            raise Refused(f"the gradient of {name} is {float(g.norm()):.2g} of {whole:.2g}")
-    return {prefix + name: summary(g) for name, g in grads.items()}
+    worst = 0.0
+    for (name, g), e in zip(grads.items(), (w.grad for w in exact if w.requires_grad), strict=True):
+        off = float((g.double() - e).norm() / e.norm())
+        if not float(g.norm()) > SHARE * whole or not off < NOISE:
+            raise Refused(f"the gradient of {name} is {float(g.norm()):.2g} of {whole:.2g}, rounded by {off:.2g}")
+        worst = max(worst, off)
+    return {prefix + name: summary(oriented(name, g)) for name, g in grads.items()}, worst
 
 
 def rows_out(case):
@@ -313,24 +317,31 @@ def make(name, case, out, seed):
     batch, labels = batch_of(ids, g)
     t.update({"batch.ids": batch, "batch.labels": labels, "batch.lens": list(BATCH),
               "loss": [backward(model, batch, labels)]})
-    t.update(gradients(model.named_parameters(), "grad/", rows_out(case)))
+    exact = load(folder, torch.float64)
+    backward(exact, batch, labels)
+    found, noise = gradients(model.named_parameters(), exact.parameters(), "grad/", rows_out(case))
+    t.update(found)
     if gaps and min(gaps) < TIE:
         raise Refused(f"two experts are {min(gaps):.2g} apart")
     seen = check_seen(case, model, long, t["long.logits"])
     check_hub(folder, long, t["long.logits"])
     if case.gguf:
         t["gguf.logits"] = last_logits(load(folder, config=gguf_config(case, folder)), long, 4)
-    exact = last_logits(load(folder, torch.float64), long, ROWS)
-    off = float((t["long.logits"] - exact).abs().max())
+    off = float((t["long.logits"] - last_logits(exact, long, ROWS)).abs().max())
 
     model, named = with_adapter(case, model, os.path.join(folder, "lora"), seed + 2)
     t["lora.logits"] = last_logits(model, long, 4)
     t["lora.loss"] = [backward(model, batch, labels)]
-    t.update(gradients(named, "lora/"))
+    exact = PeftModel.from_pretrained(load(folder, torch.float64), os.path.join(folder, "lora"), is_trainable=True)
+    exact = exact.double().eval()
+    backward(exact, batch, labels)
+    found, lora_noise = gradients(named, [w for n, w in exact.named_parameters() if "lora_" in n], "lora/")
+    t.update(found)
     if gaps and min(gaps) < TIE:
         raise Refused(f"with the adapter, two experts are {min(gaps):.2g} apart")
     write(folder + ".safetensors", t, seed=seed, peft=peft.__version__, smallest_greedy_gap=gap,
           smallest_router_gap=min(gaps) if gaps else None, largest_difference_from_f64=off,
+          largest_difference_of_a_gradient=max(noise, lora_noise),
           least_move_of_logits=None if seen == float("inf") else seen)
 
 

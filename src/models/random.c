@@ -47,21 +47,20 @@ static bool fill(fj_model *m, uint64_t seed, fj_err *e) {
 /* What a file would have said. */
 static bool finished(fj_model *m, fj_err *e) {
     fj_hparams *h = &m->hp;
-    if (!h->rope.partial) h->rope.partial = 1;
     if (!h->embed_scale) h->embed_scale = 1;
     if (!h->residual_scale) h->residual_scale = 1;
     if (!h->logit_div) h->logit_div = 1;
     if (!m->arch->finish(h, e)) return false;
-    h->rope.dims = h->head_dim;
+    h->rope.dims = h->rope_local.dims = h->head_dim;
     return true;
 }
 
-fj_model *fj_model_random(fj_dev *d, const fj_hparams *hp, const char *name, fj_dtype type,
-                          bool trainable, uint64_t seed, fj_err *e) {
+fj_model *fj_model_random(fj_dev *d, const fj_arch *arch, const fj_hparams *hp, const char *name,
+                          fj_dtype type, bool trainable, uint64_t seed, fj_err *e) {
     fj_model *m = fj_zalloc(sizeof *m);
     m->dev = d;
     m->path = fj_arena_strdup(&m->arena, name);
-    m->arch = &fj_arch_llama;
+    m->arch = arch;
     m->hp = *hp;
     m->trainable = trainable;
     const int64_t sizes[] = { hp->layers, hp->width, hp->heads, hp->ffn, hp->vocab, hp->context };

@@ -7,6 +7,8 @@
 
 #include "engine/engine.h"
 
+#include <forja/generate.h>
+
 enum { MAX = 80 };
 
 /* One model on devices of 1, 2 and 3 threads. */
@@ -315,6 +317,42 @@ static void test_archs(void **state) {
     assert_true(n > 10);
 }
 
+/* LongRoPE: an answer that grows over the original context goes on as if the whole text had been given. */
+static void test_growing(void **state) {
+    (void)state;
+    fj_err e = { 0 };
+    rig r;
+    rig_open(&r, fj_test_source("tests/golden/archs/phi3-longrope"), "phi3-longrope", true, false);
+    int64_t first = 18, made = 14, original = r.m[1]->hp.rope.original;
+    assert_true(first < original && first + made > original + 4);
+    fj_session *s = fj_session_open(r.m[1], 0, &e);
+    if (!s) fail_msg("%s", e.msg);
+    fj_sampling p = FJ_SAMPLING_DEFAULT;
+    p.temperature = 0;
+    p.ignore_eos = true;
+    p.max_new_tokens = made;
+    fj_ids ids = { 0 };
+    for (int again = 0; again < 2; again++) { /* and back: the cache is of a long text then */
+        fj_ids_clear(&ids);
+        FJ_OK_OR_FAIL(fj_generate(s, r.ids, first, &p, NULL, NULL, &ids, NULL, &e), e);
+        assert_int_equal(ids.n, made);
+        int32_t text[MAX];
+        memcpy(text, r.ids, (size_t)first * sizeof *text);
+        for (int64_t i = 0; i < made; i++) {
+            float *v = alone(r.m[1], text, first + i, NULL), *last = v + (first + i - 1) * r.vocab;
+            int32_t best = 0;
+            for (int32_t k = 1; k < r.vocab; k++)
+                if (last[k] > last[best]) best = k;
+            assert_int_equal(ids.p[i], best);
+            text[first + i] = best;
+            free(v);
+        }
+    }
+    fj_ids_free(&ids);
+    fj_session_close(s);
+    rig_close(&r);
+}
+
 /* Weights that stay in the file: the same bits as those in panels. */
 static void mapped(const char *path, const char *name, bool f32) {
     fj_err e = { 0 };
@@ -407,6 +445,7 @@ int main(void) {
         cmocka_unit_test(test_stories),        cmocka_unit_test(test_full_training),
         cmocka_unit_test(test_leaks_are_seen), cmocka_unit_test(test_archs),
         cmocka_unit_test(test_mapped),
+        cmocka_unit_test(test_growing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,11 +32,9 @@ static void layer(fj_gguf_writer *w, int l, bool add, const uint8_t *noise) {
         const char *name;
         int64_t rows, cols;
     } list[] = {
-        { "attn_norm", 1, WIDTH },        { "attn_q", WIDTH, WIDTH },
-        { "attn_k", KV * HD, WIDTH },     { "attn_v", KV * HD, WIDTH },
-        { "attn_output", WIDTH, WIDTH },  { "ffn_norm", 1, WIDTH },
-        { "ffn_gate", FFN, WIDTH },       { "ffn_up", FFN, WIDTH },
-        { "ffn_down", WIDTH, FFN },
+        { "attn_norm", 1, WIDTH },    { "attn_q", WIDTH, WIDTH },      { "attn_k", KV * HD, WIDTH },
+        { "attn_v", KV * HD, WIDTH }, { "attn_output", WIDTH, WIDTH }, { "ffn_norm", 1, WIDTH },
+        { "ffn_gate", FFN, WIDTH },   { "ffn_up", FFN, WIDTH },        { "ffn_down", WIDTH, FFN },
     };
     for (size_t i = 0; i < FJ_LEN(list); i++) {
         char name[64];
@@ -64,8 +62,8 @@ static bool write_model(const char *path, const fj_gguf *vocab, fj_err *e) {
     size_t most = FJ_MAX(n * WIDTH, (size_t)FFN * WIDTH) * 2;
     uint8_t *noise = fj_alloc(most);
     for (size_t i = 0; i < most / 2; i++) /* BF16 of about 0.01, either sign */
-        ((uint16_t *)(void *)noise)[i] = (uint16_t)(0x3c00 + (fj_rng_at(1, i) >> 48) % 0x100 +
-                                                    (i % 2 ? 0x8000 : 0));
+        ((uint16_t *)(void *)noise)[i] =
+            (uint16_t)(0x3c00 + (fj_rng_at(1, i) >> 48) % 0x100 + (i % 2 ? 0x8000 : 0));
     tensor(w, "token_embd.weight", FJ_BF16, (int64_t)n, WIDTH);
     tensor(w, "output_norm.weight", FJ_F32, 1, WIDTH);
     static const char *const biases[] = { "q", "k", "v" };

@@ -200,8 +200,9 @@ static bool open_model(bench *b, fj_call *c, fj_err *e) {
     if (o->ffn) h.ffn = o->ffn;
     if (o->vocab) h.vocab = o->vocab;
     bool own = o->layers || o->width || o->heads || o->kv_heads || o->ffn || o->vocab;
-    b->m = fj_model_random(b->dev, &fj_arch_llama, &h, own ? "random weights" : shape_names[o->shape],
-                           o->full ? FJ_F32 : types[o->type], o->full, 1, e);
+    b->m =
+        fj_model_random(b->dev, &fj_arch_llama, &h, own ? "random weights" : shape_names[o->shape],
+                        o->full ? FJ_F32 : types[o->type], o->full, 1, e);
     return b->m != NULL;
 }
 

@@ -53,6 +53,9 @@ bool fj_finish_heads(fj_hparams *h, fj_err *e) {
     if (h->kv_heads < 1 || h->heads % h->kv_heads)
         return fj_fail(e, FJ_EFORMAT, "%lld attention heads cannot share %lld key heads",
                        (long long)h->heads, (long long)h->kv_heads);
+    if (h->head_dim < 1)
+        return fj_fail(e, FJ_EFORMAT, "%lld values cannot be shared by %lld heads",
+                       (long long)h->width, (long long)h->heads);
     if (h->rope.kind != FJ_ROPE_NONE && (h->head_dim < 2 || h->head_dim % 2))
         return fj_fail(e, FJ_EFORMAT, "a head of %lld values cannot be rotated in pairs",
                        (long long)h->head_dim);

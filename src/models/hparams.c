@@ -117,6 +117,36 @@ static bool factors_of(const json_t *o, const char *file, const char *key, int64
     return true;
 }
 
+/* Numbers that frequencies can be made of.  file: of both formats, with the object's name. */
+static bool rope_is_sane(const char *file, const fj_rope_hp *r, fj_err *e) {
+    bool scaled = r->kind == FJ_ROPE_LINEAR || r->kind == FJ_ROPE_DYNAMIC ||
+                  r->kind == FJ_ROPE_LLAMA3 || r->kind == FJ_ROPE_YARN;
+    const struct {
+        const char *name;
+        double v;
+        bool used, zero; /* 0 stands for "not said" */
+    } list[] = {
+        { "rope_theta", r->base, true, false },
+        { "factor", r->factor, scaled, false },
+        { "factor", r->factor, r->kind == FJ_ROPE_LONGROPE, true },
+        { "low_freq_factor", r->low, r->kind == FJ_ROPE_LLAMA3, false },
+        { "high_freq_factor - low_freq_factor", r->high - r->low, r->kind == FJ_ROPE_LLAMA3,
+          false },
+        { "beta_fast", r->beta_fast, r->kind == FJ_ROPE_YARN, false },
+        { "beta_slow", r->beta_slow, r->kind == FJ_ROPE_YARN, false },
+        { "attention_factor", r->attention_factor, true, true },
+        { "mscale", r->mscale, r->kind == FJ_ROPE_YARN, true },
+        { "mscale_all_dim", r->mscale_all_dim, r->kind == FJ_ROPE_YARN, true },
+        { "original_max_position_embeddings", (double)r->original, true, true },
+    };
+    for (size_t i = 0; i < FJ_LEN(list); i++)
+        if (list[i].used &&
+            (!isfinite(list[i].v) || list[i].v < 0 || (list[i].v == 0 && !list[i].zero)))
+            return fj_fail(e, FJ_EFORMAT, "%s: %s is %g, wanted a positive number", file,
+                           list[i].name, list[i].v);
+    return true;
+}
+
 /* One object of rope_scaling or rope_parameters. */
 static bool rope_object(const json_t *o, const char *file, const fj_arch *a, const fj_hparams *hp,
                         fj_rope_hp *r, fj_err *e) {
@@ -207,6 +237,7 @@ static bool rope_hf(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_are
     }
     bool ok = (!full || rope_object(full, file, a, hp, &hp->rope, e)) &&
               (!sliding || rope_object(sliding, file, a, hp, local, e)) &&
+              rope_is_sane(file, &hp->rope, e) && (!local || rope_is_sane(file, local, e)) &&
               rope_dims(full, file, hp, &hp->rope, mem, e) &&
               (!local || rope_dims(sliding, file, hp, local, mem, e));
     fj_arena_free(&names);
@@ -257,6 +288,9 @@ static bool rope_gguf(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_a
                        s->path, dims, (long long)hp->head_dim, a->name);
     r->dims = dims;
     r->partial = (double)dims / (double)hp->head_dim;
+    /* So that its product is the number again, as config.json is read. */
+    while ((int64_t)((double)hp->head_dim * r->partial) < r->dims)
+        r->partial = nextafter(r->partial, 2);
     r->original = orig;
     r->factor = (double)f;
     r->beta_fast = (double)fast;
@@ -281,8 +315,9 @@ static bool rope_gguf(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_a
     if (local->base > 0) {
         local->dims = r->dims;
         local->partial = r->partial;
+        if (!rope_is_sane(s->path, local, e)) return false;
     }
-    return true;
+    return rope_is_sane(s->path, r, e);
 }
 
 /* ---- kinds of layers ----------------------------------------------------------------------------- */
@@ -509,6 +544,18 @@ static bool in_range(const fj_source *s, const fj_hparams *hp, fj_err *e) {
     return true;
 }
 
+/* Every layer has a network of some size, or experts. */
+static bool networks(const fj_source *s, const fj_arch *a, const fj_hparams *hp, fj_err *e) {
+    for (int64_t l = 0; l < hp->layers; l++) {
+        bool dense = !hp->experts || hp->layer[l] & FJ_LAYER_DENSE;
+        if (dense && !a->weights[FJ_W_DOWN].hf)
+            return fj_fail(e, FJ_EFORMAT, "%s: %s without experts", s->path, a->hf_type);
+        if (dense && !hp->ffn)
+            return fj_fail(e, FJ_EFORMAT, "%s: a feed-forward network of size 0", s->path);
+    }
+    return true;
+}
+
 bool fj_source_hparams(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_arena *mem,
                        fj_err *e) {
     fj_rope_hp rope = { .beta_fast = 32, .beta_slow = 1, .truncate = true, .partial = 1 };
@@ -535,14 +582,13 @@ bool fj_source_hparams(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_
     }
     if (!in_range(s, hp, e)) return false;
     if (!a->finish(hp, e)) return fj_wrap(e, "%s", s->path);
-    if (!hp->ffn && !hp->experts)
-        return fj_fail(e, FJ_EFORMAT, "%s: a feed-forward network of size 0", s->path);
+    if (!in_range(s, hp, e)) return false; /* what followed from others, too */
     if (s->gguf)
-        return layers_of_gguf(s, a, hp, e) &&
+        return layers_of_gguf(s, a, hp, e) && networks(s, a, hp, e) &&
                (hp->rope.kind == FJ_ROPE_NONE || rope_gguf(s, a, hp, mem, e));
     FJ_ASSERT(s->hf);
     return no_rope_layers(s, hp, e) && layer_types(s, hp, e) && mlp_only_layers(s, hp, e) &&
-           (hp->rope.kind == FJ_ROPE_NONE || rope_hf(s, a, hp, mem, e));
+           networks(s, a, hp, e) && (hp->rope.kind == FJ_ROPE_NONE || rope_hf(s, a, hp, mem, e));
 }
 
 void fj_default_layers(const fj_arch *a, const fj_hparams *hp, uint8_t layer[FJ_MAX_LAYERS]) {

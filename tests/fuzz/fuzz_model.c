@@ -3,7 +3,7 @@
  * written of it. */
 #include "models/source.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
@@ -24,6 +24,7 @@ static bool hparams(const fj_source *s, const fj_arch **a, fj_hparams *hp, fj_ar
     *a = fj_source_arch(&named, &e);
     bool ok = *a && fj_source_hparams(&named, *a, hp, mem, &e);
     FJ_ASSERT(ok || (e.code != FJ_OK && e.msg[0]));
+    if (!ok && getenv("FORJA_FUZZ_SAY")) fprintf(stderr, "%s\n", e.msg);
     return ok;
 }
 

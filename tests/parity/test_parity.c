@@ -444,8 +444,7 @@ int main(void) {
         cmocka_unit_test(test_tiny),           cmocka_unit_test(test_formats),
         cmocka_unit_test(test_stories),        cmocka_unit_test(test_full_training),
         cmocka_unit_test(test_leaks_are_seen), cmocka_unit_test(test_archs),
-        cmocka_unit_test(test_mapped),
-        cmocka_unit_test(test_growing),
+        cmocka_unit_test(test_mapped),         cmocka_unit_test(test_growing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,6 +69,8 @@ static void test_refusals(void **state) {
         { "llama", "{\"rope_parameters\": {\"rope_type\": \"fancy\"}}",
           "rope scaling \"fancy\" is not supported" },
         { "llama", "{\"rope_parameters\": {\"rope_type\": \"linear\"}}", "factor" },
+        { "llama", "{\"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 0}}",
+          "factor is 0, wanted a positive number" },
         { "llama", "{\"rope_parameters\": {\"rope_type\": \"default\", \"new\": 1}}",
           "rope_parameters: new is not understood" },
         { "llama", "{\"partial_rotary_factor\": 0.5}",

@@ -9,7 +9,7 @@ static bool load(fj_job *j, const fj_strs *paths, bool open_rows, fj_dataset *d,
 }
 
 static bool build(fj_job *j, const fj_dataset *d, bool training, fj_samples *s, fj_err *e) {
-    fj_samples_opts o = fj_recipe_samples(&j->recipe, j->model->tok);
+    fj_samples_opts o = fj_recipe_samples(&j->recipe, j->chat);
     if (!training) {
         o.truncation = FJ_TRUNC_DROP;
         o.skip_bad_rows = true;
@@ -19,7 +19,8 @@ static bool build(fj_job *j, const fj_dataset *d, bool training, fj_samples *s, 
 
 bool fj_job_data(fj_job *j, fj_err *e) {
     fj_recipe *r = &j->recipe;
-    j->chat = fj_recipe_chat(r, j->model->tok);
+    j->chat = fj_recipe_chat(r, j->model, e);
+    if (!j->chat) return false;
     if (r->max_length > j->model->hp.context) {
         if (fj_recipe_said(r, "max_length")) /* the default is not worth a warning */
             fj_log_message(j->log, FJ_WARN,

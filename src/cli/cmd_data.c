@@ -118,7 +118,9 @@ static void print_json(const show *s, const fj_data_row *r, int64_t number) {
         json_array_append_new(pieces, fj_json_text(b.p, b.n));
     }
     json_object_set_new(o, "row", json_integer(number));
-    json_object_set_new(o, "file", fj_json_text(s->data->files[r->file].path, strlen(s->data->files[r->file].path)));
+    json_object_set_new(
+        o, "file",
+        fj_json_text(s->data->files[r->file].path, strlen(s->data->files[r->file].path)));
     json_object_set_new(o, "line", json_integer(r->line));
     json_object_set_new(o, "ids", ids);
     json_object_set_new(o, "mask", mask);
@@ -143,8 +145,14 @@ static void print_text(const show *s) {
             if (nl) fj_str_addc(&out, '\n');
         }
         bool learned = s->mask.p[i];
-        printf("%s%s%s", !learned ? "" : s->color ? "\033[32m" : "[[", out.s ? out.s : "",
-               !learned ? "" : s->color ? "\033[0m" : "]]");
+        printf("%s%s%s",
+               !learned   ? ""
+               : s->color ? "\033[32m"
+                          : "[[",
+               out.s ? out.s : "",
+               !learned   ? ""
+               : s->color ? "\033[0m"
+                          : "]]");
         fj_str_free(&bytes);
         fj_str_free(&out);
     }
@@ -167,8 +175,9 @@ static bool row(show *s, int64_t i, fj_err *e) {
     fj_str where = { 0 };
     fj_row_name(s->data, r, name, sizeof name);
     fj_put_text(&where, name, strlen(name), false);
-    printf("%s--- row %" PRId64 ", %s: %zu %s, %" PRId64 " learned (%.0f %%)%s\n", s->color ? "\033[2m" : "", i + 1, where.s,
-           s->ids.n, s->d->bytes ? "bytes" : "tokens", learned, s->ids.n ? 100.0 * (double)learned / (double)s->ids.n : 0.0,
+    printf("%s--- row %" PRId64 ", %s: %zu %s, %" PRId64 " learned (%.0f %%)%s\n",
+           s->color ? "\033[2m" : "", i + 1, where.s, s->ids.n, s->d->bytes ? "bytes" : "tokens",
+           learned, s->ids.n ? 100.0 * (double)learned / (double)s->ids.n : 0.0,
            s->color ? "\033[0m" : "");
     fj_str_free(&where);
     print_text(s);
@@ -190,8 +199,11 @@ static int show_rows(fj_call *c, show *s, fj_err *e) {
         *e = (fj_err){ 0 };
     }
     if (!o->json)
-        fj_term_say(c->term, FJ_INFO, "%" PRId64 " of %" PRId64 " rows, %" PRId64 " %s, %" PRId64 " of them learned (%.1f %%); template: %s", s->rows,
-                    n, s->tokens, s->d->bytes ? "bytes" : "tokens", s->learned, s->tokens ? 100.0 * (double)s->learned / (double)s->tokens : 0.0,
+        fj_term_say(c->term, FJ_INFO,
+                    "%" PRId64 " of %" PRId64 " rows, %" PRId64 " %s, %" PRId64
+                    " of them learned (%.1f %%); template: %s",
+                    s->rows, n, s->tokens, s->d->bytes ? "bytes" : "tokens", s->learned,
+                    s->tokens ? 100.0 * (double)s->learned / (double)s->tokens : 0.0,
                     fj_chat_name(s->d->chat));
     return FJ_EXIT_OK;
 }
@@ -205,12 +217,18 @@ static int run(fj_call *c) {
     }
     fj_dress d;
     fj_dataset data;
-    if (!fj_dress_open(&d, o->model, o->chat, o->kwargs, o->date, &e)) return fj_term_fail(c->term, &e);
-    fj_dataset_opts so = { .format = (fj_data_format)o->format, .skip_bad_rows = o->skip, .open_rows = true };
+    if (!fj_dress_open(&d, o->model, o->chat, o->kwargs, o->date, &e))
+        return fj_term_fail(c->term, &e);
+    fj_dataset_opts so = { .format = (fj_data_format)o->format,
+                           .skip_bad_rows = o->skip,
+                           .open_rows = true };
     int rc;
     fj_term_catch();
-    if (fj_dataset_load(&data, (const char *const *)(c->args + 1), c->n_args - 1, &so, o->json ? NULL : &c->term->log, &e)) {
-        show s = { .o = o, .d = &d, .data = &data, .color = o->color && isatty(1) && !getenv("NO_COLOR") };
+    if (fj_dataset_load(&data, (const char *const *)(c->args + 1), c->n_args - 1, &so,
+                        o->json ? NULL : &c->term->log, &e)) {
+        show s = {
+            .o = o, .d = &d, .data = &data, .color = o->color && isatty(1) && !getenv("NO_COLOR")
+        };
         rc = show_rows(c, &s, &e);
         fj_ids_free(&s.ids);
         fj_mask_free(&s.mask);

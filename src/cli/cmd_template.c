@@ -17,7 +17,8 @@ static const fj_opt table[] = {
       .kind = FJ_OPT_STR,
       .at = AT(model),
       .value = "FILE",
-      .help = "a model whose vocabulary the text is for: bos_token and the like are its own, and --json has ids" },
+      .help =
+          "a model whose vocabulary the text is for: bos_token and the like are its own, and --json has ids" },
     { .name = "generation-prompt",
       .letter = 'g',
       .kind = FJ_OPT_FLAG,
@@ -37,7 +38,8 @@ static const fj_opt table[] = {
     { .name = "json",
       .kind = FJ_OPT_FLAG,
       .at = AT(json),
-      .help = "a JSON object for each conversation: text, or error; with --model ids and mask, too" },
+      .help =
+          "a JSON object for each conversation: text, or error; with --model ids and mask, too" },
     { 0 },
 };
 
@@ -46,7 +48,8 @@ static fj_conv conversation(json_t *o, json_t *vars) {
     const char *key;
     json_t *v;
     json_object_foreach(o, key, v) {
-        if (strcmp(key, "messages") && strcmp(key, "tools") && strcmp(key, "documents") && strcmp(key, "add_generation_prompt"))
+        if (strcmp(key, "messages") && strcmp(key, "tools") && strcmp(key, "documents") &&
+            strcmp(key, "add_generation_prompt"))
             json_object_set(vars, key, v);
     }
     return (fj_conv){ .messages = json_object_get(o, "messages"),
@@ -80,7 +83,8 @@ static bool one(const fj_dress *d, const opts *o, json_t *row, fj_err *e) {
     bool prompt = flag ? json_is_true(flag) : o->prompt, raised = false, ok;
     char *s = NULL;
     size_t n = 0;
-    if (!json_is_array(v.messages)) ok = fj_fail(e, FJ_EFORMAT, "expected an object with a list of messages");
+    if (!json_is_array(v.messages))
+        ok = fj_fail(e, FJ_EFORMAT, "expected an object with a list of messages");
     else ok = fj_chat_text(d->chat, &v, prompt, &s, &n, &raised, e);
     if (o->json) {
         json_t *out = json_object();
@@ -88,7 +92,8 @@ static bool one(const fj_dress *d, const opts *o, json_t *row, fj_err *e) {
         else json_object_set_new(out, "error", fj_json_text(e->msg, strlen(e->msg)));
         if (!ok) json_object_set_new(out, "raised", json_boolean(raised));
         fj_err why = { 0 };
-        if (ok && o->model && !add_ids(d, &v, prompt, out, &why)) json_object_set_new(out, "ids_error", fj_json_text(why.msg, strlen(why.msg)));
+        if (ok && o->model && !add_ids(d, &v, prompt, out, &why))
+            json_object_set_new(out, "ids_error", fj_json_text(why.msg, strlen(why.msg)));
         json_dumpf(out, stdout, JSON_COMPACT);
         putchar('\n');
         json_decref(out);
@@ -110,9 +115,11 @@ static int rows(fj_call *c, const fj_dress *d, const char *text, size_t n) {
         if (at >= n) return rc;
         fj_err e = { 0 };
         json_error_t je;
-        json_t *row = json_loadb(text + at, n - at, JSON_DISABLE_EOF_CHECK | JSON_REJECT_DUPLICATES, &je);
+        json_t *row =
+            json_loadb(text + at, n - at, JSON_DISABLE_EOF_CHECK | JSON_REJECT_DUPLICATES, &je);
         if (!row) {
-            fj_fail(&e, FJ_EFORMAT, "line %lld: not valid JSON: %s", (long long)(line + je.line - 1), je.text);
+            fj_fail(&e, FJ_EFORMAT, "line %lld: not valid JSON: %s",
+                    (long long)(line + je.line - 1), je.text);
             return fj_term_fail(c->term, &e);
         }
         if (!one(d, o, row, &e)) {
@@ -120,7 +127,8 @@ static int rows(fj_call *c, const fj_dress *d, const char *text, size_t n) {
             if (!o->json) rc = fj_term_fail(c->term, &e);
         }
         json_decref(row);
-        for (size_t end = at + (size_t)FJ_MAX(je.position, 1); at < end && at < n; at++) line += text[at] == '\n';
+        for (size_t end = at + (size_t)FJ_MAX(je.position, 1); at < end && at < n; at++)
+            line += text[at] == '\n';
     }
 }
 
@@ -132,19 +140,22 @@ static int run(fj_call *c) {
     fj_str in = { 0 };
     const char *how = c->args[0], *model = o->model;
     size_t n = strlen(how);
-    bool file = n > 6 && (!strcmp(how + n - 6, ".jinja") || (n > 4 && !strcmp(how + n - 4, ".txt")) || !strcmp(how + n - 3, ".j2"));
+    bool file = n > 6 && (!strcmp(how + n - 6, ".jinja") ||
+                          (n > 4 && !strcmp(how + n - 4, ".txt")) || !strcmp(how + n - 3, ".j2"));
     if (!file && !model) model = how, how = NULL; /* a model with a template of its own */
     if (!fj_dress_open(&d, model, how, o->kwargs, o->date, &e)) return fj_term_fail(c->term, &e);
     int rc;
     if (fj_chat_kind_of(d.chat) != FJ_CHAT_JINJA) {
-        fj_fail(&e, FJ_EINVAL, "%s has no chat template: expected one, or a file that ends in .jinja", c->args[0]);
+        fj_fail(&e, FJ_EINVAL,
+                "%s has no chat template: expected one, or a file that ends in .jinja", c->args[0]);
         rc = fj_term_fail(c->term, &e);
     } else if (c->n_args > 1 && strcmp(c->args[1], "-")) {
         char *text = fj_read_file(c->args[1], MOST, &n, &e);
         rc = text ? rows(c, &d, text, n) : fj_term_fail(c->term, &e);
         free(text);
     } else {
-        rc = fj_read_stdin(&in, MOST, &e) ? rows(c, &d, in.s ? in.s : "", in.n) : fj_term_fail(c->term, &e);
+        rc = fj_read_stdin(&in, MOST, &e) ? rows(c, &d, in.s ? in.s : "", in.n)
+                                          : fj_term_fail(c->term, &e);
     }
     fj_str_free(&in);
     fj_dress_close(&d);

@@ -8,14 +8,18 @@
 
 static fj_tokenizer *bytes_alone(fj_err *e) {
     static const char *const special[] = { "<|endoftext|>", "<|im_start|>", "<|im_end|>" };
-    return fj_bpe_train(NULL, 0, &(fj_bpe_opts){ .vocab = 256 + 3, .n_special = 3, .special = special, .eos = special[0] }, e);
+    return fj_bpe_train(
+        NULL, 0,
+        &(fj_bpe_opts){ .vocab = 256 + 3, .n_special = 3, .special = special, .eos = special[0] },
+        e);
 }
 
 static bool noon(const char *date, double *now, fj_err *e) {
     struct tm tm = { .tm_hour = 12, .tm_isdst = -1 };
     char end;
     int y, m, d;
-    if (sscanf(date, "%4d-%2d-%2d%c", &y, &m, &d, &end) != 3 || y < 1970 || m < 1 || m > 12 || d < 1 || d > 31) // NOLINT(cert-err34-c)
+    if (sscanf(date, "%4d-%2d-%2d%c", &y, &m, &d, &end) != 3 || y < 1970 || m < 1 || m > 12 ||
+        d < 1 || d > 31) // NOLINT(cert-err34-c)
         return fj_fail(e, FJ_EINVAL, "--date wants a day such as 2026-01-31, not \"%.20s\"", date);
     tm.tm_year = y - 1900;
     tm.tm_mon = m - 1;
@@ -29,7 +33,9 @@ static json_t *variables(const char *kwargs, fj_err *e) {
     json_t *o = json_loads(kwargs, JSON_REJECT_DUPLICATES, &je);
     if (json_is_object(o)) return o;
     json_decref(o);
-    fj_fail(e, FJ_EINVAL, "--template-kwargs wants a JSON object such as {\"enable_thinking\": false}, not %.80s", kwargs);
+    fj_fail(e, FJ_EINVAL,
+            "--template-kwargs wants a JSON object such as {\"enable_thinking\": false}, not %.80s",
+            kwargs);
     return NULL;
 }
 

@@ -24,7 +24,8 @@ static bool read_one(fj_templates *t, const char *path, const char *name, fj_err
     size_t n;
     char *text = fj_read_file(path, TEMPLATE_MAX, &n, e);
     if (!text) return false;
-    bool ok = strlen(text) == n || fj_fail(e, FJ_EFORMAT, "%s: byte %zu is zero: this is no text", path, strlen(text) + 1);
+    bool ok = strlen(text) == n || fj_fail(e, FJ_EFORMAT, "%s: byte %zu is zero: this is no text",
+                                           path, strlen(text) + 1);
     if (ok) fj_templates_add(t, name, text);
     free(text);
     return ok;
@@ -54,7 +55,8 @@ static bool more_files(fj_templates *t, const char *dir, fj_err *e) {
     return ok;
 }
 
-static bool of_config(fj_templates *t, const json_t *o, const char *path, bool templates, fj_err *e) {
+static bool of_config(fj_templates *t, const json_t *o, const char *path, bool templates,
+                      fj_err *e) {
     const char *key;
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)o, key, v) {
@@ -69,18 +71,24 @@ static bool of_config(fj_templates *t, const json_t *o, const char *path, bool t
         fj_templates_add(t, "default", json_string_value(v));
         return true;
     }
-    if (!json_is_array(v)) return fj_fail(e, FJ_EFORMAT, "%s: chat_template: expected a string or a list, found %s", path, fj_json_kind(v));
+    if (!json_is_array(v))
+        return fj_fail(e, FJ_EFORMAT, "%s: chat_template: expected a string or a list, found %s",
+                       path, fj_json_kind(v));
     for (size_t i = 0; i < json_array_size(v); i++) {
         const char *name = json_string_value(json_object_get(json_array_get(v, i), "name"));
         const char *text = json_string_value(json_object_get(json_array_get(v, i), "template"));
-        if (!name || !text) return fj_fail(e, FJ_EFORMAT, "%s: chat_template[%zu]: expected an object with name and template", path, i);
+        if (!name || !text)
+            return fj_fail(e, FJ_EFORMAT,
+                           "%s: chat_template[%zu]: expected an object with name and template",
+                           path, i);
         fj_templates_add(t, name, text);
     }
     return true;
 }
 
 bool fj_templates_of_folder(fj_templates *t, const char *dir, fj_err *e) {
-    char *file = fj_path_join(dir, "chat_template.jinja"), *config = fj_path_join(dir, "tokenizer_config.json");
+    char *file = fj_path_join(dir, "chat_template.jinja"),
+         *config = fj_path_join(dir, "tokenizer_config.json");
     bool ok = (!fj_exists(file) || read_one(t, file, "default", e)) && more_files(t, dir, e);
     if (ok && fj_exists(config)) {
         json_t *o = fj_json_file(config, CONFIG_MAX, e);

@@ -14,13 +14,19 @@
  * where the model wants one.
  *
  * Answers: for a template with {% generation %} every token with a byte in such a block, as
- * return_assistant_tokens_mask has it.  For a template without, the text is rendered again up to each
- * answer: in front of it with add_generation_prompt, and with it.  What is learned is what the whole
- * text has behind the former up to the end of the latter, its end-of-turn token the last.  Where the
- * generation prompt is not in the whole text (a template that opens a thought in the prompt and leaves
- * it out of earlier turns), the common part of the two counts as prompt.  Where the text up to and with
- * the answer is not in the whole text (earlier thoughts are dropped), the answer ends where the text
- * that a longer answer shares with it begins.  Where neither can be told, it is an error. */
+ * return_assistant_tokens_mask has it (which of a character of several tokens at the end of a block marks
+ * the first alone; here it is learned whole).  For a template without, the text is rendered again up to each
+ * answer: in front of it with add_generation_prompt, and with it.  What is learned is what the whole text
+ * has behind the former up to the end of the latter, without the blanks behind a last control token.
+ * Where one of the two is no beginning of the whole text:
+ *   - the generation prompt alone is not in it (a template that opens a thought in the prompt and leaves it
+ *     out of earlier turns): the part of the prompt that is there is not learned, the rest of the turn is
+ *   - the text changes with what follows or stands before (earlier thoughts are dropped): the answer is
+ *     from where a change at the beginning of its content shows in the whole text to where one at its end
+ *     does, and the end-of-turn token that follows
+ * So what is learned stands in the text as it is rendered; a thought that the template drops is not learned.
+ * Where a change of the content does not show, or there is no content, it is an error that says so.
+ */
 #ifndef FJ_TEXT_CHAT_H
 #define FJ_TEXT_CHAT_H
 

@@ -53,7 +53,8 @@ typedef struct along {
 static size_t match(const along *w, size_t at, fj_bytes b) {
     if (b.n <= w->n - at && !memcmp(w->s + at, b.p, b.n)) return b.n;
     /* A space that encoding put in front of a word. */
-    if (b.n > 1 && b.p[0] == ' ' && b.n - 1 <= w->n - at && !memcmp(w->s + at, b.p + 1, b.n - 1)) return b.n - 1;
+    if (b.n > 1 && b.p[0] == ' ' && b.n - 1 <= w->n - at && !memcmp(w->s + at, b.p + 1, b.n - 1))
+        return b.n - 1;
     return 0;
 }
 
@@ -102,7 +103,8 @@ static bool part(const fj_chat *c, const fj_jinja_text *x, size_t a, size_t z, b
         fj_str_addc(&t, '\n');
         fj_str_addn(&t, s, n);
         ok = fj_tokenize(c->t, t.s, t.n, 0, &more, e);
-        bool same = ok && more.n >= c->newline.n && !memcmp(more.p, c->newline.p, c->newline.n * sizeof *more.p);
+        bool same = ok && more.n >= c->newline.n &&
+                    !memcmp(more.p, c->newline.p, c->newline.n * sizeof *more.p);
         for (size_t i = c->newline.n; same && i < more.n; i++) fj_ids_push(ids, more.p[i]);
         ids->dropped += same ? more.dropped : 0;
         if (ok && !same) ok = fj_tokenize(c->t, s, n, 0, ids, e);
@@ -115,7 +117,8 @@ static bool part(const fj_chat *c, const fj_jinja_text *x, size_t a, size_t z, b
     return ok;
 }
 
-bool fj_chat_encode(const fj_chat *c, const fj_jinja_text *x, fj_ids *ids, fj_mask *mask, fj_err *e) {
+bool fj_chat_encode(const fj_chat *c, const fj_jinja_text *x, fj_ids *ids, fj_mask *mask,
+                    fj_err *e) {
     /* done: what is encoded; from: behind the last control token of the template.  Only a stretch with
      * a control token that somebody spelled is encoded apart. */
     size_t done = 0, from = 0;
@@ -133,14 +136,17 @@ bool fj_chat_encode(const fj_chat *c, const fj_jinja_text *x, fj_ids *ids, fj_ma
             continue;
         }
         if (spelled) {
-            ok = part(c, x, done, from, true, ids, mask, e) && part(c, x, from, i, false, ids, mask, e);
+            ok = part(c, x, done, from, true, ids, mask, e) &&
+                 part(c, x, from, i, false, ids, mask, e);
             done = i;
             spelled = false;
         }
         i += k->s.n;
         from = i;
     }
-    if (ok && spelled) ok = part(c, x, done, from, true, ids, mask, e) && part(c, x, from, x->n, false, ids, mask, e);
+    if (ok && spelled)
+        ok = part(c, x, done, from, true, ids, mask, e) &&
+             part(c, x, from, x->n, false, ids, mask, e);
     else ok = ok && part(c, x, done, x->n, true, ids, mask, e);
     return ok;
 }

@@ -31,7 +31,8 @@ bool fj_chat_flagged(const fj_chat *c, const fj_conv *v, size_t n_messages, bool
 bool fj_chat_find_answers(const fj_chat *c, const fj_conv *v, fj_jinja_text *whole, fj_err *e);
 
 /* Text to ids and mask (chat_ids.c). */
-bool fj_chat_encode(const fj_chat *c, const fj_jinja_text *x, fj_ids *ids, fj_mask *mask, fj_err *e);
+bool fj_chat_encode(const fj_chat *c, const fj_jinja_text *x, fj_ids *ids, fj_mask *mask,
+                    fj_err *e);
 void fj_chat_list_control(fj_chat *c);
 /* The control token at s[at], the longest; NULL: none. */
 const fj_control *fj_chat_control_at(const fj_chat *c, const char *s, size_t n, size_t at);

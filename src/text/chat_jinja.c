@@ -12,7 +12,8 @@ void fj_templates_add(fj_templates *t, const char *name, const char *text) {
     if (fj_templates_find(t, name)) return;
     struct fj_template_source *v = fj_arena_alloc(&t->arena, (t->n + 1) * sizeof *v);
     if (t->n) memcpy(v, t->v, t->n * sizeof *v);
-    v[t->n++] = (struct fj_template_source){ fj_arena_strdup(&t->arena, name), fj_arena_strdup(&t->arena, text) };
+    v[t->n++] = (struct fj_template_source){ fj_arena_strdup(&t->arena, name),
+                                             fj_arena_strdup(&t->arena, text) };
     t->v = v;
 }
 
@@ -54,7 +55,9 @@ static bool needs_change(const json_t *m) {
     const char *key;
     json_t *x;
     json_object_foreach((json_t *)(uintptr_t)m, key, x) {
-        if (json_is_null(x) || !strcmp(key, "reasoning_content") || !strcmp(key, "thinking") || !strcmp(key, "reasoning")) return true;
+        if (json_is_null(x) || !strcmp(key, "reasoning_content") || !strcmp(key, "thinking") ||
+            !strcmp(key, "reasoning"))
+            return true;
     }
     return false;
 }
@@ -84,7 +87,8 @@ static void add(fj_jinja_var *v, size_t *n, const char *name, const json_t *valu
             v[i].trusted = trusted;
             return;
         }
-    if (*n < VARS_MAX) v[(*n)++] = (fj_jinja_var){ .name = name, .value = value, .trusted = trusted };
+    if (*n < VARS_MAX)
+        v[(*n)++] = (fj_jinja_var){ .name = name, .value = value, .trusted = trusted };
 }
 
 static void add_all(fj_jinja_var *v, size_t *n, const json_t *o, bool trusted) {
@@ -110,19 +114,23 @@ bool fj_chat_flagged(const fj_chat *c, const fj_conv *v, size_t n_messages, bool
     for (size_t i = 0; i < n; i++) vars[i].roles = !strcmp(vars[i].name, "messages");
     fj_jinja_opts o = { .now = c->now };
     bool with_tools = v->tools && !json_is_null(v->tools);
-    bool ok = fj_jinja_render(with_tools && c->tools ? c->tools : c->jinja, vars, n, &o, out, raised, e);
+    bool ok =
+        fj_jinja_render(with_tools && c->tools ? c->tools : c->jinja, vars, n, &o, out, raised, e);
     json_decref(list);
     return ok;
 }
 
-bool fj_chat_text(const fj_chat *c, const fj_conv *v, bool add_generation_prompt, char **s, size_t *n,
-                  bool *raised, fj_err *e) {
+bool fj_chat_text(const fj_chat *c, const fj_conv *v, bool add_generation_prompt, char **s,
+                  size_t *n, bool *raised, fj_err *e) {
     fj_jinja_text x;
     if (raised) *raised = false;
     if (c->kind != FJ_CHAT_JINJA)
-        return fj_fail(e, FJ_EINVAL, "chat format %s has no text of its own: expected a chat template", c->name);
-    if (!json_array_size(v->messages)) return fj_fail(e, FJ_EINVAL, "the conversation is empty: expected at least one message");
-    if (!fj_chat_flagged(c, v, json_array_size(v->messages), add_generation_prompt, &x, raised, e)) return false;
+        return fj_fail(e, FJ_EINVAL,
+                       "chat format %s has no text of its own: expected a chat template", c->name);
+    if (!json_array_size(v->messages))
+        return fj_fail(e, FJ_EINVAL, "the conversation is empty: expected at least one message");
+    if (!fj_chat_flagged(c, v, json_array_size(v->messages), add_generation_prompt, &x, raised, e))
+        return false;
     *s = x.s;
     *n = x.n;
     free(x.from);

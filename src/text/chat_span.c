@@ -30,7 +30,7 @@ static bool by_change(const fj_chat *c, const fj_conv *v, size_t i, bool at_end,
     static const char more[] = "\xee\x80\x80"; /* U+E000: in nobody's text */
     const json_t *m = json_array_get(v->messages, i), *content = json_object_get(m, "content");
     if (!json_is_string(content) || !json_string_length(content))
-        return cannot(c, i, "the template writes it another way when later messages follow", e);
+        return cannot(c, i, "the template writes it another way when other messages follow", e);
     json_t *list = json_copy((json_t *)(uintptr_t)v->messages);
     json_t *changed = json_copy((json_t *)(uintptr_t)m);
     fj_str s = { 0 };
@@ -45,8 +45,11 @@ static bool by_change(const fj_chat *c, const fj_conv *v, size_t i, bool at_end,
     bool ok = fj_chat_flagged(c, &w, json_array_size(list), false, &x, NULL, e);
     size_t k = 0;
     if (!at_end) k = ok ? common(x.s, x.n, whole->s, whole->n) : 0;
-    while (ok && at_end && k < x.n && k < whole->n && x.s[x.n - 1 - k] == whole->s[whole->n - 1 - k]) k++;
-    if (ok && (x.n <= whole->n || k == whole->n)) ok = cannot(c, i, "the template does not write its content", e);
+    while (ok && at_end && k < x.n && k < whole->n &&
+           x.s[x.n - 1 - k] == whole->s[whole->n - 1 - k])
+        k++;
+    if (ok && (x.n <= whole->n || k == whole->n))
+        ok = cannot(c, i, "the template does not write its content", e);
     *at = at_end ? whole->n - k : k;
     fj_jinja_text_free(&x);
     fj_str_free(&s);
@@ -73,8 +76,8 @@ static size_t without_blanks(const fj_chat *c, const fj_jinja_text *x, size_t st
     return end;
 }
 
-static bool span(const fj_chat *c, const fj_conv *v, size_t i, const fj_jinja_text *whole, size_t *start,
-                 size_t *end, fj_err *e) {
+static bool span(const fj_chat *c, const fj_conv *v, size_t i, const fj_jinja_text *whole,
+                 size_t *start, size_t *end, fj_err *e) {
     size_t n = json_array_size(v->messages);
     fj_jinja_text before = { 0 }, after = { 0 }, bare = { 0 };
     bool ok = true;
@@ -84,8 +87,10 @@ static bool span(const fj_chat *c, const fj_conv *v, size_t i, const fj_jinja_te
         if (ok && begins(whole, &before)) *start = before.n;
         else if (ok && (ok = fj_chat_flagged(c, v, i, false, &bare, NULL, e))) {
             if (begins(whole, &bare) && begins(&before, &bare))
-                *start = bare.n + common(before.s + bare.n, before.n - bare.n, whole->s + bare.n, whole->n - bare.n);
-            else ok = cannot(c, i, "what stands in front of it is written another way when it follows", e);
+                *start = bare.n + common(before.s + bare.n, before.n - bare.n, whole->s + bare.n,
+                                         whole->n - bare.n);
+            else
+                ok = by_change(c, v, i, false, whole, start, e);
         }
     }
     if (ok && i + 1 == n) {
@@ -93,7 +98,8 @@ static bool span(const fj_chat *c, const fj_conv *v, size_t i, const fj_jinja_te
     } else if (ok) {
         ok = fj_chat_flagged(c, v, i + 1, false, &after, NULL, e);
         if (ok && begins(whole, &after)) *end = after.n;
-        else if (ok && (ok = by_change(c, v, i, true, whole, end, e))) *end = with_end(c, whole, *end);
+        else if (ok && (ok = by_change(c, v, i, true, whole, end, e)))
+            *end = with_end(c, whole, *end);
     }
     if (ok) *end = without_blanks(c, whole, *start, *end);
     fj_jinja_text_free(&before);
@@ -105,7 +111,7 @@ static bool span(const fj_chat *c, const fj_conv *v, size_t i, const fj_jinja_te
 bool fj_chat_find_answers(const fj_chat *c, const fj_conv *v, fj_jinja_text *whole, fj_err *e) {
     size_t n = json_array_size(v->messages);
     for (size_t i = 0; i < n; i++) {
-        size_t start, end;
+        size_t start = 0, end = 0;
         if (!is_answer(json_array_get(v->messages, i))) continue;
         if (!span(c, v, i, whole, &start, &end, e)) return false;
         if (!whole->from) {

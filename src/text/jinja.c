@@ -26,7 +26,8 @@ static void compile(jr *r, fj_jinja *t, const char *source, size_t n) {
 
 fj_jinja *fj_jinja_compile(const char *source, size_t n, const char *name, fj_err *e) {
     if (n > SOURCE_MAX) {
-        fj_fail(e, FJ_EFORMAT, "%s: a chat template of %zu bytes: expected at most %d", name, n, SOURCE_MAX);
+        fj_fail(e, FJ_EFORMAT, "%s: a chat template of %zu bytes: expected at most %d", name, n,
+                SOURCE_MAX);
         return NULL;
     }
     size_t bad = not_utf8(source, n);
@@ -75,7 +76,8 @@ static void variables(jr *r, const fj_jinja_var *vars, size_t n_vars) {
     r->root = fjj_alloc(r, (t->n_names + 1) * sizeof *r->root);
     memcpy(r->root, t->globals, t->n_names * sizeof *r->root);
     for (size_t i = 0; i < n_vars; i++)
-        for (uint32_t k = 0; k < t->n_names; k++) /* names that the template does not use are not made */
+        for (uint32_t k = 0; k < t->n_names;
+             k++) /* names that the template does not use are not made */
             if (fjj_same(t->names[k], vars[i].name))
                 r->root[k] = fjj_from_json(r, vars[i].value, vars[i].trusted, vars[i].roles);
 }

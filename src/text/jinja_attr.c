@@ -11,21 +11,26 @@ static bool among(const char *s, size_t n, const char *const *names) {
 
 /* What Python has as an attribute of this value.  2: one that the sandbox forbids. */
 static int attribute(jv v, const char *s, size_t n) {
-    static const char *const dict[] = { "copy", "get", "items", "keys", "values", "fromkeys", NULL };
-    static const char *const dict_no[] = { "clear", "pop", "popitem", "setdefault", "update", NULL };
+    static const char *const dict[] = {
+        "copy", "get", "items", "keys", "values", "fromkeys", NULL
+    };
+    static const char *const dict_no[] = {
+        "clear", "pop", "popitem", "setdefault", "update", NULL
+    };
     static const char *const list[] = { "copy", "count", "index", NULL };
-    static const char *const list_no[] = { "append", "clear", "pop", "reverse", "insert", "sort",
-                                           "extend", "remove", NULL };
+    static const char *const list_no[] = { "append", "clear",  "pop",    "reverse", "insert",
+                                           "sort",   "extend", "remove", NULL };
     static const char *const tuple[] = { "count", "index", NULL };
     static const char *const cycler[] = { "next", "reset", NULL };
     static const char *const loop[] = { "cycle", "changed", NULL };
     static const char *const view[] = { "isdisjoint", NULL };
     if (n > 4 && s[0] == '_' && s[1] == '_' && s[n - 1] == '_' && s[n - 2] == '_') {
-        static const char *const known[] = { "__class__", "__doc__", "__init__", "__dict__", "__len__",
-                                             "__iter__", "__getitem__", "__eq__", "__str__", "__repr__",
-                                             "__hash__", "__reduce__", "__subclasshook__", "__new__",
-                                             "__format__", "__sizeof__", "__dir__", "__module__", "__globals__",
-                                             "__call__", "__contains__", "__add__", "__mro__", NULL };
+        static const char *const known[] = {
+            "__class__",        "__doc__",  "__init__",     "__dict__",   "__len__",  "__iter__",
+            "__getitem__",      "__eq__",   "__str__",      "__repr__",   "__hash__", "__reduce__",
+            "__subclasshook__", "__new__",  "__format__",   "__sizeof__", "__dir__",  "__module__",
+            "__globals__",      "__call__", "__contains__", "__add__",    "__mro__",  NULL
+        };
         return among(s, n, known) ? 2 : 0;
     }
     switch (v.k) {
@@ -46,7 +51,7 @@ static int attribute(jv v, const char *s, size_t n) {
 
 static jv forbidden(jr *r, jv obj, const jstr *name) {
     jv u = fjj_undef(r, fjj_printf(r, "access to attribute '%.*s' of '%s' object is unsafe.",
-                               (int)FJ_MIN(name->n, 60u), name->p, fjj_type(obj)));
+                                   (int)FJ_MIN(name->n, 60u), name->p, fjj_type(obj)));
     u.u->forbidden = true;
     return u;
 }
@@ -78,8 +83,11 @@ static bool member(jr *r, jv obj, const jstr *name, jv *out) {
         *out = fjj_strz(r, obj.mac->name);
         return true;
     }
-    if (obj.k == J_RANGE && (fjj_same(name, "start") || fjj_same(name, "stop") || fjj_same(name, "step"))) {
-        *out = fjj_int(fjj_same(name, "start") ? obj.g->start : fjj_same(name, "stop") ? obj.g->stop : obj.g->step);
+    if (obj.k == J_RANGE &&
+        (fjj_same(name, "start") || fjj_same(name, "stop") || fjj_same(name, "step"))) {
+        *out = fjj_int(fjj_same(name, "start")  ? obj.g->start
+                       : fjj_same(name, "stop") ? obj.g->stop
+                                                : obj.g->step);
         return true;
     }
     return false;
@@ -153,8 +161,10 @@ jv fjj_getitem(jr *r, jv obj, jv key) {
 static int64_t bound(jr *r, jv v, int64_t missing, int64_t n, int64_t low, int64_t high) {
     int64_t i;
     if (v.k == J_NONE) return missing;
-    if (v.k == J_UNDEF) fjj_fail(r, "slice indices must be integers or None or have an __index__ method");
-    if (!fjj_as_int(v, &i)) fjj_fail(r, "slice indices must be integers or None or have an __index__ method");
+    if (v.k == J_UNDEF)
+        fjj_fail(r, "slice indices must be integers or None or have an __index__ method");
+    if (!fjj_as_int(v, &i))
+        fjj_fail(r, "slice indices must be integers or None or have an __index__ method");
     if (i < 0) i = i < -n ? low : i + n;
     return i < low ? low : i > high ? high : i;
 }
@@ -163,15 +173,19 @@ jv fjj_slice(jr *r, jv obj, jv start, jv stop, jv step) {
     int64_t by = 1, n;
     if (obj.k == J_UNDEF) fjj_fail_undef(r, obj);
     if (obj.k != J_STR && obj.k != J_LIST && obj.k != J_TUPLE && obj.k != J_RANGE)
-        fjj_fail(r, obj.k == J_DICT ? "unhashable type: 'slice'" : "'%s' object is not subscriptable", fjj_type(obj));
-    if (step.k != J_NONE && !fjj_as_int(step, &by)) fjj_fail(r, "slice indices must be integers or None or have an __index__ method");
+        fjj_fail(r,
+                 obj.k == J_DICT ? "unhashable type: 'slice'" : "'%s' object is not subscriptable",
+                 fjj_type(obj));
+    if (step.k != J_NONE && !fjj_as_int(step, &by))
+        fjj_fail(r, "slice indices must be integers or None or have an __index__ method");
     if (!by) fjj_fail(r, "slice step cannot be zero");
     if (by > INT32_MAX) by = INT32_MAX;
     if (by < -INT32_MAX) by = -INT32_MAX;
     n = fjj_len(r, obj);
     int64_t a = bound(r, start, by > 0 ? 0 : n - 1, n, by > 0 ? 0 : -1, by > 0 ? n : n - 1);
     int64_t z = bound(r, stop, by > 0 ? n : -1, n, by > 0 ? 0 : -1, by > 0 ? n : n - 1);
-    int64_t count = by > 0 ? (z > a ? (z - a + by - 1) / by : 0) : (a > z ? (a - z - by - 1) / -by : 0);
+    int64_t count =
+        by > 0 ? (z > a ? (z - a + by - 1) / by : 0) : (a > z ? (a - z - by - 1) / -by : 0);
     fjj_step(r, 1);
     if (obj.k == J_STR) {
         if (by == 1 || !count) {
@@ -186,7 +200,8 @@ jv fjj_slice(jr *r, jv obj, jv start, jv stop, jv step) {
             fjj_get_char(obj.s->p + i, obj.s->n - i, &len);
         }
         at[k] = obj.s->n;
-        for (int64_t i = 0; i < count; i++) fjb_sub(&b, obj.s, at[a + i * by], at[a + i * by + 1] - at[a + i * by]);
+        for (int64_t i = 0; i < count; i++)
+            fjb_sub(&b, obj.s, at[a + i * by], at[a + i * by + 1] - at[a + i * by]);
         return fjb_take(&b);
     }
     if (obj.k == J_RANGE) {
@@ -218,7 +233,8 @@ static jv dict_method(jr *r, jv self, const char *name, const jargs *a) {
     if (!strcmp(name, "fromkeys")) {
         fjj_bind(r, "fromkeys", "iterable value", 1, a, p);
         jv d = fjj_dict(r, 0), x;
-        for (jwalk w = fjj_walk(r, p[0]); fjj_next(r, &w, &x);) fjj_put(r, d.m, x, p[1].k == J_MISSING ? fjj_none() : p[1]);
+        for (jwalk w = fjj_walk(r, p[0]); fjj_next(r, &w, &x);)
+            fjj_put(r, d.m, x, p[1].k == J_MISSING ? fjj_none() : p[1]);
         return d;
     }
     fjj_bind(r, name, "", 0, a, p);

@@ -118,7 +118,9 @@ static void put(jb *b, const jstr *s, size_t at, size_t len, uint32_t c, enum jc
         return;
     }
     utf8proc_int32_t x = (utf8proc_int32_t)c;
-    x = how == CASE_UPPER ? utf8proc_toupper(x) : how == CASE_LOWER ? utf8proc_tolower(x) : utf8proc_totitle(x);
+    x = how == CASE_UPPER   ? utf8proc_toupper(x)
+        : how == CASE_LOWER ? utf8proc_tolower(x)
+                            : utf8proc_totitle(x);
     if (c >= 0xdc00 && c < 0xe000) fjb_sub(b, s, at, len);
     else fjb_like(b, out, fjj_put_char((uint32_t)x, out), s, at, len);
 }
@@ -158,10 +160,10 @@ static bool numeric(uint32_t c) {
 }
 static bool printable(uint32_t c) {
     int k = category(c);
-    return c == ' ' || !(k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF ||
-                         k == UTF8PROC_CATEGORY_CS || k == UTF8PROC_CATEGORY_CO ||
-                         k == UTF8PROC_CATEGORY_CN || k == UTF8PROC_CATEGORY_ZS ||
-                         k == UTF8PROC_CATEGORY_ZL || k == UTF8PROC_CATEGORY_ZP);
+    return c == ' ' ||
+           !(k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CS ||
+             k == UTF8PROC_CATEGORY_CO || k == UTF8PROC_CATEGORY_CN || k == UTF8PROC_CATEGORY_ZS ||
+             k == UTF8PROC_CATEGORY_ZL || k == UTF8PROC_CATEGORY_ZP);
 }
 static bool ident_start(uint32_t c) {
     return c == '_' || letter(c) || category(c) == UTF8PROC_CATEGORY_NL;
@@ -196,8 +198,9 @@ bool fjj_is(const jstr *s, const char *what) {
         bool (*is)(uint32_t c);
         bool empty;
     } kinds[] = {
-        { "alpha", letter, false },   { "digit", digit, false },      { "alnum", alnum, false },
-        { "decimal", decimal, false }, { "numeric", numeric, false }, { "space", fjj_space, false },
+        { "alpha", letter, false },       { "digit", digit, false },
+        { "alnum", alnum, false },        { "decimal", decimal, false },
+        { "numeric", numeric, false },    { "space", fjj_space, false },
         { "printable", printable, true }, { "ascii", ascii, true },
     };
     if (!strcmp(what, "upper") || !strcmp(what, "lower") || !strcmp(what, "title"))

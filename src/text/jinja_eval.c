@@ -90,7 +90,8 @@ void fjj_eval_args(jr *r, jscope *s, const jnode *n, jargs *a, const jv *first) 
             if (key.k != J_STR) fjj_fail(r, "keywords must be strings");
             for (uint32_t k = 0; k < a->n_kw; k++)
                 if (kw[k]->n == key.s->n && !memcmp(kw[k]->p, key.s->p, key.s->n))
-                    fjj_fail(r, "got multiple values for keyword argument '%.*s'", (int)FJ_MIN(key.s->n, 60u), key.s->p);
+                    fjj_fail(r, "got multiple values for keyword argument '%.*s'",
+                             (int)FJ_MIN(key.s->n, 60u), key.s->p);
             kw[a->n_kw] = key.s;
             kwv[a->n_kw++] = d.m->v[i].val;
         }
@@ -182,7 +183,8 @@ jv fjj_eval(jr *r, jscope *s, const jnode *n) {
     const jnode *before = r->at;
     r->at = n;
     if (++r->steps > r->max_steps) fjj_step(r, 0);
-    if (++r->depth > r->max_depth) fjj_fail(r, "too deep: over %d nodes, macros and loops in each other", r->max_depth);
+    if (++r->depth > r->max_depth)
+        fjj_fail(r, "too deep: over %d nodes, macros and loops in each other", r->max_depth);
     switch ((jop)n->op) {
     case N_CONST: v = n->val; break;
     case N_NAME: v = lookup(r, s, n->name); break;
@@ -206,7 +208,12 @@ jv fjj_eval(jr *r, jscope *s, const jnode *n) {
         if (fjj_truth(r, fjj_eval(r, s, n->a))) v = fjj_eval(r, s, n->b);
         else if (n->c) v = fjj_eval(r, s, n->c);
         else
-            v = fjj_undef(r, fjj_printf(r, "the inline if-expression on line %u evaluated to false and no else section was defined.", n->line));
+            v = fjj_undef(
+                r,
+                fjj_printf(
+                    r,
+                    "the inline if-expression on line %u evaluated to false and no else section was defined.",
+                    n->line));
         break;
     case N_AND:
         v = fjj_eval(r, s, n->a);

@@ -15,7 +15,8 @@ void fjj_bind(jr *r, const char *who, const char *params, int least, const jargs
         out[n] = n < a->n ? a->pos[n] : fjj_missing();
         for (uint32_t k = 0; k < a->n_kw && k < 64; k++)
             if (a->kw[k]->n == len && !memcmp(a->kw[k]->p, p, len)) {
-                if (n < a->n) fjj_fail(r, "%s() got multiple values for argument '%.*s'", who, (int)len, p);
+                if (n < a->n)
+                    fjj_fail(r, "%s() got multiple values for argument '%.*s'", who, (int)len, p);
                 out[n] = a->kwv[k];
                 kw_used[k] = true;
             }
@@ -28,7 +29,8 @@ void fjj_bind(jr *r, const char *who, const char *params, int least, const jargs
     if (a->n > n) fjj_fail(r, "%s() takes at most %u arguments (%u given)", who, n, a->n);
     for (uint32_t k = 0; k < a->n_kw; k++)
         if (k >= 64 || !kw_used[k])
-            fjj_fail(r, "%s() got an unexpected keyword argument '%.*s'", who, (int)FJ_MIN(a->kw[k]->n, 60u), a->kw[k]->p);
+            fjj_fail(r, "%s() got an unexpected keyword argument '%.*s'", who,
+                     (int)FJ_MIN(a->kw[k]->n, 60u), a->kw[k]->p);
 }
 
 int64_t fjj_need_int(jr *r, jv v, const char *who) {
@@ -46,12 +48,30 @@ const jstr *fjj_need_str(jr *r, jv v, const char *who) {
 jv fjj_ignore_case(jr *r, jv v) { return v.k == J_STR ? fjj_case(r, v.s, CASE_LOWER) : v; }
 
 /* ---- text ----------------------------------------------------------------------------------------- */
-static jv f_upper(jr *r, jv v, jv *a, const jargs *x) { (void)a, (void)x; return fjj_case(r, fjj_str(r, v), CASE_UPPER); }
-static jv f_lower(jr *r, jv v, jv *a, const jargs *x) { (void)a, (void)x; return fjj_case(r, fjj_str(r, v), CASE_LOWER); }
-static jv f_capitalize(jr *r, jv v, jv *a, const jargs *x) { (void)a, (void)x; return fjj_case(r, fjj_str(r, v), CASE_CAPITAL); }
-static jv f_string(jr *r, jv v, jv *a, const jargs *x) { (void)a, (void)x; return fjj_of(fjj_str(r, v)); }
-static jv f_trim(jr *r, jv v, jv *a, const jargs *x) { (void)x; return fjj_strip(r, fjj_str(r, v), a[0], 3); }
-static jv f_escape(jr *r, jv v, jv *a, const jargs *x) { (void)a, (void)x; return fjj_escape(r, v); }
+static jv f_upper(jr *r, jv v, jv *a, const jargs *x) {
+    (void)a, (void)x;
+    return fjj_case(r, fjj_str(r, v), CASE_UPPER);
+}
+static jv f_lower(jr *r, jv v, jv *a, const jargs *x) {
+    (void)a, (void)x;
+    return fjj_case(r, fjj_str(r, v), CASE_LOWER);
+}
+static jv f_capitalize(jr *r, jv v, jv *a, const jargs *x) {
+    (void)a, (void)x;
+    return fjj_case(r, fjj_str(r, v), CASE_CAPITAL);
+}
+static jv f_string(jr *r, jv v, jv *a, const jargs *x) {
+    (void)a, (void)x;
+    return fjj_of(fjj_str(r, v));
+}
+static jv f_trim(jr *r, jv v, jv *a, const jargs *x) {
+    (void)x;
+    return fjj_strip(r, fjj_str(r, v), a[0], 3);
+}
+static jv f_escape(jr *r, jv v, jv *a, const jargs *x) {
+    (void)a, (void)x;
+    return fjj_escape(r, v);
+}
 
 static jv f_forceescape(jr *r, jv v, jv *a, const jargs *x) {
     (void)a, (void)x;
@@ -132,12 +152,14 @@ static jv f_indent(jr *r, jv v, jv *a, const jargs *x) {
 
 static jv f_truncate(jr *r, jv v, jv *a, const jargs *x) {
     (void)x;
-    const jstr *s = fjj_need_str(r, v, "truncate"), *end = a[2].k == J_MISSING ? fjj_strz(r, "...").s : fjj_need_str(r, a[2], "truncate");
-    int64_t n = a[0].k == J_MISSING ? 255 : fjj_need_int(r, a[0], "truncate"), leeway = a[3].k == J_MISSING || a[3].k == J_NONE ? 5 : fjj_need_int(r, a[3], "truncate");
+    const jstr *end = a[2].k == J_MISSING ? fjj_strz(r, "...").s : fjj_need_str(r, a[2], "truncate");
+    int64_t n = a[0].k == J_MISSING ? 255 : fjj_need_int(r, a[0], "truncate"), leeway = 5;
     int64_t ends = (int64_t)fjj_chars(end);
+    if (a[3].k != J_MISSING && a[3].k != J_NONE) leeway = fjj_need_int(r, a[3], "truncate");
     if (n < ends) fjj_fail(r, "expected length >= %lld, got %lld", (long long)ends, (long long)n);
     if (leeway < 0) fjj_fail(r, "expected leeway >= 0, got %lld", (long long)leeway);
-    if ((int64_t)fjj_chars(s) <= n + leeway) return v;
+    if (fjj_len(r, v) <= n + leeway) return v; /* of whatever has a length */
+    const jstr *s = fjj_need_str(r, v, "truncate");
     jb b = { .r = r };
     size_t cut = fjj_char_at(s, n - ends);
     if (!fjj_truth(r, a[1]))
@@ -189,7 +211,9 @@ static jv f_striptags(jr *r, jv v, jv *a, const jargs *x) {
         fjb_sub(&out, words.l->v[i].s, 0, words.l->v[i].s->n);
     }
     jv text = fjb_take(&out);
-    static const char *const entity[][2] = { { "&lt;", "<" }, { "&gt;", ">" }, { "&#39;", "'" }, { "&#34;", "\"" }, { "&quot;", "\"" }, { "&amp;", "&" } };
+    static const char *const entity[][2] = { { "&lt;", "<" },    { "&gt;", ">" },
+                                             { "&#39;", "'" },   { "&#34;", "\"" },
+                                             { "&quot;", "\"" }, { "&amp;", "&" } };
     for (size_t i = 0; i < FJ_LEN(entity); i++)
         text = fjj_replace(r, text.s, fjj_strz(r, entity[i][0]).s, fjj_strz(r, entity[i][1]).s, -1);
     return text;
@@ -222,7 +246,8 @@ static jv f_urlencode(jr *r, jv v, jv *a, const jargs *x) {
     if (v.k == J_DICT) v = (jv){ .k = J_VIEW, .x = 2, .m = v.m };
     bool first = true;
     for (jwalk w = fjj_walk(r, v); fjj_next(r, &w, &one); first = false) {
-        if ((one.k != J_TUPLE && one.k != J_LIST) || one.l->n != 2) fjj_fail(r, "urlencode wants pairs");
+        if ((one.k != J_TUPLE && one.k != J_LIST) || one.l->n != 2)
+            fjj_fail(r, "urlencode wants pairs");
         if (!first) fjb_c(&b, '&');
         quote(&b, fjj_str(r, one.l->v[0]), true);
         fjb_c(&b, '=');
@@ -241,7 +266,9 @@ static jv f_xmlattr(jr *r, jv v, jv *a, const jargs *x) {
         if (val.k == J_NONE || val.k == J_UNDEF) continue;
         const jstr *k = fjj_need_str(r, key, "xmlattr");
         for (size_t c = 0; c < k->n; c++)
-            if (strchr(" \t\n\r\f\v/>=", k->p[c])) fjj_fail(r, "Invalid character in attribute name: '%.*s'", (int)FJ_MIN(k->n, 60u), k->p);
+            if (strchr(" \t\n\r\f\v/>=", k->p[c]))
+                fjj_fail(r, "Invalid character in attribute name: '%.*s'", (int)FJ_MIN(k->n, 60u),
+                         k->p);
         if (b.n || space) fjb_c(&b, ' ');
         const jstr *e = fjj_escape(r, key).s;
         fjb_sub(&b, e, 0, e->n);
@@ -255,7 +282,8 @@ static jv f_xmlattr(jr *r, jv v, jv *a, const jargs *x) {
 
 static jv f_format(jr *r, jv v, jv *a, const jargs *x) {
     (void)a;
-    if (x->n && x->n_kw) fjj_fail(r, "can't handle positional and keyword arguments at the same time");
+    if (x->n && x->n_kw)
+        fjj_fail(r, "can't handle positional and keyword arguments at the same time");
     if (x->n_kw) {
         jv d = fjj_dict(r, 0);
         for (uint32_t i = 0; i < x->n_kw; i++) fjj_put(r, d.m, fjj_of(x->kw[i]), x->kwv[i]);
@@ -327,7 +355,8 @@ static jv f_filesizeformat(jr *r, jv v, jv *a, const jargs *x) {
     static const char names[] = "kMGTPEZY";
     bool binary = fjj_truth(r, a[0]);
     double n, base = binary ? 1024 : 1000;
-    if (v.k == J_STR ? !fjj_parse_float(v.s, &n) : !fjj_is_num(v)) fjj_fail(r, "filesizeformat wants a number");
+    if (v.k == J_STR ? !fjj_parse_float(v.s, &n) : !fjj_is_num(v))
+        fjj_fail(r, "filesizeformat wants a number");
     if (v.k != J_STR) n = fjj_double(v);
     if (n == 1) return fjj_strz(r, "1 Byte");
     if (n < base) return fjj_strz(r, fjj_printf(r, "%lld Bytes", (long long)n));
@@ -346,14 +375,18 @@ static jv f_default(jr *r, jv v, jv *a, const jargs *x) {
     return v;
 }
 
-static jv f_length(jr *r, jv v, jv *a, const jargs *x) { (void)a, (void)x; return fjj_int(fjj_len(r, v)); }
+static jv f_length(jr *r, jv v, jv *a, const jargs *x) {
+    (void)a, (void)x;
+    return fjj_int(fjj_len(r, v));
+}
 
 static jv f_attr(jr *r, jv v, jv *a, const jargs *x) {
     (void)x;
     const jstr *name = fjj_need_str(r, a[0], "attr");
     if (v.k == J_UNDEF) fjj_fail_undef(r, v);
     jv found = fjj_getattr(r, v, name);
-    if (v.k == J_DICT && fjj_get(r, v.m, a[0]) && found.k != J_METHOD) return fjj_undef_attr(r, v, a[0]);
+    if (v.k == J_DICT && fjj_get(r, v.m, a[0]) && found.k != J_METHOD)
+        return fjj_undef_attr(r, v, a[0]);
     return found;
 }
 
@@ -426,7 +459,8 @@ const jfilter fjj_filters[] = {
 
 uint16_t fjj_filter_find(const char *name, size_t n) {
     for (size_t i = 0; i < FJ_LEN(fjj_filters); i++)
-        if (strlen(fjj_filters[i].name) == n && !memcmp(fjj_filters[i].name, name, n)) return (uint16_t)(i + 1);
+        if (strlen(fjj_filters[i].name) == n && !memcmp(fjj_filters[i].name, name, n))
+            return (uint16_t)(i + 1);
     return 0;
 }
 

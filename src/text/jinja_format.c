@@ -17,7 +17,8 @@ static void pad(jb *b, const spec *f, const jstr *body, char align, size_t head)
     char fill[4];
     size_t fn = fjj_put_char(f->fill ? f->fill : ' ', fill);
     if (n < 0) n = 0;
-    if ((uint64_t)n > b->r->max_output / 4) fjj_fail(b->r, "the text grows too long: over %zu bytes", b->r->max_output);
+    if ((uint64_t)n > b->r->max_output / 4)
+        fjj_fail(b->r, "the text grows too long: over %zu bytes", b->r->max_output);
     int64_t left = align == '<' || align == '=' ? 0 : align == '^' ? n / 2 : n;
     for (int64_t i = 0; i < left; i++) fjb_add(b, fill, fn, NULL);
     fjb_sub(b, body, 0, head);
@@ -75,7 +76,11 @@ static void integer(jb *b, const spec *f, int64_t i) {
         while (n) s[k++] = rev[--n];
         s[k] = 0;
     } else {
-        snprintf(s, sizeof s, f->type == 'x' ? "%s%llx" : f->type == 'X' ? "%s%llX" : f->type == 'o' ? "%s%llo" : "%s%llu",
+        snprintf(s, sizeof s,
+                 f->type == 'x'   ? "%s%llx"
+                 : f->type == 'X' ? "%s%llX"
+                 : f->type == 'o' ? "%s%llo"
+                                  : "%s%llu",
                  i < 0 ? "-" : "", (unsigned long long)u);
     }
     number(b, f, s);
@@ -114,11 +119,13 @@ static void parse_spec(jr *r, const jstr *s, spec *f) {
     if (i < s->n && s->p[i] == '0') f->zero = true, i++;
     for (; i < s->n && s->p[i] >= '0' && s->p[i] <= '9' && f->width < 1000000; i++)
         f->width = (f->width < 0 ? 0 : f->width) * 10 + (s->p[i] - '0');
-    if (i < s->n && (s->p[i] == ',' || s->p[i] == '_')) *(s->p[i] == ',' ? &f->comma : &f->under) = true, i++;
+    if (i < s->n && (s->p[i] == ',' || s->p[i] == '_'))
+        *(s->p[i] == ',' ? &f->comma : &f->under) = true, i++;
     if (i < s->n && s->p[i] == '.') {
         f->prec = 0;
         size_t from = ++i;
-        for (; i < s->n && s->p[i] >= '0' && s->p[i] <= '9' && f->prec < 1000000; i++) f->prec = f->prec * 10 + (s->p[i] - '0');
+        for (; i < s->n && s->p[i] >= '0' && s->p[i] <= '9' && f->prec < 1000000; i++)
+            f->prec = f->prec * 10 + (s->p[i] - '0');
         if (i == from) fjj_fail(r, "Format specifier missing precision");
     }
     if (i < s->n) f->type = s->p[i++];
@@ -137,7 +144,8 @@ static void format_value(jb *b, jv v, const jstr *how) {
         if ((f.type && f.type != 's') || f.sign || f.align == '=' || f.comma || f.under)
             fjj_fail(r, "Unknown format code '%c' for object of type 'str'", f.type ? f.type : '=');
         const jstr *s = fjj_str(r, v);
-        if (f.prec >= 0 && f.prec < (int64_t)fjj_chars(s)) s = fjj_sub(r, s, 0, fjj_char_at(s, f.prec)).s;
+        if (f.prec >= 0 && f.prec < (int64_t)fjj_chars(s))
+            s = fjj_sub(r, s, 0, fjj_char_at(s, f.prec)).s;
         if (f.zero && !f.fill) f.fill = '0';
         pad(b, &f, s, f.align ? f.align : '<', 0);
         return;
@@ -146,7 +154,8 @@ static void format_value(jb *b, jv v, const jstr *how) {
     int64_t i;
     bool float_type = f.type && strchr("eEfFgG%", f.type);
     if (fjj_as_int(v, &i) && !float_type) {
-        if (f.type && !strchr("bcdoxXn", f.type)) fjj_fail(r, "Unknown format code '%c' for object of type 'int'", f.type);
+        if (f.type && !strchr("bcdoxXn", f.type))
+            fjj_fail(r, "Unknown format code '%c' for object of type 'int'", f.type);
         if (f.prec >= 0) fjj_fail(r, "Precision not allowed in integer format specifier");
         if (f.type == 'c') {
             char out[4];
@@ -157,8 +166,10 @@ static void format_value(jb *b, jv v, const jstr *how) {
         }
         return;
     }
-    if (!fjj_is_num(v)) fjj_fail(r, "unsupported format string passed to %s.__format__", fjj_type(v));
-    if (f.type && !float_type && f.type != 'n') fjj_fail(r, "Unknown format code '%c' for object of type 'float'", f.type);
+    if (!fjj_is_num(v))
+        fjj_fail(r, "unsupported format string passed to %s.__format__", fjj_type(v));
+    if (f.type && !float_type && f.type != 'n')
+        fjj_fail(r, "Unknown format code '%c' for object of type 'float'", f.type);
     real(b, &f, fjj_double(v));
 }
 
@@ -173,17 +184,23 @@ static jv argument(jr *r, fields *f, const jstr *name) {
     int64_t i;
     bool big;
     if (!name->n) {
-        if (f->next < 0) fjj_fail(r, "cannot switch from manual field specification to automatic field numbering");
+        if (f->next < 0)
+            fjj_fail(r,
+                     "cannot switch from manual field specification to automatic field numbering");
         i = f->next++;
     } else if (name->p[0] >= '0' && name->p[0] <= '9' && fjj_parse_int(name, 10, &i, &big)) {
-        if (f->next > 0) fjj_fail(r, "cannot switch from automatic field numbering to manual field specification");
+        if (f->next > 0)
+            fjj_fail(r,
+                     "cannot switch from automatic field numbering to manual field specification");
         f->next = -1;
     } else {
         for (uint32_t k = 0; k < f->a->n_kw; k++)
-            if (f->a->kw[k]->n == name->n && !memcmp(f->a->kw[k]->p, name->p, name->n)) return f->a->kwv[k];
+            if (f->a->kw[k]->n == name->n && !memcmp(f->a->kw[k]->p, name->p, name->n))
+                return f->a->kwv[k];
         fjj_fail(r, "format: there is no argument '%.*s'", (int)FJ_MIN(name->n, 60u), name->p);
     }
-    if (i >= f->a->n) fjj_fail(r, "Replacement index %lld out of range for positional args tuple", (long long)i);
+    if (i >= f->a->n)
+        fjj_fail(r, "Replacement index %lld out of range for positional args tuple", (long long)i);
     return f->a->pos[i];
 }
 
@@ -199,14 +216,18 @@ static jv field(jr *r, fields *f, const jstr *s) {
             i = end;
         } else {
             while (end < s->n && s->p[end] != ']') end++;
-            if (end == s->n || end == from) fjj_fail(r, end == from ? "Empty attribute in format string" : "expected ']' before end of string");
+            if (end == s->n || end == from)
+                fjj_fail(r, end == from ? "Empty attribute in format string"
+                                        : "expected ']' before end of string");
             jv key = fjj_sub(r, s, from, end - from);
             int64_t n;
             bool big;
-            if (key.s->p[0] >= '0' && key.s->p[0] <= '9' && fjj_parse_int(key.s, 10, &n, &big)) key = fjj_int(n);
+            if (key.s->p[0] >= '0' && key.s->p[0] <= '9' && fjj_parse_int(key.s, 10, &n, &big))
+                key = fjj_int(n);
             v = fjj_getitem(r, v, key);
             i = end + 1;
-            if (i < s->n && s->p[i] != '.' && s->p[i] != '[') fjj_fail(r, "Only '.' or '[' may follow ']' in format field specifier");
+            if (i < s->n && s->p[i] != '.' && s->p[i] != '[')
+                fjj_fail(r, "Only '.' or '[' may follow ']' in format field specifier");
         }
     }
     return v;
@@ -239,13 +260,16 @@ static void formatted(jb *b, fields *f, const jstr *s) {
             if (s->p[i] == '!' && !colon && !bang) bang = i;
             if (s->p[i] == ':' && !colon) colon = i;
         }
-        if (i >= s->n) fjj_fail(r, from >= s->n ? "Single '{' encountered in format string" : "expected '}' before end of string");
+        if (i >= s->n)
+            fjj_fail(r, from >= s->n ? "Single '{' encountered in format string"
+                                     : "expected '}' before end of string");
         size_t end = bang ? bang : colon ? colon : i;
         jv v = field(r, f, fjj_sub(r, s, from, end - from).s);
         if (bang) {
             jb t = { .r = r };
             char how = s->p[bang + 1];
-            if ((colon ? colon : i) != bang + 2 || (how != 'r' && how != 's' && how != 'a')) fjj_fail(r, "Unknown conversion specifier in format string");
+            if ((colon ? colon : i) != bang + 2 || (how != 'r' && how != 's' && how != 'a'))
+                fjj_fail(r, "Unknown conversion specifier in format string");
             if (how == 's') fjj_str_into(&t, v);
             else fjj_repr(&t, v);
             v = fjb_take(&t);
@@ -278,7 +302,8 @@ static void percent(jb *b, spec *f, jv v) {
         if (f->type == 's') fjj_str_into(&t, v);
         else fjj_repr(&t, v);
         const jstr *s = fjb_take(&t).s;
-        if (f->prec >= 0 && f->prec < (int64_t)fjj_chars(s)) s = fjj_sub(r, s, 0, fjj_char_at(s, f->prec)).s;
+        if (f->prec >= 0 && f->prec < (int64_t)fjj_chars(s))
+            s = fjj_sub(r, s, 0, fjj_char_at(s, f->prec)).s;
         f->fill = ' ';
         pad(b, f, s, align, 0);
         return;
@@ -295,16 +320,19 @@ static void percent(jb *b, spec *f, jv v) {
     case 'i':
     case 'u':
         if (v.k == J_FLOAT) {
-            if (!isfinite(v.d) || fabs(v.d) > 9e18) fjj_fail(r, "cannot convert this float to an integer");
+            if (!isfinite(v.d) || fabs(v.d) > 9e18)
+                fjj_fail(r, "cannot convert this float to an integer");
             v = fjj_int((int64_t)v.d);
         }
-        if (!fjj_as_int(v, &i)) fjj_fail(r, "%%%c format: a real number is required, not %s", f->type, fjj_type(v));
+        if (!fjj_as_int(v, &i))
+            fjj_fail(r, "%%%c format: a real number is required, not %s", f->type, fjj_type(v));
         f->type = 'd';
         break;
     case 'x':
     case 'X':
     case 'o':
-        if (!fjj_as_int(v, &i)) fjj_fail(r, "%%%c format: an integer is required, not %s", f->type, fjj_type(v));
+        if (!fjj_as_int(v, &i))
+            fjj_fail(r, "%%%c format: an integer is required, not %s", f->type, fjj_type(v));
         break;
     default:
         if (!fjj_is_num(v)) fjj_fail(r, "must be real number, not %s", fjj_type(v));
@@ -314,7 +342,12 @@ static void percent(jb *b, spec *f, jv v) {
     }
     if (f->align == '<') f->zero = false;
     if (f->prec >= 0) { /* at least so many digits */
-        spec g = { .type = f->type, .width = f->prec + (i < 0), .zero = true, .prec = -1, .alt = false, .sign = 0 };
+        spec g = { .type = f->type,
+                   .width = f->prec + (i < 0),
+                   .zero = true,
+                   .prec = -1,
+                   .alt = false,
+                   .sign = 0 };
         jb t = { .r = r };
         integer(&t, &g, i);
         f->zero = false;
@@ -345,7 +378,9 @@ jv fjj_percent(jr *r, const jstr *s, jv args) {
             if (open) fjj_fail(r, "incomplete format key");
             if (args.k != J_DICT) fjj_fail(r, "format requires a mapping");
             const jv *x = fjj_get(r, args.m, fjj_sub(r, s, from, i - 1 - from));
-            if (!x) fjj_fail(r, "format: there is no key '%.*s'", (int)FJ_MIN(i - 1 - from, (size_t)60), s->p + from);
+            if (!x)
+                fjj_fail(r, "format: there is no key '%.*s'", (int)FJ_MIN(i - 1 - from, (size_t)60),
+                         s->p + from);
             v = *x;
             mapped = true;
         }
@@ -369,7 +404,8 @@ jv fjj_percent(jr *r, const jstr *s, jv args) {
                 if (!part && *to < 0) f.align = '<', *to = -*to;
                 i++;
             } else {
-                for (; i < s->n && s->p[i] >= '0' && s->p[i] <= '9' && *to < 1000000; i++) *to = (*to < 0 ? 0 : *to) * 10 + (s->p[i] - '0');
+                for (; i < s->n && s->p[i] >= '0' && s->p[i] <= '9' && *to < 1000000; i++)
+                    *to = (*to < 0 ? 0 : *to) * 10 + (s->p[i] - '0');
             }
         }
         while (i < s->n && s->p[i] && strchr("hlL", s->p[i])) i++;
@@ -379,7 +415,8 @@ jv fjj_percent(jr *r, const jstr *s, jv args) {
             fjb_c(&b, '%');
             continue;
         }
-        if (!f.type || !strchr("srcadiuxXoeEfFgG", f.type)) fjj_fail(r, "unsupported format character '%c'", f.type ? f.type : ' ');
+        if (!f.type || !strchr("srcadiuxXoeEfFgG", f.type))
+            fjj_fail(r, "unsupported format character '%c'", f.type ? f.type : ' ');
         if (v.k == J_MISSING) {
             if (next >= have) fjj_fail(r, "not enough arguments for format string");
             v = args.k == J_TUPLE ? args.l->v[next] : args;
@@ -387,7 +424,8 @@ jv fjj_percent(jr *r, const jstr *s, jv args) {
         }
         percent(&b, &f, v);
     }
-    if (next < have && !mapped && args.k != J_DICT && args.k != J_LIST && args.k != J_RANGE && args.k != J_UNDEF)
+    if (next < have && !mapped && args.k != J_DICT && args.k != J_LIST && args.k != J_RANGE &&
+        args.k != J_UNDEF)
         fjj_fail(r, "not all arguments converted during string formatting");
     return fjb_take(&b);
 }

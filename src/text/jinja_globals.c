@@ -7,12 +7,13 @@
 enum { RANGE_MAX = 100000 }; /* the sandbox's own limit */
 
 enum { G_RANGE, G_DICT, G_NAMESPACE, G_CYCLER, G_JOINER, G_LIPSUM, G_RAISE, G_STRFTIME };
-static const char *const globals[] = { "range", "dict", "namespace", "cycler", "joiner", "lipsum",
-                                       "raise_exception", "strftime_now" };
+static const char *const globals[] = { "range",  "dict",   "namespace",       "cycler",
+                                       "joiner", "lipsum", "raise_exception", "strftime_now" };
 
 jv fjj_global_find(const char *name, size_t n) {
-    for (uint16_t i = 0; i < FJ_LEN(globals); i++)
-        if (strlen(globals[i]) == n && !memcmp(globals[i], name, n)) return (jv){ .k = J_FUNC, .y = i };
+    for (size_t i = 0; i < FJ_LEN(globals); i++)
+        if (strlen(globals[i]) == n && !memcmp(globals[i], name, n))
+            return (jv){ .k = J_FUNC, .y = (uint16_t)i };
     return fjj_missing();
 }
 
@@ -28,7 +29,9 @@ static jv range(jr *r, const jargs *a) {
     uint64_t gap = v[2] > 0 ? (uint64_t)v[1] - (uint64_t)v[0] : (uint64_t)v[0] - (uint64_t)v[1];
     uint64_t by = v[2] > 0 ? (uint64_t)v[2] : 0 - (uint64_t)v[2];
     uint64_t n = (v[2] > 0 ? v[1] > v[0] : v[0] > v[1]) ? (gap - 1) / by + 1 : 0;
-    if (n > RANGE_MAX) fjj_fail(r, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).", RANGE_MAX);
+    if (n > RANGE_MAX)
+        fjj_fail(r, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).",
+                 RANGE_MAX);
     jrange *g = fjj_alloc(r, sizeof *g);
     *g = (jrange){ v[0], v[1], v[2], (int64_t)n };
     return (jv){ .k = J_RANGE, .g = g };
@@ -45,7 +48,9 @@ static jv dict(jr *r, const jargs *a, const char *who) {
         if (from.k == J_DICT) from = (jv){ .k = J_VIEW, .x = 2, .m = from.m };
         for (jwalk w = fjj_walk(r, from); fjj_next(r, &w, &x);) {
             jlist *l = fjj_all(r, x);
-            if (l->n != 2) fjj_fail(r, "dictionary update sequence element has length %u; 2 is required", l->n);
+            if (l->n != 2)
+                fjj_fail(r, "dictionary update sequence element has length %u; 2 is required",
+                         l->n);
             fjj_put(r, d.m, l->v[0], l->v[1]);
         }
     }
@@ -58,8 +63,10 @@ static jv namespace_(jr *r, const jargs *a) {
     for (uint32_t i = 0; i < d.m->n; i++) {
         jv k = d.m->v[i].key;
         if (k.k == J_STR && k.s->n && k.s->p[0] == '_')
-            fjj_fail(r, "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '%.*s'. Please rename the attribute.",
-                   (int)FJ_MIN(k.s->n, 60u), k.s->p);
+            fjj_fail(
+                r,
+                "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '%.*s'. Please rename the attribute.",
+                (int)FJ_MIN(k.s->n, 60u), k.s->p);
     }
     d.k = J_NS;
     return d;

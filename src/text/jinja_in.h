@@ -33,7 +33,7 @@ typedef enum jkind {
     J_LIST,
     J_TUPLE,
     J_DICT,
-    J_VIEW,  /* dict.keys(), .values(), .items() */
+    J_VIEW, /* dict.keys(), .values(), .items() */
     J_RANGE,
     J_ITER,  /* what Python calls a generator or an iterator: read once, no length */
     J_NS,    /* namespace() */
@@ -152,12 +152,50 @@ typedef struct jloop {
 /* ---- nodes --------------------------------------------------------------------------------------- */
 typedef enum jop {
     /* expressions */
-    N_CONST, N_NAME, N_TUPLE, N_LIST, N_DICT, N_ATTR, N_ITEM, N_SLICE, N_CALL, N_FILTER, N_TEST,
-    N_COND, N_AND, N_OR, N_NOT, N_NEG, N_POS, N_CMP, N_ADD, N_SUB, N_MUL, N_DIV, N_FLOORDIV, N_MOD,
-    N_POW, N_CONCAT, N_NSREF,
+    N_CONST,
+    N_NAME,
+    N_TUPLE,
+    N_LIST,
+    N_DICT,
+    N_ATTR,
+    N_ITEM,
+    N_SLICE,
+    N_CALL,
+    N_FILTER,
+    N_TEST,
+    N_COND,
+    N_AND,
+    N_OR,
+    N_NOT,
+    N_NEG,
+    N_POS,
+    N_CMP,
+    N_ADD,
+    N_SUB,
+    N_MUL,
+    N_DIV,
+    N_FLOORDIV,
+    N_MOD,
+    N_POW,
+    N_CONCAT,
+    N_NSREF,
     /* statements */
-    N_TEXT, N_PRINT, N_BODY, N_IF, N_FOR, N_SET, N_SETBLOCK, N_MACRO, N_CALLBLOCK, N_FILTERBLOCK,
-    N_WITH, N_BREAK, N_CONTINUE, N_GENERATION, N_LOAD, N_BLOCK
+    N_TEXT,
+    N_PRINT,
+    N_BODY,
+    N_IF,
+    N_FOR,
+    N_SET,
+    N_SETBLOCK,
+    N_MACRO,
+    N_CALLBLOCK,
+    N_FILTERBLOCK,
+    N_WITH,
+    N_BREAK,
+    N_CONTINUE,
+    N_GENERATION,
+    N_LOAD,
+    N_BLOCK
 } jop;
 typedef enum jcmp { C_EQ, C_NE, C_LT, C_LE, C_GT, C_GE, C_IN, C_NOTIN } jcmp;
 
@@ -168,7 +206,7 @@ typedef struct jnode {
     uint32_t n, name, n_kw; /* name: NAME, NSREF, MACRO, ... */
     struct jnode *a, *b, *c;
     struct jnode **list;
-    struct jnode **kw;      /* values of keyword arguments */
+    struct jnode **kw; /* values of keyword arguments */
     const jstr **kw_name;
     jv val;
 } jnode;
@@ -206,7 +244,7 @@ typedef struct jr {
     int depth, max_depth;
     size_t max_output;
     double now;
-    const jnode *at; /* for messages */
+    const jnode *at;    /* for messages */
     uint32_t line, col; /* while compiling */
     jloop *loop;
     bool raised;
@@ -229,7 +267,9 @@ void fjm_free(jmem *m);
 void *fjm_take(jmem *m, size_t n); /* NULL: over the limit */
 static inline void fjj_step(jr *r, uint64_t n) {
     r->steps += n;
-    if (r->steps > r->max_steps) fjj_fail(r, "the template runs too long: over %llu steps", (unsigned long long)r->max_steps);
+    if (r->steps > r->max_steps)
+        fjj_fail(r, "the template runs too long: over %llu steps",
+                 (unsigned long long)r->max_steps);
 }
 
 /* ---- jinja_value.c ------------------------------------------------------------------------------- */
@@ -287,13 +327,15 @@ jv fjb_take(jb *b);
 const uint8_t *fjj_from_at(const jstr *s, size_t off);
 
 /* ---- jinja_char.c: characters as Python's str sees them ------------------------------------------ */
-uint32_t fjj_get_char(const char *s, size_t left, size_t *len); /* bytes that are not UTF-8: one by one */
+uint32_t fjj_get_char(const char *s, size_t left,
+                      size_t *len); /* bytes that are not UTF-8: one by one */
 size_t fjj_put_char(uint32_t c, char out[4]);
 bool fjj_space(uint32_t c);
 bool fjj_line_end(uint32_t c);
 enum jcase { CASE_UPPER, CASE_LOWER, CASE_TITLE, CASE_SWAP, CASE_CAPITAL };
 jv fjj_case(jr *r, const jstr *s, enum jcase how);
-bool fjj_is(const jstr *s, const char *what); /* "alpha", "digit", "upper", ... of isalpha() and kin */
+bool fjj_is(const jstr *s,
+            const char *what); /* "alpha", "digit", "upper", ... of isalpha() and kin */
 
 /* ---- jinja_num.c --------------------------------------------------------------------------------- */
 jv fjj_arith(jr *r, jop op, jv a, jv b);
@@ -360,10 +402,42 @@ jlist *fjj_sorted(jr *r, jlist *l, jv *keys, bool reverse);
 
 /* ---- jinja_lex.c, jinja_parse.c, jinja_stmt.c --------------------------------------------------- */
 typedef enum jtok {
-    T_EOF, T_DATA, T_VAR_BEGIN, T_VAR_END, T_BLOCK_BEGIN, T_BLOCK_END, T_NAME, T_STR, T_INT, T_FLOAT,
-    T_ADD, T_SUB, T_MUL, T_DIV, T_FLOORDIV, T_MOD, T_POW, T_TILDE, T_LPAREN, T_RPAREN, T_LBRACKET,
-    T_RBRACKET, T_LBRACE, T_RBRACE, T_EQ, T_NE, T_LT, T_LE, T_GT, T_GE, T_ASSIGN, T_DOT, T_COLON,
-    T_PIPE, T_COMMA, T_SEMICOLON
+    T_EOF,
+    T_DATA,
+    T_VAR_BEGIN,
+    T_VAR_END,
+    T_BLOCK_BEGIN,
+    T_BLOCK_END,
+    T_NAME,
+    T_STR,
+    T_INT,
+    T_FLOAT,
+    T_ADD,
+    T_SUB,
+    T_MUL,
+    T_DIV,
+    T_FLOORDIV,
+    T_MOD,
+    T_POW,
+    T_TILDE,
+    T_LPAREN,
+    T_RPAREN,
+    T_LBRACKET,
+    T_RBRACKET,
+    T_LBRACE,
+    T_RBRACE,
+    T_EQ,
+    T_NE,
+    T_LT,
+    T_LE,
+    T_GT,
+    T_GE,
+    T_ASSIGN,
+    T_DOT,
+    T_COLON,
+    T_PIPE,
+    T_COMMA,
+    T_SEMICOLON
 } jtok;
 typedef struct jtoken {
     uint8_t t;
@@ -379,7 +453,7 @@ const char *fjj_tok_name(jtok t);
 typedef struct jp {
     jr *r;
     fj_jinja *t;
-    const jtoken *k; /* the current one */
+    const jtoken *k;       /* the current one */
     int depth, soft;       /* soft: inside an if, where an unknown filter is not yet an error */
     int guess;             /* reading what may stand in front of an inline if */
     const jtoken *unknown; /* the first filter or test read there that nobody knows */

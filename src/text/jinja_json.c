@@ -5,9 +5,10 @@
 #include <stdio.h>
 
 bool fj_jinja_plain_role(const char *s, size_t n) {
-    static const char *const roles[] = { "system", "user",     "assistant", "tool",
-                                         "function", "developer", "ipython", "model", "human",
-                                         "environment", "documents", "context", "tool_response" };
+    static const char *const roles[] = { "system",       "user",        "assistant", "tool",
+                                         "function",     "developer",   "ipython",   "model",
+                                         "human",        "environment", "documents", "context",
+                                         "tool_response" };
     for (size_t i = 0; i < FJ_LEN(roles); i++)
         if (strlen(roles[i]) == n && !memcmp(roles[i], s, n)) return true;
     return false;

@@ -21,12 +21,12 @@ static const struct {
     const char *s;
     jtok t;
 } operators[] = {
-    { "//", T_FLOORDIV }, { "**", T_POW },    { "==", T_EQ },       { "!=", T_NE },
-    { ">=", T_GE },       { "<=", T_LE },     { "+", T_ADD },       { "-", T_SUB },
-    { "/", T_DIV },       { "*", T_MUL },     { "%", T_MOD },       { "~", T_TILDE },
-    { "[", T_LBRACKET },  { "]", T_RBRACKET }, { "(", T_LPAREN },   { ")", T_RPAREN },
-    { "{", T_LBRACE },    { "}", T_RBRACE },  { ">", T_GT },        { "<", T_LT },
-    { "=", T_ASSIGN },    { ".", T_DOT },     { ":", T_COLON },     { "|", T_PIPE },
+    { "//", T_FLOORDIV }, { "**", T_POW },      { "==", T_EQ },    { "!=", T_NE },
+    { ">=", T_GE },       { "<=", T_LE },       { "+", T_ADD },    { "-", T_SUB },
+    { "/", T_DIV },       { "*", T_MUL },       { "%", T_MOD },    { "~", T_TILDE },
+    { "[", T_LBRACKET },  { "]", T_RBRACKET },  { "(", T_LPAREN }, { ")", T_RPAREN },
+    { "{", T_LBRACE },    { "}", T_RBRACE },    { ">", T_GT },     { "<", T_LT },
+    { "=", T_ASSIGN },    { ".", T_DOT },       { ":", T_COLON },  { "|", T_PIPE },
     { ",", T_COMMA },     { ";", T_SEMICOLON },
 };
 
@@ -64,7 +64,10 @@ static jtoken *push(lex *l, jtok t, size_t from, size_t to) {
         l->cap = cap;
     }
     place(l, from);
-    l->v[l->count] = (jtoken){ .t = (uint8_t)t, .line = l->line, .col = l->col, .p = l->s + from,
+    l->v[l->count] = (jtoken){ .t = (uint8_t)t,
+                               .line = l->line,
+                               .col = l->col,
+                               .p = l->s + from,
                                .n = (uint32_t)(to - from) };
     return &l->v[l->count++];
 }
@@ -154,7 +157,9 @@ static int hex(const char *p, size_t left, int n, uint32_t *c) {
     *c = 0;
     if (left < (size_t)n) return 0;
     for (int i = 0; i < n; i++) {
-        int d = p[i] >= '0' && p[i] <= '9' ? p[i] - '0' : (p[i] | 32) >= 'a' && (p[i] | 32) <= 'f' ? (p[i] | 32) - 'a' + 10 : -1;
+        int d = p[i] >= '0' && p[i] <= '9'                 ? p[i] - '0'
+                : (p[i] | 32) >= 'a' && (p[i] | 32) <= 'f' ? (p[i] | 32) - 'a' + 10
+                                                           : -1;
         if (d < 0) return 0;
         *c = *c * 16 + (uint32_t)d;
     }
@@ -208,8 +213,9 @@ static jv unescape(lex *l, const char *p, size_t n) {
 
 static size_t digits(const lex *l, size_t at) { /* \d(_?\d)* */
     size_t p = at;
-    while (p < l->n && ((l->s[p] >= '0' && l->s[p] <= '9') ||
-                        (l->s[p] == '_' && p > at && p + 1 < l->n && l->s[p + 1] >= '0' && l->s[p + 1] <= '9')))
+    while (p < l->n &&
+           ((l->s[p] >= '0' && l->s[p] <= '9') ||
+            (l->s[p] == '_' && p > at && p + 1 < l->n && l->s[p + 1] >= '0' && l->s[p + 1] <= '9')))
         p++;
     return p;
 }
@@ -220,7 +226,8 @@ static bool number(lex *l) {
     size_t q = p;
     bool is_float = false;
     if (!(a > 0 && l->s[a - 1] == '.')) {
-        if (q + 1 < l->n && l->s[q] == '.' && digits(l, q + 1) > q + 1) q = digits(l, q + 1), is_float = true;
+        if (q + 1 < l->n && l->s[q] == '.' && digits(l, q + 1) > q + 1)
+            q = digits(l, q + 1), is_float = true;
         if (q < l->n && (l->s[q] | 32) == 'e') {
             size_t x = q + 1;
             if (x < l->n && (l->s[x] == '+' || l->s[x] == '-')) x++;
@@ -232,7 +239,10 @@ static bool number(lex *l) {
         char kind = p - a == 1 && l->s[a] == '0' && p < l->n ? (char)(l->s[p] | 32) : 0;
         if (kind == 'x' || kind == 'o' || kind == 'b') {
             size_t x = p + 1;
-            while (x < l->n && (l->s[x] == '_' || (l->s[x] >= '0' && l->s[x] <= (kind == 'b' ? '1' : kind == 'o' ? '7' : '9')) ||
+            while (x < l->n && (l->s[x] == '_' ||
+                                (l->s[x] >= '0' && l->s[x] <= (kind == 'b'   ? '1'
+                                                               : kind == 'o' ? '7'
+                                                                             : '9')) ||
                                 (kind == 'x' && (l->s[x] | 32) >= 'a' && (l->s[x] | 32) <= 'f')))
                 x++;
             if (x > p + 1) q = x;
@@ -258,10 +268,12 @@ static bool number(lex *l) {
 
 static bool word(lex *l) {
     size_t a = l->at, p = a;
-    while (p < l->n && (l->s[p] == '_' || (l->s[p] >= '0' && l->s[p] <= '9') ||
-                        ((l->s[p] | 32) >= 'a' && (l->s[p] | 32) <= 'z') || (unsigned char)l->s[p] >= 128)) {
+    while (p < l->n &&
+           (l->s[p] == '_' || (l->s[p] >= '0' && l->s[p] <= '9') ||
+            ((l->s[p] | 32) >= 'a' && (l->s[p] | 32) <= 'z') || (unsigned char)l->s[p] >= 128)) {
         size_t len;
-        if ((unsigned char)l->s[p] >= 128 && fjj_space(fjj_get_char(l->s + p, l->n - p, &len))) break;
+        if ((unsigned char)l->s[p] >= 128 && fjj_space(fjj_get_char(l->s + p, l->n - p, &len)))
+            break;
         p++;
     }
     if (p == a) return false;
@@ -342,7 +354,9 @@ jtoken *fjj_lex(jr *r, const char *source, size_t n, size_t *count) {
     lex l = { .r = r, .s = s, .n = k, .line = 1, .col = 1, .line_starting = true };
     while (l.at < l.n) {
         size_t p = l.at;
-        while (p < l.n && !(s[p] == '{' && p + 1 < l.n && (s[p + 1] == '{' || s[p + 1] == '%' || s[p + 1] == '#'))) p++;
+        while (p < l.n && !(s[p] == '{' && p + 1 < l.n &&
+                            (s[p + 1] == '{' || s[p + 1] == '%' || s[p + 1] == '#')))
+            p++;
         if (p == l.n) {
             push(&l, T_DATA, l.at, l.n);
             break;

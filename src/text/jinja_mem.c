@@ -35,8 +35,7 @@ void fjm_free(jmem *m) {
 
 void *fjj_alloc(jr *r, size_t n) {
     void *p = fjm_take(&r->mem, n);
-    if (!p)
-        fjj_fail(r, "the template needs too much memory: over %zu bytes", r->mem.limit);
+    if (!p) fjj_fail(r, "the template needs too much memory: over %zu bytes", r->mem.limit);
     return p;
 }
 

@@ -17,9 +17,7 @@ static const char *sign_of(jop op) {
     }
 }
 
-static _Noreturn void wide(jr *r) {
-    fjj_fail(r, "an integer leaves the 64 bits that are kept");
-}
+static _Noreturn void wide(jr *r) { fjj_fail(r, "an integer leaves the 64 bits that are kept"); }
 
 static int64_t int_pow(jr *r, int64_t a, int64_t b) {
     int64_t x = 1;
@@ -48,7 +46,9 @@ static jv ints(jr *r, jop op, int64_t a, int64_t b) {
         return fjj_float((double)a / (double)b);
     case N_FLOORDIV:
     case N_MOD: {
-        if (!b) fjj_fail(r, op == N_MOD ? "integer modulo by zero" : "integer division or modulo by zero");
+        if (!b)
+            fjj_fail(r,
+                     op == N_MOD ? "integer modulo by zero" : "integer division or modulo by zero");
         if (b == -1) { /* INT64_MIN / -1 has no answer in 64 bits */
             if (op == N_MOD) return fjj_int(0);
             if (__builtin_sub_overflow((int64_t)0, a, &x)) wide(r);
@@ -92,7 +92,9 @@ static jv floats(jr *r, jop op, double a, double b) {
     default:
         if (a == 0 && b < 0) fjj_fail(r, "0.0 cannot be raised to a negative power");
         if (a < 0 && b != floor(b) && isfinite(b))
-            fjj_fail(r, "a negative number cannot be raised to a fractional power: the result is complex");
+            fjj_fail(
+                r,
+                "a negative number cannot be raised to a fractional power: the result is complex");
         return fjj_float(pow(a, b));
     }
 }
@@ -145,17 +147,20 @@ jv fjj_arith(jr *r, jop op, jv a, jv b) {
     if (op == N_MUL && is_seq(b) && fjj_as_int(a, &x)) return repeat(r, b, x);
     if (op == N_ADD && a.k == b.k && is_seq(a)) return join(r, a, b);
     if (op == N_ADD && is_seq(a))
-        fjj_fail(r, "can only concatenate %s (not \"%s\") to %s", fjj_type(a), fjj_type(b), fjj_type(a));
+        fjj_fail(r, "can only concatenate %s (not \"%s\") to %s", fjj_type(a), fjj_type(b),
+                 fjj_type(a));
     if (op == N_MUL && (is_seq(a) || is_seq(b)))
         fjj_fail(r, "can't multiply sequence by non-int of type '%s'", fjj_type(is_seq(a) ? b : a));
-    fjj_fail(r, "unsupported operand type(s) for %s: '%s' and '%s'", sign_of(op), fjj_type(a), fjj_type(b));
+    fjj_fail(r, "unsupported operand type(s) for %s: '%s' and '%s'", sign_of(op), fjj_type(a),
+             fjj_type(b));
 }
 
 jv fjj_negate(jr *r, jv a, bool minus) {
     int64_t x;
     if (a.k == J_UNDEF) fjj_fail_undef(r, a);
     if (a.k == J_FLOAT) return fjj_float(minus ? -a.d : a.d);
-    if (!fjj_as_int(a, &x)) fjj_fail(r, "bad operand type for unary %c: '%s'", minus ? '-' : '+', fjj_type(a));
+    if (!fjj_as_int(a, &x))
+        fjj_fail(r, "bad operand type for unary %c: '%s'", minus ? '-' : '+', fjj_type(a));
     if (minus && __builtin_sub_overflow((int64_t)0, x, &x)) wide(r);
     return fjj_int(x);
 }
@@ -190,7 +195,9 @@ static size_t digits_of(const char *s, size_t n, int base, char *out, size_t cap
     size_t k = 0;
     for (size_t i = 0; i < n; i++) {
         if (s[i] == '_' && i && i + 1 < n && s[i - 1] != '_') continue;
-        int c = (unsigned char)s[i] | 32, d = s[i] >= '0' && s[i] <= '9' ? s[i] - '0' : c >= 'a' && c <= 'z' ? c - 'a' + 10 : 99;
+        int c = (unsigned char)s[i] | 32, d = s[i] >= '0' && s[i] <= '9' ? s[i] - '0'
+                                              : c >= 'a' && c <= 'z'     ? c - 'a' + 10
+                                                                         : 99;
         if (d >= base || k + 1 >= cap) return 0;
         out[k++] = s[i];
     }
@@ -214,7 +221,11 @@ bool fjj_parse_int(const jstr *s, int base, int64_t *out, bool *big) {
     *big = false;
     bool minus = n && *p == '-';
     if (n && (*p == '-' || *p == '+')) p++, n--;
-    int named = n > 2 && *p == '0' ? ((p[1] | 32) == 'x' ? 16 : (p[1] | 32) == 'o' ? 8 : (p[1] | 32) == 'b' ? 2 : 0) : 0;
+    int named = n > 2 && *p == '0' ? ((p[1] | 32) == 'x'   ? 16
+                                      : (p[1] | 32) == 'o' ? 8
+                                      : (p[1] | 32) == 'b' ? 2
+                                                           : 0)
+                                   : 0;
     if (named && (base == named || base == 0)) {
         p += 2, n -= 2, base = named;
         if (n > 1 && *p == '_') p++, n--;
@@ -245,8 +256,11 @@ bool fjj_parse_float(const jstr *s, double *out) {
     if (!n || n >= sizeof buf) return false;
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)p[i];
-        if (c == '_' && i && i + 1 < n && p[i - 1] >= '0' && p[i - 1] <= '9' && p[i + 1] >= '0' && p[i + 1] <= '9') continue;
-        if (c == 'x' || c == 'X' || c == '(' || c <= ' ' || c > 126) return false; /* strtod takes hex */
+        if (c == '_' && i && i + 1 < n && p[i - 1] >= '0' && p[i - 1] <= '9' && p[i + 1] >= '0' &&
+            p[i + 1] <= '9')
+            continue;
+        if (c == 'x' || c == 'X' || c == '(' || c <= ' ' || c > 126)
+            return false; /* strtod takes hex */
         buf[k++] = p[i];
     }
     buf[k] = 0;

@@ -21,7 +21,8 @@ static const char *shown(jp *p, const jtoken *k) {
 
 void fjp_deeper(jp *p) {
     if (++p->depth > p->r->max_depth)
-        fjp_fail(p, p->k, "expressions or blocks lie too deep in each other (over %d)", p->r->max_depth);
+        fjp_fail(p, p->k, "expressions or blocks lie too deep in each other (over %d)",
+                 p->r->max_depth);
 }
 
 uint32_t fjp_name(jp *p, const char *s, size_t n) {
@@ -192,7 +193,8 @@ static bool tuple_ends(jp *p, const char *end_word) {
 }
 
 /* Simplified tuples (targets) are read by fjp_target. */
-static jnode *tuple(jp *p, bool cond, bool parens, const char *end_word, bool simple, bool namespaces) {
+static jnode *tuple(jp *p, bool cond, bool parens, const char *end_word, bool simple,
+                    bool namespaces) {
     const jtoken *at = p->k;
     grow g = { 0 };
     bool is = false;
@@ -281,8 +283,10 @@ static void args(jp *p, jnode *n) {
     for (uint32_t i = 0; i < kw.n; i++) n->kw_name[i] = names.v[i]->val.s;
     for (uint32_t i = 0; i < kw.n; i++)
         for (uint32_t k = 0; k < i; k++)
-            if (n->kw_name[i]->n == n->kw_name[k]->n && !memcmp(n->kw_name[i]->p, n->kw_name[k]->p, n->kw_name[i]->n))
-                fjp_fail(p, at, "keyword argument repeated: %.*s", (int)n->kw_name[i]->n, n->kw_name[i]->p);
+            if (n->kw_name[i]->n == n->kw_name[k]->n &&
+                !memcmp(n->kw_name[i]->p, n->kw_name[k]->p, n->kw_name[i]->n))
+                fjp_fail(p, at, "keyword argument repeated: %.*s", (int)n->kw_name[i]->n,
+                         n->kw_name[i]->p);
 }
 
 static jnode *call(jp *p, jnode *f) {
@@ -304,7 +308,8 @@ static jnode *subscribed(jp *p) {
     } else if (p->k->t != T_RBRACKET && p->k->t != T_COMMA) {
         part[1] = fjp_expr(p, true);
     }
-    if (fjp_skip(p, T_COLON) && p->k->t != T_RBRACKET && p->k->t != T_COMMA) part[2] = fjp_expr(p, true);
+    if (fjp_skip(p, T_COLON) && p->k->t != T_RBRACKET && p->k->t != T_COMMA)
+        part[2] = fjp_expr(p, true);
     jnode *n = fjp_node(p, N_SLICE, at);
     n->a = part[0];
     n->b = part[1];
@@ -417,7 +422,8 @@ static jnode *test(jp *p, jnode *of) {
     jtok t = (jtok)p->k->t;
     if (t == T_LPAREN) {
         args(p, n);
-    } else if ((t == T_NAME || t == T_STR || t == T_INT || t == T_FLOAT || t == T_LBRACKET || t == T_LBRACE) &&
+    } else if ((t == T_NAME || t == T_STR || t == T_INT || t == T_FLOAT || t == T_LBRACKET ||
+                t == T_LBRACE) &&
                !fjp_is(p, "else") && !fjp_is(p, "or") && !fjp_is(p, "and")) {
         if (fjp_is(p, "is")) fjp_fail(p, p->k, "You cannot chain multiple tests with is");
         n->list = fjj_alloc(p->r, sizeof(jnode *));
@@ -459,12 +465,11 @@ static jnode *unary(jp *p, bool with_filter) {
 typedef jnode *(*level)(jp *p);
 
 static jnode *left(jp *p, level under, const jtok *toks, const jop *ops, int n_ops) {
-    const jtoken *at = p->k;
     jnode *n = under(p);
     int deep = 0;
     for (int i = 0; i < n_ops; i++) {
         if (p->k->t != toks[i]) continue;
-        at = p->k;
+        const jtoken *at = p->k;
         next(p);
         n = binary(p, ops[i], at, n, under(p));
         fjp_deeper(p);

@@ -42,8 +42,10 @@ void fjj_assign(jr *r, jscope *s, const jnode *t, jv v) {
         r->at = t;
         if (ns.k != J_NS) fjj_fail(r, "cannot assign attribute on non-namespace object");
         if (t->val.s->n && t->val.s->p[0] == '_')
-            fjj_fail(r, "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '%.*s'. Please rename the attribute.",
-                   (int)FJ_MIN(t->val.s->n, 60u), t->val.s->p);
+            fjj_fail(
+                r,
+                "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '%.*s'. Please rename the attribute.",
+                (int)FJ_MIN(t->val.s->n, 60u), t->val.s->p);
         fjj_put(r, ns.m, t->val, v);
         return;
     }
@@ -121,7 +123,9 @@ jv fjj_loop_attr(jr *r, jloop *l, const char *name, bool *found) {
 
 static int loop(jr *r, jscope *up, const jnode *n, jv over, int64_t depth0) {
     jloop *l = fjj_zalloc(r, sizeof *l), *outer = r->loop;
-    *l = (jloop){ .node = n, .up = up, .walk = fjj_walk(r, over), .length = -1, .index0 = -1, .depth0 = depth0 };
+    *l = (jloop){
+        .node = n, .up = up, .walk = fjj_walk(r, over), .length = -1, .index0 = -1, .depth0 = depth0
+    };
     jscope *s = NULL;
     jv item, self = { .k = J_LOOP, .lo = l };
     int how = RUN_ON;
@@ -167,7 +171,9 @@ jv fjj_call_loop(jr *r, jloop *l, jv items) {
 static jv make_macro(jr *r, jscope *s, const jnode *n) {
     jmacro *m = fjj_zalloc(r, sizeof *m);
     const jstr *name = r->t->names[n->name];
-    *m = (jmacro){ .node = n, .up = s, .name = fjj_printf(r, "%.*s", (int)FJ_MIN(name->n, 100u), name->p) };
+    *m = (jmacro){ .node = n,
+                   .up = s,
+                   .name = fjj_printf(r, "%.*s", (int)FJ_MIN(name->n, 100u), name->p) };
     return (jv){ .k = J_MACRO, .mac = m };
 }
 
@@ -194,7 +200,8 @@ jv fjj_call_macro(jr *r, jmacro *m, jargs *a) {
         if (v.k == J_MISSING && i + n->n_kw >= n->n) {
             v = fjj_eval(r, s, n->kw[i + n->n_kw - n->n]);
         } else if (v.k == J_MISSING) {
-            v = fjj_undef(r, fjj_printf(r, "parameter '%.*s' was not provided", (int)FJ_MIN(name->n, 60u), name->p));
+            v = fjj_undef(r, fjj_printf(r, "parameter '%.*s' was not provided",
+                                        (int)FJ_MIN(name->n, 60u), name->p));
             v.u->name = fjj_of(name);
         }
         fjj_define(r, s, n->list[i]->name, v);
@@ -204,7 +211,8 @@ jv fjj_call_macro(jr *r, jmacro *m, jargs *a) {
         if ((n->flag & M_CALLER) && fjj_same(a->kw[k], "caller")) caller = a->kwv[k];
         else if (n->flag & M_KWARGS) fjj_put(r, named.m, fjj_of(a->kw[k]), a->kwv[k]);
         else
-            fjj_fail(r, "macro '%s' takes no keyword argument '%.*s'", m->name, (int)FJ_MIN(a->kw[k]->n, 60u), a->kw[k]->p);
+            fjj_fail(r, "macro '%s' takes no keyword argument '%.*s'", m->name,
+                     (int)FJ_MIN(a->kw[k]->n, 60u), a->kw[k]->p);
     }
     if (a->n > n->n && !(n->flag & M_VARARGS))
         fjj_fail(r, "macro '%s' takes not more than %u argument(s)", m->name, n->n);
@@ -297,7 +305,8 @@ int fjj_run(jr *r, jscope *s, const jnode *n) {
     int how = RUN_ON;
     r->at = n;
     if (++r->steps > r->max_steps) fjj_step(r, 0);
-    if (++r->depth > r->max_depth) fjj_fail(r, "too deep: over %d nodes, macros and loops in each other", r->max_depth);
+    if (++r->depth > r->max_depth)
+        fjj_fail(r, "too deep: over %d nodes, macros and loops in each other", r->max_depth);
     switch ((jop)n->op) {
     case N_BODY: how = each(r, s, n); break;
     case N_IF: how = if_(r, s, n); break;
@@ -312,8 +321,12 @@ int fjj_run(jr *r, jscope *s, const jnode *n) {
         fjj_assign(r, s, n->a, v);
         break;
     }
-    case N_SETBLOCK: fjj_assign(r, s, n->a, fjj_eval_chain(r, s, n->b, captured(r, s, n->c))); break;
-    case N_FILTERBLOCK: fjj_str_into(r->out, fjj_eval_chain(r, s, n->b, captured(r, s, n->c))); break;
+    case N_SETBLOCK:
+        fjj_assign(r, s, n->a, fjj_eval_chain(r, s, n->b, captured(r, s, n->c)));
+        break;
+    case N_FILTERBLOCK:
+        fjj_str_into(r->out, fjj_eval_chain(r, s, n->b, captured(r, s, n->c)));
+        break;
     case N_MACRO: fjj_define(r, s, n->name, make_macro(r, s, n)); break;
     case N_CALLBLOCK: call_block(r, s, n); break;
     case N_WITH: how = with(r, s, n); break;
@@ -322,7 +335,8 @@ int fjj_run(jr *r, jscope *s, const jnode *n) {
     case N_BREAK: how = RUN_BREAK; break;
     case N_CONTINUE: how = RUN_CONTINUE; break;
     case N_LOAD:
-        fjj_fail(r, "'%.*s' is not possible in a chat template: there is nothing to load from", (int)n->val.s->n, n->val.s->p);
+        fjj_fail(r, "'%.*s' is not possible in a chat template: there is nothing to load from",
+                 (int)n->val.s->n, n->val.s->p);
     default: fjj_fail(r, "this stands where a statement is wanted");
     }
     r->depth--;

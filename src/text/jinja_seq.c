@@ -69,7 +69,8 @@ jlist *fjj_sorted(jr *r, jlist *l, jv *keys, bool reverse) {
     jlist *out = fjj_zalloc(r, sizeof *out);
     uint32_t n = l->n;
     if (!n) return out;
-    jv *k = fjj_alloc(r, n * sizeof *k), *k2 = fjj_alloc(r, n * sizeof *k), *v2 = fjj_alloc(r, n * sizeof *k);
+    jv *k = fjj_alloc(r, n * sizeof *k), *k2 = fjj_alloc(r, n * sizeof *k),
+       *v2 = fjj_alloc(r, n * sizeof *k);
     out->v = fjj_alloc(r, n * sizeof *k);
     memcpy(out->v, l->v, n * sizeof *k);
     memcpy(k, keys, n * sizeof *k);
@@ -110,14 +111,16 @@ FILTER(groupby) {
     (void)x;
     jlist *l = fjj_all(r, v), *sorted;
     bool cased = fjj_truth(r, a[2]);
-    jv *keys = fjj_alloc(r, (l->n + 1) * sizeof *keys), out = fjj_list(r, J_LIST, 0), last = fjj_missing();
+    jv *keys = fjj_alloc(r, (l->n + 1) * sizeof *keys), out = fjj_list(r, J_LIST, 0),
+       last = fjj_missing();
     for (uint32_t i = 0; i < l->n; i++) keys[i] = key_of(r, l->v[i], a[0], cased, a[1]);
     sorted = fjj_sorted(r, l, keys, false);
     jlist *group = NULL;
     for (uint32_t i = 0; i < sorted->n; i++) {
         jv k = key_of(r, sorted->v[i], a[0], cased, a[1]);
         if (!group || !fjj_equal(r, k, last)) {
-            jv items = fjj_list(r, J_LIST, 0), pair = fjj_pair(r, path(r, sorted->v[i], a[0], a[1]), items);
+            jv items = fjj_list(r, J_LIST, 0),
+               pair = fjj_pair(r, path(r, sorted->v[i], a[0], a[1]), items);
             pair.x = 1;
             group = items.l;
             fjj_push(r, out.l, pair);
@@ -147,12 +150,19 @@ static jv extreme(jr *r, jv v, jv *a, bool max) {
     bool cased = fjj_truth(r, a[0]);
     for (jwalk w = fjj_walk(r, v); fjj_next(r, &w, &one);) {
         jv k = key_of(r, one, a[1], cased, fjj_missing());
-        if (best.k == J_MISSING || fjj_less(r, k, best_key, max ? C_GT : C_LT)) best = one, best_key = k;
+        if (best.k == J_MISSING || fjj_less(r, k, best_key, max ? C_GT : C_LT))
+            best = one, best_key = k;
     }
     return best.k == J_MISSING ? fjj_undef(r, "No aggregated item, sequence was empty.") : best;
 }
-FILTER(min) { (void)x; return extreme(r, v, a, false); }
-FILTER(max) { (void)x; return extreme(r, v, a, true); }
+FILTER(min) {
+    (void)x;
+    return extreme(r, v, a, false);
+}
+FILTER(max) {
+    (void)x;
+    return extreme(r, v, a, true);
+}
 
 FILTER(sum) {
     (void)x;
@@ -202,7 +212,8 @@ FILTER(first) {
 
 FILTER(last) {
     (void)a, (void)x;
-    if (v.k == J_ITER || !fjj_iterable(v)) fjj_fail(r, "'%s' object is not reversible", fjj_type(v));
+    if (v.k == J_ITER || !fjj_iterable(v))
+        fjj_fail(r, "'%s' object is not reversible", fjj_type(v));
     jlist *l = fjj_all(r, v);
     return l->n ? l->v[l->n - 1] : fjj_undef(r, "No last item, sequence was empty.");
 }
@@ -279,7 +290,9 @@ FILTER(map) {
             fjj_push(r, &out.it->l, path(r, one, *attribute, missing ? *missing : fjj_missing()));
             continue;
         }
-        jargs rest = { .pos = x->pos + 1, .n = x->n - 1, .kw = x->kw, .kwv = x->kwv, .n_kw = x->n_kw };
+        jargs rest = {
+            .pos = x->pos + 1, .n = x->n - 1, .kw = x->kw, .kwv = x->kwv, .n_kw = x->n_kw
+        };
         fjj_push(r, &out.it->l, fjj_filter(r, fn, name, one, &rest));
     }
     return out;
@@ -300,7 +313,11 @@ static jv choose(jr *r, jv v, const jargs *x, bool by_attr, bool want) {
         jv of = by_attr ? path(r, one, x->pos[0], fjj_missing()) : one;
         bool yes;
         if (name) {
-            jargs rest = { .pos = x->pos + off + 1, .n = x->n - off - 1, .kw = x->kw, .kwv = x->kwv, .n_kw = x->n_kw };
+            jargs rest = { .pos = x->pos + off + 1,
+                           .n = x->n - off - 1,
+                           .kw = x->kw,
+                           .kwv = x->kwv,
+                           .n_kw = x->n_kw };
             yes = fjj_test(r, fn, name, of, &rest);
         } else {
             yes = fjj_truth(r, of);
@@ -309,7 +326,19 @@ static jv choose(jr *r, jv v, const jargs *x, bool by_attr, bool want) {
     }
     return out;
 }
-FILTER(select) { (void)a; return choose(r, v, x, false, true); }
-FILTER(reject) { (void)a; return choose(r, v, x, false, false); }
-FILTER(selectattr) { (void)a; return choose(r, v, x, true, true); }
-FILTER(rejectattr) { (void)a; return choose(r, v, x, true, false); }
+FILTER(select) {
+    (void)a;
+    return choose(r, v, x, false, true);
+}
+FILTER(reject) {
+    (void)a;
+    return choose(r, v, x, false, false);
+}
+FILTER(selectattr) {
+    (void)a;
+    return choose(r, v, x, true, true);
+}
+FILTER(rejectattr) {
+    (void)a;
+    return choose(r, v, x, true, false);
+}

@@ -49,9 +49,11 @@ static jnode *sub(jp *p, const char *const *ends) {
             if (!ends) break;
             jb want = { .r = p->r };
             wanted(p, ends, &want);
-            fjp_fail(p, k, "Unexpected end of template. Jinja was looking for the following tags: %s."
-                          "%s%s%s", want.p, p->n_open ? " The innermost block that needs to be closed is '" : "",
-                    p->n_open ? p->open[p->n_open - 1] : "", p->n_open ? "'." : "");
+            fjp_fail(p, k,
+                     "Unexpected end of template. Jinja was looking for the following tags: %s."
+                     "%s%s%s",
+                     want.p, p->n_open ? " The innermost block that needs to be closed is '" : "",
+                     p->n_open ? p->open[p->n_open - 1] : "", p->n_open ? "'." : "");
         }
         if (k->t == T_DATA) {
             jnode *n = fjp_node(p, N_TEXT, k);
@@ -277,7 +279,8 @@ static jnode *tagged(jp *p, const jtoken *k) {
 static jnode *statement(jp *p) {
     const jtoken *k = p->k;
     if (k->t != T_NAME) fjp_fail(p, k, "tag name expected");
-    if (p->n_open < (int)FJ_LEN(p->open)) p->open[p->n_open] = fjj_printf(p->r, "%.*s", (int)FJ_MIN(k->n, 40u), k->p);
+    if (p->n_open < (int)FJ_LEN(p->open))
+        p->open[p->n_open] = fjj_printf(p->r, "%.*s", (int)FJ_MIN(k->n, 40u), k->p);
     else fjp_fail(p, k, "blocks lie too deep in each other (over %zu)", FJ_LEN(p->open));
     p->n_open++;
     jnode *n = tagged(p, k);

@@ -143,14 +143,17 @@ static jv rsplit_spaces(jr *r, const jstr *s, int64_t most) {
     jv v = fjj_list(r, J_LIST, 0);
     size_t end = s->n, len;
     for (;;) {
-        while (end && fjj_space(fjj_get_char(s->p + before(s, end), end - before(s, end), &len))) end = before(s, end);
+        while (end && fjj_space(fjj_get_char(s->p + before(s, end), end - before(s, end), &len)))
+            end = before(s, end);
         if (!end) break;
         if (most >= 0 && v.l->n >= most) {
             fjj_push(r, v.l, fjj_sub(r, s, 0, end));
             break;
         }
         size_t from = end;
-        while (from && !fjj_space(fjj_get_char(s->p + before(s, from), from - before(s, from), &len))) from = before(s, from);
+        while (from &&
+               !fjj_space(fjj_get_char(s->p + before(s, from), from - before(s, from), &len)))
+            from = before(s, from);
         fjj_push(r, v.l, fjj_sub(r, s, from, end - from));
         end = from;
     }
@@ -162,7 +165,8 @@ static jv split(jr *r, const jstr *s, const jargs *a, bool right) {
     fjj_bind(r, "split", "sep maxsplit", 0, a, p);
     int64_t most = p[1].k == J_MISSING ? -1 : fjj_need_int(r, p[1], "maxsplit");
     if (most < 0) most = -1;
-    if (p[0].k == J_NONE || p[0].k == J_MISSING) return right ? rsplit_spaces(r, s, most) : split_spaces(r, s, most);
+    if (p[0].k == J_NONE || p[0].k == J_MISSING)
+        return right ? rsplit_spaces(r, s, most) : split_spaces(r, s, most);
     const jstr *sep = fjj_need_str(r, p[0], "split: the separator");
     if (!sep->n) fjj_fail(r, "empty separator");
     jv v = fjj_list(r, J_LIST, 0);
@@ -276,7 +280,8 @@ static jv ends(jr *r, const jstr *s, const char *name, const jargs *a) {
 
 /* ---- filling -------------------------------------------------------------------------------------- */
 static void fill(jb *b, const jstr *with, int64_t n) {
-    if (n > 0 && (uint64_t)n * with->n > b->r->max_output) fjj_fail(b->r, "the text grows too long: over %zu bytes", b->r->max_output);
+    if (n > 0 && (uint64_t)n * with->n > b->r->max_output)
+        fjj_fail(b->r, "the text grows too long: over %zu bytes", b->r->max_output);
     for (int64_t i = 0; i < n; i++) fjb_sub(b, with, 0, with->n);
 }
 
@@ -337,7 +342,9 @@ static jv join(jr *r, const jstr *s, const jargs *a) {
     jb b = { .r = r };
     int64_t i = 0;
     for (jwalk w = fjj_walk(r, p[0]); fjj_next(r, &w, &x); i++) {
-        if (x.k != J_STR) fjj_fail(r, "sequence item %lld: expected str instance, %s found", (long long)i, fjj_type(x));
+        if (x.k != J_STR)
+            fjj_fail(r, "sequence item %lld: expected str instance, %s found", (long long)i,
+                     fjj_type(x));
         if (i) fjb_sub(&b, s, 0, s->n);
         fjb_sub(&b, x.s, 0, x.s->n);
     }
@@ -353,33 +360,84 @@ static jv remove_end(jr *r, const jstr *s, const jargs *a, bool tail) {
 }
 
 /* ---- the table ------------------------------------------------------------------------------------ */
-enum { S_CASE, S_IS, S_STRIP, S_SPLIT, S_PARTITION, S_FIND, S_COUNT, S_ENDS, S_JUSTIFY, S_ZFILL, S_TABS,
-       S_JOIN, S_REPLACE, S_LINES, S_REMOVE, S_FORMAT, S_FORMAT_MAP, S_NOT };
+enum {
+    S_CASE,
+    S_IS,
+    S_STRIP,
+    S_SPLIT,
+    S_PARTITION,
+    S_FIND,
+    S_COUNT,
+    S_ENDS,
+    S_JUSTIFY,
+    S_ZFILL,
+    S_TABS,
+    S_JOIN,
+    S_REPLACE,
+    S_LINES,
+    S_REMOVE,
+    S_FORMAT,
+    S_FORMAT_MAP,
+    S_NOT
+};
 static const struct method {
     const char *name;
     uint8_t kind, how;
 } methods[] = {
-    { "upper", S_CASE, CASE_UPPER }, { "lower", S_CASE, CASE_LOWER }, { "title", S_CASE, CASE_TITLE },
-    { "swapcase", S_CASE, CASE_SWAP }, { "capitalize", S_CASE, CASE_CAPITAL },
-    { "strip", S_STRIP, 3 }, { "lstrip", S_STRIP, 1 }, { "rstrip", S_STRIP, 2 },
-    { "split", S_SPLIT, 0 }, { "rsplit", S_SPLIT, 1 },
-    { "partition", S_PARTITION, 0 }, { "rpartition", S_PARTITION, 1 },
-    { "find", S_FIND, 0 }, { "rfind", S_FIND, 0 }, { "index", S_FIND, 0 }, { "rindex", S_FIND, 0 },
-    { "count", S_COUNT, 0 }, { "startswith", S_ENDS, 0 }, { "endswith", S_ENDS, 0 },
-    { "ljust", S_JUSTIFY, 0 }, { "rjust", S_JUSTIFY, 0 }, { "center", S_JUSTIFY, 0 },
-    { "zfill", S_ZFILL, 0 }, { "expandtabs", S_TABS, 0 }, { "join", S_JOIN, 0 },
-    { "replace", S_REPLACE, 0 }, { "splitlines", S_LINES, 0 },
-    { "removeprefix", S_REMOVE, 0 }, { "removesuffix", S_REMOVE, 1 },
-    { "format", S_FORMAT, 0 }, { "format_map", S_FORMAT_MAP, 0 },
-    { "isalpha", S_IS, 0 }, { "isdigit", S_IS, 0 }, { "isalnum", S_IS, 0 }, { "isdecimal", S_IS, 0 },
-    { "isnumeric", S_IS, 0 }, { "isspace", S_IS, 0 }, { "isupper", S_IS, 0 }, { "islower", S_IS, 0 },
-    { "istitle", S_IS, 0 }, { "isascii", S_IS, 0 }, { "isprintable", S_IS, 0 }, { "isidentifier", S_IS, 0 },
-    { "casefold", S_NOT, 0 }, { "encode", S_NOT, 0 }, { "maketrans", S_NOT, 0 }, { "translate", S_NOT, 0 },
+    { "upper", S_CASE, CASE_UPPER },
+    { "lower", S_CASE, CASE_LOWER },
+    { "title", S_CASE, CASE_TITLE },
+    { "swapcase", S_CASE, CASE_SWAP },
+    { "capitalize", S_CASE, CASE_CAPITAL },
+    { "strip", S_STRIP, 3 },
+    { "lstrip", S_STRIP, 1 },
+    { "rstrip", S_STRIP, 2 },
+    { "split", S_SPLIT, 0 },
+    { "rsplit", S_SPLIT, 1 },
+    { "partition", S_PARTITION, 0 },
+    { "rpartition", S_PARTITION, 1 },
+    { "find", S_FIND, 0 },
+    { "rfind", S_FIND, 0 },
+    { "index", S_FIND, 0 },
+    { "rindex", S_FIND, 0 },
+    { "count", S_COUNT, 0 },
+    { "startswith", S_ENDS, 0 },
+    { "endswith", S_ENDS, 0 },
+    { "ljust", S_JUSTIFY, 0 },
+    { "rjust", S_JUSTIFY, 0 },
+    { "center", S_JUSTIFY, 0 },
+    { "zfill", S_ZFILL, 0 },
+    { "expandtabs", S_TABS, 0 },
+    { "join", S_JOIN, 0 },
+    { "replace", S_REPLACE, 0 },
+    { "splitlines", S_LINES, 0 },
+    { "removeprefix", S_REMOVE, 0 },
+    { "removesuffix", S_REMOVE, 1 },
+    { "format", S_FORMAT, 0 },
+    { "format_map", S_FORMAT_MAP, 0 },
+    { "isalpha", S_IS, 0 },
+    { "isdigit", S_IS, 0 },
+    { "isalnum", S_IS, 0 },
+    { "isdecimal", S_IS, 0 },
+    { "isnumeric", S_IS, 0 },
+    { "isspace", S_IS, 0 },
+    { "isupper", S_IS, 0 },
+    { "islower", S_IS, 0 },
+    { "istitle", S_IS, 0 },
+    { "isascii", S_IS, 0 },
+    { "isprintable", S_IS, 0 },
+    { "isidentifier", S_IS, 0 },
+    { "casefold", S_NOT, 0 },
+    { "encode", S_NOT, 0 },
+    { "maketrans", S_NOT, 0 },
+    { "translate", S_NOT, 0 },
 };
 
 static const struct method *method(const char *name, size_t n) {
     for (size_t i = 0; i < FJ_LEN(methods); i++)
-        if (methods[i].name[0] == name[0] && strlen(methods[i].name) == n && !memcmp(methods[i].name, name, n)) return &methods[i];
+        if (methods[i].name[0] == name[0] && strlen(methods[i].name) == n &&
+            !memcmp(methods[i].name, name, n))
+            return &methods[i];
     return NULL;
 }
 
@@ -403,8 +461,10 @@ jv fjj_str_call(jr *r, const jstr *s, const char *name, size_t n, const jargs *a
     case S_JOIN: return join(r, s, a);
     case S_REPLACE: {
         fjj_bind(r, "replace", "old new count", 2, a, p);
-        const jstr *old = fjj_need_str(r, p[0], "replace() argument 1"), *new_ = fjj_need_str(r, p[1], "replace() argument 2");
-        return fjj_replace(r, s, old, new_, p[2].k == J_MISSING ? -1 : fjj_need_int(r, p[2], "replace"));
+        const jstr *old = fjj_need_str(r, p[0], "replace() argument 1"),
+                   *new_ = fjj_need_str(r, p[1], "replace() argument 2");
+        return fjj_replace(r, s, old, new_,
+                           p[2].k == J_MISSING ? -1 : fjj_need_int(r, p[2], "replace"));
     }
     case S_LINES: {
         fjj_bind(r, "splitlines", "keepends", 0, a, p);
@@ -416,7 +476,8 @@ jv fjj_str_call(jr *r, const jstr *s, const char *name, size_t n, const jargs *a
     case S_FORMAT_MAP: {
         fjj_bind(r, "format_map", "mapping", 1, a, p);
         if (p[0].k != J_DICT) fjj_fail(r, "format_map() wants a mapping, not %s", fjj_type(p[0]));
-        jargs kw = { .kw = fjj_alloc(r, (p[0].m->n + 1) * sizeof *kw.kw), .kwv = fjj_alloc(r, (p[0].m->n + 1) * sizeof *kw.kwv) };
+        jargs kw = { .kw = fjj_alloc(r, (p[0].m->n + 1) * sizeof *kw.kw),
+                     .kwv = fjj_alloc(r, (p[0].m->n + 1) * sizeof *kw.kwv) };
         for (uint32_t i = 0; i < p[0].m->n; i++) {
             if (p[0].m->v[i].key.k != J_STR) continue;
             kw.kw[kw.n_kw] = p[0].m->v[i].key.s;

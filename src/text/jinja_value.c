@@ -229,9 +229,7 @@ const char *fjj_type(jv v) {
 }
 
 bool fjj_is_num(jv v) { return v.k == J_BOOL || v.k == J_INT || v.k == J_FLOAT; }
-double fjj_double(jv v) {
-    return v.k == J_FLOAT ? v.d : v.k == J_INT ? (double)v.i : (double)v.b;
-}
+double fjj_double(jv v) { return v.k == J_FLOAT ? v.d : v.k == J_INT ? (double)v.i : (double)v.b; }
 bool fjj_as_int(jv v, int64_t *i) {
     if (v.k == J_INT) *i = v.i;
     else if (v.k == J_BOOL) *i = v.b;
@@ -287,8 +285,7 @@ static int num_cmp(jv a, jv b) { /* 2: unordered */
 }
 
 bool fjj_equal(jr *r, jv a, jv b) {
-    if (a.k == J_STR && b.k == J_STR)
-        return a.s->n == b.s->n && !memcmp(a.s->p, b.s->p, a.s->n);
+    if (a.k == J_STR && b.k == J_STR) return a.s->n == b.s->n && !memcmp(a.s->p, b.s->p, a.s->n);
     if (fjj_is_num(a) && fjj_is_num(b)) return num_cmp(a, b) == 0;
     if (a.k != b.k) return false;
     if (++r->depth > r->max_depth) fjj_fail(r, "values lie too deep in each other");
@@ -300,8 +297,8 @@ bool fjj_equal(jr *r, jv a, jv b) {
     case J_TUPLE: same = lists_equal(r, a.l, b.l); break;
     case J_DICT: same = dicts_equal(r, a.m, b.m); break;
     case J_RANGE:
-        same = a.g->n == b.g->n && (!a.g->n || (a.g->start == b.g->start &&
-                                                (a.g->n == 1 || a.g->step == b.g->step)));
+        same = a.g->n == b.g->n &&
+               (!a.g->n || (a.g->start == b.g->start && (a.g->n == 1 || a.g->step == b.g->step)));
         break;
     case J_VIEW:
         if (a.x == 1 || a.x != b.x) same = a.m == b.m && a.x == b.x && a.x != 1;
@@ -342,7 +339,7 @@ bool fjj_less(jr *r, jv a, jv b, jcmp op) {
         c = a.l->n < b.l->n ? -1 : a.l->n > b.l->n;
     } else {
         fjj_fail(r, "'%s' not supported between instances of '%s' and '%s'", signs[op], fjj_type(a),
-               fjj_type(b));
+                 fjj_type(b));
     }
     return op == C_LT ? c < 0 : op == C_LE ? c <= 0 : op == C_GT ? c > 0 : c >= 0;
 }
@@ -549,8 +546,7 @@ void fjj_repr(jb *b, jv v) {
         break;
     }
     case J_RANGE:
-        fjb_z(b, fjj_printf(r, "range(%lld, %lld", (long long)v.g->start,
-                         (long long)v.g->stop));
+        fjb_z(b, fjj_printf(r, "range(%lld, %lld", (long long)v.g->start, (long long)v.g->stop));
         if (v.g->step != 1) fjb_z(b, fjj_printf(r, ", %lld", (long long)v.g->step));
         fjb_c(b, ')');
         break;

@@ -108,6 +108,80 @@ def expressions(tok):
         print(f"  {good} of {len(batches)} random templates are equal")
 
 
+TOKENIZERS = {"smollm2": "models/tokenizers/smollm2-tokenizer", "tinyllama": "models/tokenizers/tinyllama-tokenizer"}
+
+
+def whole_characters(tok, text, mask):
+    """A character of several tokens at the end of a span: the peer marks the first of them, forja all."""
+    place = tok(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    for i in range(1, len(mask)):
+        mask[i] |= mask[i - 1] and place[i][1] == place[i - 1][1] > place[i][0]
+    return mask
+
+
+def marks():
+    """Ids and masks of templates with generation marks, by two vocabularies."""
+    r = rng("marks")
+    for vocabulary, rel in TOKENIZERS.items():
+        folder = shared(rel)
+        if not folder:
+            continue
+        tok = conv.tokenizer(folder, **conv.own_tokens(folder))
+        for name, template in conv.MARKED.items():
+            rows = [{"messages": conv.talk(r, r.randint(1, 4))} for _ in range(40)]
+            with Folder() as f:
+                path = f("t.jinja")
+                with open(path, "w", encoding="utf-8") as out:
+                    out.write(template)
+                data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+                lines = forja("template", path, "-", "--json", "--model", folder, data=data).decode().split("\n")[:-1]
+            good = 0
+            for row, line in zip(rows, lines, strict=True):
+                got = json.loads(line)
+                want = tok.apply_chat_template(row["messages"], chat_template=template, return_dict=True, return_assistant_tokens_mask=True)
+                where = f"{vocabulary} {name}: {json.dumps(row)[:500]}\n    {got.get('ids_error', '')}"
+                good += check(got.get("ids") == want["input_ids"], f"{where}\n    ours   {got.get('ids')}\n    theirs {want['input_ids']}") and \
+                    check(got["mask"] == whole_characters(tok, got["text"], want["assistant_masks"]), f"{where} mask\n    ours   {got['mask']}\n    theirs {want['assistant_masks']}")
+            print(f"  {vocabulary} {name}: ids and masks of {good} of {len(rows)} conversations are equal")
+
+
+def whole_ids():
+    """Ids of the shared templates on plain conversations: those of the whole text."""
+    r = rng("ids")
+    folder, templates = shared(TOKENIZERS["smollm2"]), shared("models/templates")
+    if not folder or not templates:
+        return
+    tok = conv.tokenizer(folder, **conv.own_tokens(folder))
+    good = total = spans = 0
+    for path in sorted(glob.glob(os.path.join(templates, "*.jinja"))):
+        with open(path, encoding="utf-8") as f:
+            template = f.read()
+        if compile_error(template, tok):
+            continue
+        rows = [{"messages": conv.talk(r, 2)[-4:]} for _ in range(3)] + [{"messages": conv.talk(r, 1)[-2:-1], "add_generation_prompt": True}]
+        data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        for row, line in zip(rows, forja("template", path, "-", "--json", "--model", folder, "--date", conv.DAY, data=data).decode().split("\n")[:-1], strict=True):
+            got = json.loads(line)
+            if "error" in got:
+                continue
+            total += 1
+            if "ids_error" in got:
+                print(f"  {os.path.basename(path)}: {got['ids_error'][:200]}")
+                continue
+            want = tok(got["text"], add_special_tokens=False)["input_ids"]
+            good += check(got["ids"] == want, f"{os.path.basename(path)}: ids of {json.dumps(row)[:300]}")
+            if "mask" in got:
+                spans += answers(os.path.basename(path), tok, row, got)
+    print(f"  {good} of {total} texts of the shared templates have the ids of the peer; {spans} hold their answers")
+
+
+def answers(name, tok, row, got):
+    """What is learned holds every answer (trimmed), and no question."""
+    learned = tok.decode([i for i, m in zip(got["ids"], got["mask"]) if m])
+    said = [m["content"].strip() for m in row["messages"] if m["role"] == "assistant"]
+    return check(all(s in learned for s in said), f"{name}: learned {learned[:500]!r}, answers {said}")
+
+
 def main():
     folder = shared("models/tokenizers/smollm2-tokenizer")
     if not folder:
@@ -115,6 +189,8 @@ def main():
     tok = conv.tokenizer(folder)
     all_templates(tok, "conversations")
     expressions(tok)
+    marks()
+    whole_ids()
     finish()
 
 

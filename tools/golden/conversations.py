@@ -145,3 +145,38 @@ def render(tok, template, row):
 
 def digest(s):
     return hashlib.sha256(s.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+# Templates that say which of their text is an answer.
+MARKED = {
+    "chatml": "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|im_end|>"
+              "{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}\n{{ '\\n' }}{% endfor %}"
+              "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "llama2": "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content | trim }} [/INST]"
+              "{% elif m.role == 'assistant' %}{% generation %} {{ m.content | trim }} {{ eos_token }}{% endgeneration %}"
+              "{% else %}<<SYS>>{{ m.content }}<</SYS>>{% endif %}{% endfor %}",
+    "words": "{% for m in messages %}{{ m.role | upper }}: {% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+             "{% else %}{{ m.content }}{% endif %} {% endfor %}",
+    "pieces": "{% for m in messages %}{% if m.role == 'assistant' %}{% for w in m.content.split() %}{% generation %}{{ w }}{% endgeneration %}-"
+              "{% endfor %}{% else %}({{ m.content }}){% endif %}{% endfor %}",
+}
+
+
+def own_tokens(folder):
+    """The special tokens of a folder's tokenizer_config.json."""
+    import os
+    path = os.path.join(folder, "tokenizer_config.json")
+    if not os.path.exists(path):
+        return {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}  # SmolLM2's, which its folder does not name
+    with open(path, encoding="utf-8") as f:
+        c = json.load(f)
+    named = {k: v["content"] if isinstance(v, dict) else v for k, v in c.items() if k.endswith("_token") and v}
+    return {k: v for k, v in named.items() if isinstance(v, str)}
+
+
+def talk(r, turns):
+    """Plain messages with blanks in the middle only, so that templates with and without trim agree on them."""
+    out = [{"role": "system", "content": text(r).strip()}] if r.random() < 0.5 else []
+    for _ in range(turns):
+        out += [{"role": "user", "content": text(r).strip()}, {"role": "assistant", "content": text(r, 1, 20)}]
+    return out

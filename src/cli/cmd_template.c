@@ -92,7 +92,7 @@ static bool one(const fj_dress *d, const opts *o, json_t *row, fj_err *e) {
         else json_object_set_new(out, "error", fj_json_text(e->msg, strlen(e->msg)));
         if (!ok) json_object_set_new(out, "raised", json_boolean(raised));
         fj_err why = { 0 };
-        if (ok && o->model && !add_ids(d, &v, prompt, out, &why))
+        if (ok && !d->bytes && !add_ids(d, &v, prompt, out, &why))
             json_object_set_new(out, "ids_error", fj_json_text(why.msg, strlen(why.msg)));
         json_dumpf(out, stdout, JSON_COMPACT);
         putchar('\n');

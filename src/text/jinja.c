@@ -4,7 +4,7 @@
 enum { SOURCE_MAX = 4 << 20, COMPILE_DEPTH = 400 };
 
 /* The interpreter stands on the C stack: deeper than this it may not go, whatever is asked for. */
-enum { DEPTH = 500, DEPTH_MAX = 2000 };
+enum { DEPTH = 1000, DEPTH_MAX = 2000 };
 
 static size_t not_utf8(const char *s, size_t n) {
     size_t len;

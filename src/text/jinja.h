@@ -55,7 +55,7 @@ typedef struct fj_jinja_opts {
     size_t max_output;  /* bytes; 0: 64 MiB */
     size_t max_memory;  /* bytes of everything a render makes; 0: 256 MiB */
     uint64_t max_steps; /* nodes run and items made; 0: 20 million */
-    int max_depth;      /* of nodes in nodes, macros in macros; 0: 500 */
+    int max_depth;      /* of nodes in nodes, macros in macros; 0: 1000 */
 } fj_jinja_opts;
 
 /* The text.  from: NULL when no byte has a flag, else n flags.  Zero-initialise, free. */

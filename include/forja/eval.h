@@ -19,6 +19,7 @@ typedef struct fj_eval_opts {
      * else raw; "chatml", "raw"; a name among the model's templates; the path of a template */
     const char *chat;
     const char *chat_kwargs; /* variables for the template, a JSON object; NULL: none */
+    double chat_now;         /* seconds since 1970, the day that a template may print; 0: now */
     const char *system;      /* put in front of rows without a system message, or NULL */
     int64_t max_length;      /* longer rows are counted, not measured; 0: the model's context */
     int64_t max_rows;        /* 0: all */

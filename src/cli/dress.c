@@ -3,9 +3,6 @@
 #include "cli/open_tok.h"
 #include "models/templates.h"
 
-#include <stdio.h>
-#include <time.h>
-
 static fj_tokenizer *bytes_alone(fj_err *e) {
     static const char *const special[] = { "<|endoftext|>", "<|im_start|>", "<|im_end|>" };
     return fj_bpe_train(
@@ -15,17 +12,8 @@ static fj_tokenizer *bytes_alone(fj_err *e) {
 }
 
 static bool noon(const char *date, double *now, fj_err *e) {
-    struct tm tm = { .tm_hour = 12, .tm_isdst = -1 };
-    char end;
-    int y, m, d;
-    if (sscanf(date, "%4d-%2d-%2d%c", &y, &m, &d, &end) != 3 || y < 1970 || m < 1 || m > 12 ||
-        d < 1 || d > 31) // NOLINT(cert-err34-c)
-        return fj_fail(e, FJ_EINVAL, "--date wants a day such as 2026-01-31, not \"%.20s\"", date);
-    tm.tm_year = y - 1900;
-    tm.tm_mon = m - 1;
-    tm.tm_mday = d;
-    *now = (double)mktime(&tm);
-    return true;
+    return fj_chat_day(date, now) ||
+           fj_fail(e, FJ_EINVAL, "--date wants a day such as 2026-01-31, not \"%.20s\"", date);
 }
 
 static json_t *variables(const char *kwargs, fj_err *e) {

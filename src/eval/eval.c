@@ -18,7 +18,10 @@ fj_chat *fj_eval_chat(const fj_model *m, const fj_eval_opts *o, fj_err *e) {
         return NULL;
     }
     fj_chat *c = fj_chat_open(
-        m->tok, &(fj_chat_opts){ .how = o->chat, .model = &m->templates, .kwargs = kwargs }, e);
+        m->tok,
+        &(fj_chat_opts){
+            .how = o->chat, .model = &m->templates, .kwargs = kwargs, .now = o->chat_now },
+        e);
     json_decref(kwargs);
     return c;
 }

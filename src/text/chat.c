@@ -2,7 +2,8 @@
 
 #include "base/fs.h"
 
-#include <math.h>
+#include <stdio.h>
+#include <time.h>
 
 static const char start[] = "<|im_start|>", end[] = "<|im_end|>";
 
@@ -29,6 +30,24 @@ fj_chat_kind fj_chat_default(const fj_tokenizer *t) {
 
 const char *fj_chat_name(const fj_chat *c) { return c->name; }
 fj_chat_kind fj_chat_kind_of(const fj_chat *c) { return c->kind; }
+
+bool fj_chat_uses_clock(const fj_chat *c) {
+    return (c->jinja && fj_jinja_uses(c->jinja, "strftime_now")) ||
+           (c->tools && fj_jinja_uses(c->tools, "strftime_now"));
+}
+
+bool fj_chat_day(const char *day, double *now) {
+    struct tm tm = { .tm_hour = 12, .tm_isdst = -1 };
+    int y, m, d, read = 0;
+    if (sscanf(day, "%4d-%2d-%2d%n", &y, &m, &d, &read) != 3 || day[read] || y < 1970 || m < 1 ||
+        m > 12 || d < 1 || d > 31)
+        return false;
+    tm.tm_year = y - 1900;
+    tm.tm_mon = m - 1;
+    tm.tm_mday = d;
+    *now = (double)mktime(&tm);
+    return true;
+}
 
 json_t *fj_chat_message(const char *role, const char *content, size_t n) {
     json_t *m = json_object();

@@ -76,6 +76,10 @@ typedef struct fj_chat fj_chat;
 fj_chat *fj_chat_open(const fj_tokenizer *t, const fj_chat_opts *o, fj_err *e);
 void fj_chat_close(fj_chat *c); /* NULL is fine */
 fj_chat_kind fj_chat_kind_of(const fj_chat *c);
+/* Does its text depend on opts.now? */
+bool fj_chat_uses_clock(const fj_chat *c);
+/* Noon of YYYY-MM-DD, local time, for opts.now; false: it is no day. */
+bool fj_chat_day(const char *day, double *now);
 /* "chatml", "raw", or where the template is from: "the model's chat template", its file. */
 const char *fj_chat_name(const fj_chat *c);
 /* CHATML when the vocabulary has both of its tokens, else RAW. */

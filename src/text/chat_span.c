@@ -89,8 +89,7 @@ static bool span(const fj_chat *c, const fj_conv *v, size_t i, const fj_jinja_te
             if (begins(whole, &bare) && begins(&before, &bare))
                 *start = bare.n + common(before.s + bare.n, before.n - bare.n, whole->s + bare.n,
                                          whole->n - bare.n);
-            else
-                ok = by_change(c, v, i, false, whole, start, e);
+            else ok = by_change(c, v, i, false, whole, start, e);
         }
     }
     if (ok && i + 1 == n) {

@@ -152,7 +152,8 @@ static jv f_indent(jr *r, jv v, jv *a, const jargs *x) {
 
 static jv f_truncate(jr *r, jv v, jv *a, const jargs *x) {
     (void)x;
-    const jstr *end = a[2].k == J_MISSING ? fjj_strz(r, "...").s : fjj_need_str(r, a[2], "truncate");
+    const jstr *end =
+        a[2].k == J_MISSING ? fjj_strz(r, "...").s : fjj_need_str(r, a[2], "truncate");
     int64_t n = a[0].k == J_MISSING ? 255 : fjj_need_int(r, a[0], "truncate"), leeway = 5;
     int64_t ends = (int64_t)fjj_chars(end);
     if (a[3].k != J_MISSING && a[3].k != J_NONE) leeway = fjj_need_int(r, a[3], "truncate");

@@ -71,6 +71,8 @@ const fj_key fj_recipe_keys[] = {
       "how conversations become text; auto: the model's own template, else what its vocabulary has tokens for; a file with a Jinja template" },
     { "chat_template_kwargs", FJ_KEY_STR, AT(chat_template_kwargs), 0, 0, NULL, NULL, FJ_KEY_JSON,
       "template_kwargs", "variables for the chat template, such as {enable_thinking: false}" },
+    { "chat_template_date", FJ_KEY_STR, AT(chat_template_date), 0, 0, NULL, NULL, 0, "date_string",
+      "the day, such as 2026-01-31, that a chat template with strftime_now prints; default the day on which the run begins" },
     { "system_prompt", FJ_KEY_STR, AT(system_prompt), 0, 0, NULL, NULL, 0, "system",
       "system message for rows that have none" },
     { "per_device_train_batch_size", FJ_KEY_INT, AT(batch), 1, 65536, "4", NULL, 0,
@@ -459,6 +461,10 @@ static bool check(fj_recipe *r, const char *name, fj_err *e) {
                        "or on a share of data, not both");
     if (r->warmup_steps > 0 && r->warmup_ratio > 0)
         return fail_at(&at, e, "warmup_steps and warmup_ratio are both set: keep one");
+    double noon;
+    if (r->chat_template_date && !fj_chat_day(r->chat_template_date, &noon))
+        return fail_at(&at, e, "chat_template_date wants a day such as 2026-01-31, not \"%.40s\"",
+                       r->chat_template_date);
     if (r->chat_template_kwargs && !json_ok(r->chat_template_kwargs))
         return fail_at(
             &at, e,
@@ -570,6 +576,7 @@ bool fj_recipe_gate(const fj_recipe *r, fj_err *e) {
 
 fj_chat *fj_recipe_chat(const fj_recipe *r, const fj_model *m, fj_err *e) {
     fj_eval_opts o = { .chat = r->chat_template, .chat_kwargs = r->chat_template_kwargs };
+    if (r->chat_template_date) fj_chat_day(r->chat_template_date, &o.chat_now);
     return fj_eval_chat(m, &o, e);
 }
 

@@ -54,6 +54,7 @@ typedef struct fj_recipe {
     bool skip_bad_rows, packing;
     const char *chat_template;        /* auto, chatml, raw, a name among the model's, or a file */
     const char *chat_template_kwargs; /* a JSON object, or NULL */
+    const char *chat_template_date;   /* YYYY-MM-DD, or NULL */
     const char *system_prompt;
     int64_t batch, accum; /* per_device_train_batch_size, gradient_accumulation_steps */
     double epochs;        /* num_train_epochs */

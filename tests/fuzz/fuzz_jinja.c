@@ -16,8 +16,13 @@ static void render(const fj_jinja *t, const json_t *vars) {
     size_t n_vars = 0;
     const char *key;
     json_t *x;
-    json_object_foreach((json_t *)(uintptr_t)vars, key, x) v[n_vars++] = (fj_jinja_var){ .name = key, .value = x, .roles = true };
-    fj_jinja_opts o = { .now = 1e9, .max_output = 1 << 20, .max_memory = 32 << 20, .max_steps = 100000, .max_depth = 200 };
+    json_object_foreach((json_t *)(uintptr_t)vars, key, x) v[n_vars++] =
+        (fj_jinja_var){ .name = key, .value = x, .roles = true };
+    fj_jinja_opts o = { .now = 1e9,
+                        .max_output = 1 << 20,
+                        .max_memory = 32 << 20,
+                        .max_steps = 100000,
+                        .max_depth = 200 };
     fj_jinja_text text;
     fj_err e = { 0 };
     bool raised;
@@ -26,7 +31,8 @@ static void render(const fj_jinja *t, const json_t *vars) {
         return;
     }
     FJ_ASSERT(text.s[text.n] == 0 && text.n <= 1 << 20);
-    for (size_t i = 0; text.from && i < text.n; i++) FJ_ASSERT(text.from[i] <= (FJ_FROM_INPUT | FJ_FROM_ANSWER));
+    for (size_t i = 0; text.from && i < text.n; i++)
+        FJ_ASSERT(text.from[i] <= (FJ_FROM_INPUT | FJ_FROM_ANSWER));
     fj_jinja_text_free(&text);
 }
 

@@ -22,21 +22,26 @@ static const char *str(const json_t *o, const char *key) {
 
 static double noon(const json_t *file) {
     struct tm tm = { .tm_hour = 12, .tm_isdst = -1 };
-    assert_int_equal(sscanf(str(json_object_get(file, "made"), "day"), "%d-%d-%d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday), 3);
+    assert_int_equal(sscanf(str(json_object_get(file, "made"), "day"), "%d-%d-%d", &tm.tm_year,
+                            &tm.tm_mon, &tm.tm_mday),
+                     3);
     tm.tm_year -= 1900;
     tm.tm_mon--;
     return (double)mktime(&tm);
 }
 
 /* Every member of vars is a variable; those that apply_chat_template always gives are there, too. */
-static bool render(const fj_jinja *t, const json_t *vars, double now, fj_jinja_text *out, bool *raised, fj_err *e) {
-    static const char *const always[] = { "messages", "tools", "documents", "add_generation_prompt" };
+static bool render(const fj_jinja *t, const json_t *vars, double now, fj_jinja_text *out,
+                   bool *raised, fj_err *e) {
+    static const char *const always[] = { "messages", "tools", "documents",
+                                          "add_generation_prompt" };
     fj_jinja_var v[64];
     size_t n = 0;
     const char *key;
     json_t *x;
     for (size_t i = 0; i < FJ_LEN(always); i++)
-        if (!json_object_get(vars, always[i])) v[n++] = (fj_jinja_var){ .name = always[i], .value = i == 3 ? json_false() : NULL };
+        if (!json_object_get(vars, always[i]))
+            v[n++] = (fj_jinja_var){ .name = always[i], .value = i == 3 ? json_false() : NULL };
     json_object_foreach((json_t *)(uintptr_t)vars, key, x) {
         assert_true(n < FJ_LEN(v));
         v[n++] = (fj_jinja_var){ .name = key, .value = x };
@@ -52,7 +57,10 @@ static bool as_said(const json_t *c, const json_t *vars, double now, char *why, 
     fj_jinja_text got = { 0 };
     fj_jinja *t = fj_jinja_compile(source, strlen(source), "golden", &e);
     bool made = t && render(t, vars, now, &got, &refused, &e);
-    snprintf(why, room, "%s\n  gives %s\n  wants %s", source, made ? got.s : e.msg, text ? text : raised ? raised : str(c, "error"));
+    snprintf(why, room, "%s\n  gives %s\n  wants %s", source, made ? got.s : e.msg,
+             text     ? text
+             : raised ? raised
+                      : str(c, "error"));
     if (text) ok = made && !strcmp(got.s, text);
     else ok = !made && (!raised || (refused && strstr(e.msg, raised)));
     fj_jinja_text_free(&got);
@@ -69,7 +77,8 @@ static void test_cases(void **state) {
     for (size_t g = 0; g < json_array_size(groups); g++) {
         json_t *group = json_array_get(groups, g), *cases = json_object_get(group, "cases");
         json_t *vars = json_deep_copy(json_object_get(group, "vars"));
-        json_object_set_new(vars, "messages", json_pack("[{s:s, s:s}]", "role", "user", "content", "x"));
+        json_object_set_new(vars, "messages",
+                            json_pack("[{s:s, s:s}]", "role", "user", "content", "x"));
         for (size_t i = 0; i < json_array_size(cases); i++, n++)
             if (!as_said(json_array_get(cases, i), vars, now, why, sizeof why)) {
                 bad++;
@@ -125,7 +134,8 @@ static void test_marks(void **state) {
             json_int_t z = json_integer_value(json_array_get(json_array_get(spans, k), 1));
             memset(want + a, 1, (size_t)(z - a));
         }
-        for (size_t k = 0; k < got.n; k++) assert_int_equal(got.from && (got.from[k] & FJ_FROM_ANSWER), want[k]);
+        for (size_t k = 0; k < got.n; k++)
+            assert_int_equal(got.from && (got.from[k] & FJ_FROM_ANSWER), want[k]);
         free(want);
         fj_jinja_text_free(&got);
         fj_jinja_free(t);
@@ -161,7 +171,8 @@ static void test_shared(void **state) {
     if (!folder) skip();
     char dir[1024];
     snprintf(dir, sizeof dir, "%s", folder);
-    json_t *file = read_json("templates/shared.json"), *talk = read_json("templates/conversations.json");
+    json_t *file = read_json("templates/shared.json"),
+           *talk = read_json("templates/conversations.json");
     json_t *rows = json_object_get(talk, "rows"), *cells;
     double now = noon(file);
     const char *name;
@@ -183,7 +194,8 @@ static void test_shared(void **state) {
             const char *is = made ? hex : raised ? "raised" : "error";
             if (strncmp(is, cell, made ? 16 : w) || (made && w != 16)) {
                 bad++;
-                print_error("%s, conversation %zu: %s, not %.*s\n", name, i, made ? hex : e.msg, (int)w, cell);
+                print_error("%s, conversation %zu: %s, not %.*s\n", name, i, made ? hex : e.msg,
+                            (int)w, cell);
             }
             texts += made;
             cell += w + (cell[w] == ' ');
@@ -194,7 +206,8 @@ static void test_shared(void **state) {
         free(source);
         free(path);
     }
-    printf("%zu templates, %zu texts, %zu refusals\n", json_object_size(json_object_get(file, "templates")), texts, n - texts);
+    printf("%zu templates, %zu texts, %zu refusals\n",
+           json_object_size(json_object_get(file, "templates")), texts, n - texts);
     json_decref(file);
     json_decref(talk);
     assert_true(texts > 2000);

@@ -20,14 +20,17 @@ static json_t *vars_of(const char *text) {
     return j;
 }
 
-static bool run(const char *source, const json_t *vars, const fj_jinja_opts *o, fj_jinja_text *out, fj_err *e) {
+static bool run(const char *source, const json_t *vars, const fj_jinja_opts *o, fj_jinja_text *out,
+                fj_err *e) {
     fj_jinja_var v[16];
     size_t n = 0;
     const char *key;
     json_t *x;
-    json_object_foreach((json_t *)(uintptr_t)vars, key, x) v[n++] = (fj_jinja_var){
-        .name = key, .value = x, .trusted = !strcmp(key, "bos_token"), .roles = !strcmp(key, "messages")
-    };
+    json_object_foreach((json_t *)(uintptr_t)vars, key, x) v[n++] =
+        (fj_jinja_var){ .name = key,
+                        .value = x,
+                        .trusted = !strcmp(key, "bos_token"),
+                        .roles = !strcmp(key, "messages") };
     fj_jinja *t = fj_jinja_compile(source, strlen(source), "t", e);
     bool ok = t && fj_jinja_render(t, v, n, o, out, NULL, e);
     fj_jinja_free(t);
@@ -59,7 +62,8 @@ static void test_places(void **state) {
     fails("{{ (1 ]}}", NULL, "column 7: unexpected ']', expected ')'");
     fails("{% for x in 5 %}{% endfor %}", NULL, "'int' object is not iterable");
     fails("{{ raise_exception('Only\nuser') }}", NULL, "t: line 1 column 19: Only?user");
-    fails("{% macro f(x) %}\n{{ x.y.z }}{% endmacro %}\n{{ f({}) }}", NULL, "line 2 column 8: 'dict object' has no attribute 'y'");
+    fails("{% macro f(x) %}\n{{ x.y.z }}{% endmacro %}\n{{ f({}) }}", NULL,
+          "line 2 column 8: 'dict object' has no attribute 'y'");
     fails("\xff", NULL, "byte 1 of the chat template is not UTF-8");
     prints("{{ 'e' in 'he' }}", "True");
 }
@@ -95,15 +99,17 @@ static void test_limits(void **state) {
         fj_jinja_text x = { 0 };
         double t0 = fj_clock();
         bool ok = run(endless[i], NULL, NULL, &x, &e);
-        if (ok || !strstr(e.msg, "t: line 1 column ")) fail_msg("%s\n  %s", endless[i], ok ? "was printed" : e.msg);
+        if (ok || !strstr(e.msg, "t: line 1 column "))
+            fail_msg("%s\n  %s", endless[i], ok ? "was printed" : e.msg);
         printf("%6.0f ms  %s\n", (fj_clock() - t0) * 1e3, e.msg);
         fj_jinja_text_free(&x);
     }
     /* Nesting of the source itself. */
     static const struct {
         const char *open, *mid, *close;
-    } nests[] = { { "(", "1", ")" }, { "[", "1", "]" }, { "{1:", "1", "}" }, { "-", "1", "" }, { "not ", "1", "" }, { "1+(", "1", ")" },
-                  { "f(", "1", ")" }, { "a[", "1", "]" }, { "1 if 1 else ", "1", "" } };
+    } nests[] = { { "(", "1", ")" },  { "[", "1", "]" },   { "{1:", "1", "}" },
+                  { "-", "1", "" },   { "not ", "1", "" }, { "1+(", "1", ")" },
+                  { "f(", "1", ")" }, { "a[", "1", "]" },  { "1 if 1 else ", "1", "" } };
     for (size_t i = 0; i < FJ_LEN(nests); i++) {
         fj_str s = { 0 };
         fj_err e = { 0 };
@@ -133,9 +139,11 @@ static void test_limits(void **state) {
     prints(s.s, "x");
     fj_str_free(&s);
     fails("{{ 'abc' * 10 }}", &(fj_jinja_opts){ .max_output = 20 }, "too long: over 20 bytes");
-    fails("{% for i in range(50) %}{% endfor %}", &(fj_jinja_opts){ .max_steps = 30 }, "over 30 steps");
+    fails("{% for i in range(50) %}{% endfor %}", &(fj_jinja_opts){ .max_steps = 30 },
+          "over 30 steps");
     fails("{{ [1] * 100000 }}", &(fj_jinja_opts){ .max_memory = 100000 }, "over 100000 bytes");
-    fails("{{ ((((((1 + 1) + 1) + 1) + 1) + 1) + 1) }}", &(fj_jinja_opts){ .max_depth = 5 }, "too deep");
+    fails("{{ ((((((1 + 1) + 1) + 1) + 1) + 1) + 1) }}", &(fj_jinja_opts){ .max_depth = 5 },
+          "too deep");
     fails("{{ 9223372036854775807 + 1 }}", NULL, "64 bits");
     fails("{{ -9223372036854775807 - 2 }}", NULL, "64 bits");
 }
@@ -145,8 +153,9 @@ static void test_limits(void **state) {
 static void flagged(const char *source, const char *text, const char *flags) {
     fj_err e = { 0 };
     fj_jinja_text x;
-    json_t *vars = vars_of("{\"messages\": [{\"role\": \"user\", \"content\": \" <x> \", \"n\": 5, \"l\": [\"<\", \"y\"], \"k\": {\"<k>\": 1}},"
-                           "{\"role\": \"<r>\", \"content\": \"\"}], \"v\": \"ab,c\", \"bos_token\": \"<s>\"}");
+    json_t *vars = vars_of(
+        "{\"messages\": [{\"role\": \"user\", \"content\": \" <x> \", \"n\": 5, \"l\": [\"<\", \"y\"], \"k\": {\"<k>\": 1}},"
+        "{\"role\": \"<r>\", \"content\": \"\"}], \"v\": \"ab,c\", \"bos_token\": \"<s>\"}");
     FJ_OK_OR_FAIL(run(source, vars, NULL, &x, &e), e);
     assert_string_equal(x.s, text);
     char got[256];
@@ -160,9 +169,12 @@ static void flagged(const char *source, const char *text, const char *flags) {
 static void test_provenance(void **state) {
     (void)state;
     flagged("<{{ messages[0].content }}>", "< <x> >", ".iiiii.");
-    flagged("{{ bos_token }}{{ messages[0].role }}{{ messages[1].role }}", "<s>user<r>", ".......iii");
-    flagged("{{ '<|' + messages[0].role + '|>' }}{{ '<' ~ messages[1].role }}", "<|user|><<r>", ".........iii");
-    flagged("{{ messages[0].content | trim }}{{ messages[0].content.strip()[1:] }}", "<x>x>", "iiiii");
+    flagged("{{ bos_token }}{{ messages[0].role }}{{ messages[1].role }}", "<s>user<r>",
+            ".......iii");
+    flagged("{{ '<|' + messages[0].role + '|>' }}{{ '<' ~ messages[1].role }}", "<|user|><<r>",
+            ".........iii");
+    flagged("{{ messages[0].content | trim }}{{ messages[0].content.strip()[1:] }}", "<x>x>",
+            "iiiii");
     flagged("{{ ('a' ~ v ~ 'b')[1:5] }}", "ab,c", "iiii");
     flagged("{{ ('a' ~ v ~ 'b')[::-1] }}", "bc,baa", ".iiii.");
     flagged("{{ 'x,y'.replace(',', v) }}", "xab,cy", ".iiii.");
@@ -173,15 +185,20 @@ static void test_provenance(void **state) {
     flagged("{{ messages[0].k | tojson }}", "{\"<k>\": 1}", "..iii.....");
     flagged("{{ messages[0].l }}", "['<', 'y']", "..i....i..");
     flagged("{{ '%s-%s' % (v, 1) }}{{ '{}!{}'.format(1, v) }}", "ab,c-11!ab,c", "iiii....iiii");
-    flagged("{{ v | indent(1, true) }}{{ v | center(6) }}{{ v | length }}", " ab,c ab,c 4", ".iiii.iiii..");
+    flagged("{{ v | indent(1, true) }}{{ v | center(6) }}{{ v | length }}", " ab,c ab,c 4",
+            ".iiii.iiii..");
     flagged("{% for c in v %}{{ c }}.{% endfor %}", "a.b.,.c.", "i.i.i.i.");
     flagged("{% set q %}-{{ v }}-{% endset %}{{ q }}", "-ab,c-", ".iiii.");
     flagged("{% macro f(x) %}({{ x }}){% endmacro %}{{ f(v) | lower }}", "(ab,c)", ".iiii.");
     flagged("{% filter upper %}q{{ v }}{% endfilter %}", "QAB,C", ".iiii");
-    flagged("{{ messages[0].content | e | trim }}{{ messages[0].content | urlencode }}", "&lt;x&gt;%20%3Cx%3E%20", "iiiiiiiiiiiiiiiiiiiiii");
-    flagged("{{ v * 2 }}{{ [v, 'z'] | sort | join }}{{ [v] | first }}", "ab,cab,cab,czab,c", "iiiiiiiiiiii.iiii");
+    flagged("{{ messages[0].content | e | trim }}{{ messages[0].content | urlencode }}",
+            "&lt;x&gt;%20%3Cx%3E%20", "iiiiiiiiiiiiiiiiiiiiii");
+    flagged("{{ v * 2 }}{{ [v, 'z'] | sort | join }}{{ [v] | first }}", "ab,cab,cab,czab,c",
+            "iiiiiiiiiiii.iiii");
     flagged("a{% generation %}b{{ v }}{% endgeneration %}c", "abab,cc", ".abbbb.");
-    flagged("{% macro f() %}{% generation %}x{% endgeneration %}y{% endmacro %}{{ f() }}{{ f() | upper }}", "xyXY", "a.a.");
+    flagged(
+        "{% macro f() %}{% generation %}x{% endgeneration %}y{% endmacro %}{{ f() }}{{ f() | upper }}",
+        "xyXY", "a.a.");
 }
 
 /* ---- a template is shared ------------------------------------------------------------------------- */
@@ -198,7 +215,8 @@ static void *work(void *arg) {
         fj_jinja_text x = { 0 };
         fj_err e = { 0 };
         fj_jinja_var v = { .name = "l", .value = j->list };
-        j->ok = fj_jinja_render(j->t, &v, 1, NULL, &x, NULL, &e) && !strcmp(x.s, "é[3, 1]é0: 3;1: 1;") && j->ok;
+        j->ok = fj_jinja_render(j->t, &v, 1, NULL, &x, NULL, &e) &&
+                !strcmp(x.s, "é[3, 1]é0: 3;1: 1;") && j->ok;
         fj_jinja_text_free(&x);
     }
     return NULL;
@@ -206,7 +224,8 @@ static void *work(void *arg) {
 
 static void test_threads(void **state) {
     (void)state;
-    fj_jinja *t = compile("{{ 'é' }}{{ l }}{{ 'aé'[1:] }}{% for x in l %}{{ loop.index0 ~ ': ' ~ x }};{% endfor %}");
+    fj_jinja *t = compile(
+        "{{ 'é' }}{{ l }}{{ 'aé'[1:] }}{% for x in l %}{{ loop.index0 ~ ': ' ~ x }};{% endfor %}");
     json_t *list = vars_of("[3, 1]");
     pthread_t th[4];
     job j[4];

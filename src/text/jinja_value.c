@@ -558,6 +558,7 @@ void fjj_repr(jb *b, jv v) {
         break;
     }
     case J_MACRO: fjb_z(b, fjj_printf(r, "<Macro '%s'>", v.mac->name)); break;
+    case J_ITER: fjb_z(b, fjj_printf(r, "<%s object>", v.it->what)); break;
     default: fjb_z(b, fjj_printf(r, "<%s object>", fjj_type(v))); break;
     }
     r->depth--;

@@ -3,6 +3,7 @@
 Every template of ../shared/models/templates on a fresh matrix of conversations, and expressions drawn at random;
 where the peer refuses, forja must refuse, and with the template's own words when the template did it.
 """
+import copy
 import glob
 import json
 import os
@@ -84,7 +85,7 @@ def one_template(source, rows, folder, tok, what):
         got = json.loads(line)
         try:
             want = compiled.render(messages=[{"role": "user", "content": "x"}], tools=None, documents=None,
-                                   add_generation_prompt=False, **row)
+                                   add_generation_prompt=False, **copy.deepcopy(row))
         except Exception as e:  # noqa: BLE001
             ok &= check("error" in got, f"{what}: {source!r}: theirs {e!r}, ours {got}")
             continue

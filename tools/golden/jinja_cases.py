@@ -76,7 +76,9 @@ def expression(r, depth):
     if kind == 6:
         return f"({x}).{r.choice(METHODS)}"
     if kind == 7:
-        return f"({x})[{r.choice(['0', '-1', '1:', '::-1', ':2', chr(39) + 'a' + chr(39), '5'])}]"
+        if r.random() < 0.5:  # of a name: a slice of a constant that has none is folded away before it can fail
+            return f"{r.choice(['s', 'u', 'l', 'w', 'd', 'n', 'users'])}[{r.choice(['1:', '::-1', ':2', '-3:-1', '5:', '::2'])}]"
+        return f"({x})[{r.choice(['0', '-1', chr(39) + 'a' + chr(39), '5'])}]"
     if kind == 8:
         return f"({x}) if ({expression(r, depth - 1)}) else ({expression(r, depth - 1)})"
     return f"[{x}, {expression(r, depth - 1)}]"

@@ -7,6 +7,7 @@ shared.json         for every template of ../shared/models/templates the first 1
 marks.json          templates with generation marks: text and spans of the answers, in bytes
 """
 import argparse
+import copy
 import glob
 import json
 import os
@@ -23,7 +24,7 @@ from common import OUT, SHARED
 def case(source, given):
     try:
         text = conv.peer._cached_compile_jinja_template(source).render(
-            messages=[{"role": "user", "content": "x"}], tools=None, documents=None, add_generation_prompt=False, **given)
+            messages=[{"role": "user", "content": "x"}], tools=None, documents=None, add_generation_prompt=False, **copy.deepcopy(given))  # the filter indent changes a list that it is given
     except Exception as e:  # noqa: BLE001
         raised = type(e) is jinja2.TemplateError
         return {"template": source, "raised" if raised else "error": str(e)[:100] if raised else type(e).__name__}

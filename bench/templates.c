@@ -21,7 +21,8 @@ static double now(void) {
 }
 
 static json_t *talk(int seed) {
-    static const char words[] = "the moon pulls the sea and the sea pulls back, so the harbour fills twice a day; ";
+    static const char words[] =
+        "the moon pulls the sea and the sea pulls back, so the harbour fills twice a day; ";
     static const struct {
         const char *role;
         size_t n;
@@ -29,8 +30,10 @@ static json_t *talk(int seed) {
     json_t *list = json_array(), *row = json_object();
     for (size_t i = 0; i < FJ_LEN(turns); i++) {
         fj_str s = { 0 };
-        while (s.n < turns[i].n) fj_str_addn(&s, words + (seed + (int)s.n) % 40, FJ_MIN(turns[i].n - s.n, (size_t)40));
-        json_array_append_new(list, json_pack("{s:s, s:s#}", "role", turns[i].role, "content", s.s, (int)s.n));
+        while (s.n < turns[i].n)
+            fj_str_addn(&s, words + (seed + (int)s.n) % 40, FJ_MIN(turns[i].n - s.n, (size_t)40));
+        json_array_append_new(
+            list, json_pack("{s:s, s:s#}", "role", turns[i].role, "content", s.s, (int)s.n));
         fj_str_free(&s);
     }
     json_object_set_new(row, "messages", list);
@@ -44,7 +47,8 @@ static size_t render(const fj_jinja *t, const json_t *row, fj_err *e) {
     const char *key;
     json_t *x;
     json_object_foreach((json_t *)(uintptr_t)row, key, x) {
-        if (n < FJ_LEN(v)) v[n++] = (fj_jinja_var){ .name = key, .value = x, .roles = !strcmp(key, "messages") };
+        if (n < FJ_LEN(v))
+            v[n++] = (fj_jinja_var){ .name = key, .value = x, .roles = !strcmp(key, "messages") };
     }
     fj_jinja_text out;
     if (!fj_jinja_render(t, v, n, &(fj_jinja_opts){ .now = 1e9 }, &out, NULL, e)) return 0;
@@ -73,7 +77,9 @@ int main(int argc, char **argv) {
     size_t n = sizeof chatml - 1, bytes = 0;
     char *own = argc > 1 ? fj_read_file(argv[1], 1 << 22, &n, &e) : NULL;
     json_t *rows = json_array();
-    fj_jinja *t = argc > 1 && !own ? NULL : fj_jinja_compile(own ? own : chatml, n, argc > 1 ? argv[1] : "chatml", &e);
+    fj_jinja *t = argc > 1 && !own
+                      ? NULL
+                      : fj_jinja_compile(own ? own : chatml, n, argc > 1 ? argv[1] : "chatml", &e);
     if (argc > 2 && !read_rows(argv[2], rows, &e)) t = NULL;
     for (int i = 0; argc < 3 && i < 64; i++) json_array_append_new(rows, talk(i));
     double best = 0;
@@ -82,12 +88,15 @@ int main(int argc, char **argv) {
         size_t done = 0;
         bytes = 0;
         while ((s = now() - t0) < 0.2)
-            for (size_t i = 0; i < json_array_size(rows); i++, done++) bytes += render(t, json_array_get(rows, i), &e);
+            for (size_t i = 0; i < json_array_size(rows); i++, done++)
+                bytes += render(t, json_array_get(rows, i), &e);
         best = FJ_MAX(best, (double)done / s);
         bytes = done ? bytes / done : 0;
     }
     if (*e.msg) fprintf(stderr, "%s\n", e.msg);
-    if (t) printf("%s: %.0f conversations/s on one thread, %zu bytes each\n", argc > 1 ? argv[1] : "chatml", best, bytes);
+    if (t)
+        printf("%s: %.0f conversations/s on one thread, %zu bytes each\n",
+               argc > 1 ? argv[1] : "chatml", best, bytes);
     fj_jinja_free(t);
     json_decref(rows);
     free(own);

@@ -50,6 +50,7 @@ static bool open_chat(fj_job *j, fj_err *e) {
 bool fj_job_data(fj_job *j, fj_err *e) {
     fj_recipe *r = &j->recipe;
     if (!open_chat(j, e)) return false;
+    fj_log_message(j->log, FJ_INFO, "conversations: %s", fj_chat_name(j->chat));
     if (r->max_length > j->model->hp.context) {
         if (fj_recipe_said(r, "max_length")) /* the default is not worth a warning */
             fj_log_message(j->log, FJ_WARN,

@@ -76,6 +76,16 @@ static size_t without_blanks(const fj_chat *c, const fj_jinja_text *x, size_t st
     return end;
 }
 
+/* The start of answer i when the generation prompt is not in the whole text: behind what the two have in
+ * common, but not behind the beginning of the content, which may begin as the prompt goes on. */
+static size_t shared_start(const fj_chat *c, const fj_conv *v, size_t i, const fj_jinja_text *whole,
+                           const fj_jinja_text *before, size_t bare) {
+    size_t at = bare + common(before->s + bare, before->n - bare, whole->s + bare, whole->n - bare);
+    size_t content;
+    fj_err ignored;
+    return by_change(c, v, i, false, whole, &content, &ignored) ? FJ_MIN(at, content) : at;
+}
+
 static bool span(const fj_chat *c, const fj_conv *v, size_t i, const fj_jinja_text *whole,
                  size_t *start, size_t *end, fj_err *e) {
     size_t n = json_array_size(v->messages);
@@ -87,8 +97,7 @@ static bool span(const fj_chat *c, const fj_conv *v, size_t i, const fj_jinja_te
         if (ok && begins(whole, &before)) *start = before.n;
         else if (ok && (ok = fj_chat_flagged(c, v, i, false, &bare, NULL, e))) {
             if (begins(whole, &bare) && begins(&before, &bare))
-                *start = bare.n + common(before.s + bare.n, before.n - bare.n, whole->s + bare.n,
-                                         whole->n - bare.n);
+                *start = shared_start(c, v, i, whole, &before, bare.n);
             else ok = by_change(c, v, i, false, whole, start, e);
         }
     }

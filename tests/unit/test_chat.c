@@ -268,6 +268,13 @@ static void test_answers(void **state) {
         "[[<|im_start|>]]user:q[[<|im_end|>]][[<|im_start|>]]assistant:one[[<|im_end|>]]"
         "[[<|im_start|>]]user:r[[<|im_end|>]][[<|im_start|>]]assistant:two[[<|im_end|>]]",
         "one<|im_end|>two<|im_end|>");
+    /* So does an answer that begins as that thought does. */
+    with(
+        "{% for m in messages %}<|im_start|>{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant:<think>{% endif %}",
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"<th>\"}]}",
+        "[[<|im_start|>]]user:q[[<|im_end|>]][[<|im_start|>]]assistant:<th>[[<|im_end|>]]",
+        "<th><|im_end|>");
     /* Numbered from the end: no text before an answer stands in the whole. */
     with(
         "{% for m in messages %}{{ loop.revindex }}{{ m.role[0] }}:{{ m.content }}<|im_end|>{% endfor %}",

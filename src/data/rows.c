@@ -351,9 +351,13 @@ static bool whole(const json_t *o, fj_turns *t, fj_data_row *r, fj_err *e) {
     bool ok = beside(o, "tools", false, c, &any, e) && beside(o, "documents", false, c, &any, e) &&
               beside(o, "chat_template_kwargs", true, c, &any, e);
     if (ok && any) {
+        /* Tools that came as a string may lie one deeper than JSON may: looked at now, not while training. */
         char *text = json_dumps(c, JSON_COMPACT);
-        ok = text || fj_fail(e, FJ_EFORMAT, "the conversation cannot be kept: a value is no JSON");
-        if (text) r->json = fj_arena_strdup(t->a, text);
+        json_t *again = text ? json_loads(text, 0, NULL) : NULL;
+        ok = again || fj_fail(e, FJ_EFORMAT,
+                              "the conversation cannot be kept: a value is no JSON, or too deep");
+        if (again) r->json = fj_arena_strdup(t->a, text);
+        json_decref(again);
         free(text);
     }
     json_decref(c);

@@ -102,7 +102,10 @@ static bool encode(show *s, const fj_data_row *r, fj_err *e) {
         s->mask.n = s->ids.n;
         return true;
     }
-    json_t *own = fj_row_conversation(r, s->o->system, false, NULL);
+    bool open_row = true; /* a row of an evaluation gets its answer, as its loss is taken */
+    for (int i = 0; i < r->n_messages; i++)
+        if (!strcmp(r->messages[i].role, "assistant")) open_row = false;
+    json_t *own = fj_row_conversation(r, s->o->system, false, open_row ? r->answer : NULL);
     fj_conv v = fj_row_conv(own);
     bool ok = fj_chat_render(s->d->chat, &v, false, &s->ids, &s->mask, e);
     json_decref(own);

@@ -81,7 +81,7 @@ static size_t without_blanks(const fj_chat *c, const fj_jinja_text *x, size_t st
 static size_t shared_start(const fj_chat *c, const fj_conv *v, size_t i, const fj_jinja_text *whole,
                            const fj_jinja_text *before, size_t bare) {
     size_t at = bare + common(before->s + bare, before->n - bare, whole->s + bare, whole->n - bare);
-    size_t content;
+    size_t content = 0;
     fj_err ignored;
     return by_change(c, v, i, false, whole, &content, &ignored) ? FJ_MIN(at, content) : at;
 }

@@ -272,7 +272,7 @@ static inline void fjj_step(jr *r, uint64_t n) {
                  (unsigned long long)r->max_steps);
 }
 
-/* ---- jinja_value.c ------------------------------------------------------------------------------- */
+/* ---- jinja_value.c, jinja_dict.c, jinja_repr.c ------------------------------------------------------------------------------- */
 static inline jv fjj_none(void) { return (jv){ .k = J_NONE }; }
 static inline jv fjj_missing(void) { return (jv){ .k = J_MISSING }; }
 static inline jv fjj_bool(bool b) { return (jv){ .k = J_BOOL, .b = b }; }

@@ -7,12 +7,13 @@ import copy
 import glob
 import json
 import os
+import subprocess
 
 import jinja2
 
 import conversations as conv
 import jinja_cases
-from peer import Folder, check, finish, forja, rng, shared
+from peer import FORJA, Folder, check, finish, forja, rng, shared
 
 
 def ours(template, rows, path, model=None):
@@ -50,8 +51,6 @@ def all_templates(tok, seed_name):
             template = f.read()
         name = os.path.basename(path)
         if compile_error(template, tok):
-            import subprocess
-            from peer import FORJA
             r = subprocess.run([FORJA, "template", path, "-"], input=b"", capture_output=True)
             check(r.returncode == 1, f"{name}: the peer cannot read it, forja can")
             print(f"  {name}: refused by both")
@@ -72,8 +71,6 @@ def one_template(source, rows, folder, tok, what):
         compiled = conv.peer._cached_compile_jinja_template(source)
     except Exception as e:  # noqa: BLE001
         why = e
-    import subprocess
-    from peer import FORJA
     data = "".join(json.dumps({"messages": [{"role": "user", "content": "x"}], **row}) + "\n" for row in rows).encode()
     r = subprocess.run([FORJA, "template", path, "-", "--json", "--date", conv.DAY], input=data, capture_output=True)
     if why is not None:

@@ -15,12 +15,16 @@ extern "C" {
 #endif
 
 typedef struct fj_eval_opts {
-    const char *chat;       /* "auto", "chatml", "raw" (NULL: auto) */
-    const char *system;     /* put in front of rows without a system message, or NULL */
-    int64_t max_length;     /* longer rows are counted, not measured; 0: the model's context */
-    int64_t max_rows;       /* 0: all */
-    int64_t max_new_tokens; /* of an answer; 0: do not generate */
-    int64_t batch;          /* tokens of a micro-batch / max_length; 0: 4 */
+    /* "auto" (also NULL): the model's own chat template, else chatml where the vocabulary has its tokens,
+     * else raw; "chatml", "raw"; a name among the model's templates; the path of a template */
+    const char *chat;
+    const char *chat_kwargs; /* variables for the template, a JSON object; NULL: none */
+    double chat_now;         /* seconds since 1970, the day that a template may print; 0: now */
+    const char *system;      /* put in front of rows without a system message, or NULL */
+    int64_t max_length;      /* longer rows are counted, not measured; 0: the model's context */
+    int64_t max_rows;        /* 0: all */
+    int64_t max_new_tokens;  /* of an answer; 0: do not generate */
+    int64_t batch;           /* tokens of a micro-batch / max_length; 0: 4 */
 } fj_eval_opts;
 
 typedef struct fj_rate {

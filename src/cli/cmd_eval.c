@@ -7,7 +7,7 @@
 typedef struct opts {
     const char *adapter, *system, *dump;
     fj_list tokens, general;
-    int style; /* as in talk.h */
+    const char *chat, *chat_kwargs;
     int64_t max_length, max_rows, max_new_tokens, batch, threads;
     bool base, f32, answers, json;
 } opts;
@@ -35,10 +35,16 @@ static const fj_opt table[] = {
       .at = AT(answers),
       .help = "print every generated answer with its prompt and what was wanted" },
     { .name = "template",
-      .kind = FJ_OPT_CHOICE,
-      .at = AT(style),
-      .value = "auto|chatml|raw",
-      .help = "how conversations are spelled" },
+      .kind = FJ_OPT_STR,
+      .at = AT(chat),
+      .value = "FILE",
+      .help = "how conversations are spelled: auto, chatml, raw, or a file with a Jinja template",
+      .unset = "auto: the model's own template, else what its vocabulary has tokens for" },
+    { .name = "template-kwargs",
+      .kind = FJ_OPT_STR,
+      .at = AT(chat_kwargs),
+      .value = "JSON",
+      .help = "variables for the template, such as {\"enable_thinking\": false}" },
     { .name = "system",
       .kind = FJ_OPT_STR,
       .at = AT(system),
@@ -173,11 +179,11 @@ static void on_answer(void *ctx, const fj_eval_answer *a) {
 /* ---- the command -------------------------------------------------------------------------------- */
 
 static bool measure(fj_call *c, fj_model *m, fj_lora *l, fj_err *e) {
-    static const char *const styles[] = { "auto", "chatml", "raw" };
     static const char *const names[2] = { "base", "tuned" };
     const opts *o = c->opts;
     const char *const *paths = (const char *const *)(c->args + 1);
-    fj_eval_opts eo = { .chat = styles[o->style],
+    fj_eval_opts eo = { .chat = o->chat,
+                        .chat_kwargs = o->chat_kwargs,
                         .system = o->system,
                         .max_length = o->max_length,
                         .max_rows = o->max_rows,

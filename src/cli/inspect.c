@@ -5,6 +5,7 @@
 #include "formats/gguf.h"
 #include "formats/hf.h"
 #include "formats/safetensors.h"
+#include "models/templates.h"
 #include <errno.h>
 #include <math.h>
 
@@ -271,9 +272,12 @@ static bool hf_tokenizer(json_t *o, const fj_hf *h, fj_err *e) {
         json_t *cls = json_object_get(h->tokenizer_config, "tokenizer_class");
         if (json_is_string(cls)) json_object_set(o, "class", cls);
         for (size_t i = 0; i < FJ_LEN(keys); i++) special_token(o, h->tokenizer_config, keys[i]);
-        if (json_object_get(h->tokenizer_config, "chat_template"))
-            put(o, "chat_template", json_true());
     }
+    fj_templates own = { 0 };
+    bool read = fj_templates_of_folder(&own, h->dir, e);
+    if (read && own.n) put(o, "chat_template", json_true());
+    fj_templates_free(&own);
+    if (!read) return false;
     if (!h->has_tokenizer) return true;
     size_t n;
     char *text = fj_hf_load(h, "tokenizer.json", &n, e);

@@ -1,7 +1,7 @@
 #include "cli/talk.h"
 #include "base/fs.h"
 #include "base/rng.h"
-#include "text/chat.h"
+#include "eval/run.h"
 #include <forja/generate.h>
 #include <time.h>
 
@@ -12,9 +12,8 @@ struct fj_talk {
     fj_model *model;
     fj_lora *lora;
     fj_session *session;
-    fj_chat_kind kind;
-    fj_msg *turns; /* user, assistant, user, ...; contents are owned */
-    size_t n, cap;
+    fj_chat *chat;
+    json_t *turns; /* user, assistant, user, ... */
 };
 
 fj_dev *fj_open_device(int64_t threads, bool f32, fj_err *e) {
@@ -40,14 +39,14 @@ fj_talk *fj_talk_open(const char *model, const fj_talk_opts *o, fj_term *term, f
     fj_talk *t = fj_zalloc(sizeof *t);
     t->term = term;
     t->o = o;
+    t->turns = json_array();
     bool ok = (t->dev = fj_open_device(o->threads, o->f32, e)) &&
               (t->model = fj_model_open(t->dev, model, &(fj_model_opts){ .mapped = o->mapped },
                                         &term->log, e));
     if (ok) {
-        t->kind = o->style == FJ_TALK_CHATML ? FJ_CHAT_CHATML
-                  : o->style == FJ_TALK_RAW  ? FJ_CHAT_RAW
-                                             : fj_chat_default(fj_model_tokenizer(t->model));
-        ok = open_session(t, e) && (!o->adapter || fj_talk_adapter(t, o->adapter, e));
+        fj_eval_opts how = { .chat = o->chat, .chat_kwargs = o->chat_kwargs };
+        ok = (t->chat = fj_eval_chat(t->model, &how, e)) && open_session(t, e) &&
+             (!o->adapter || fj_talk_adapter(t, o->adapter, e));
     }
     if (ok) return t;
     fj_talk_close(t);
@@ -56,8 +55,8 @@ fj_talk *fj_talk_open(const char *model, const fj_talk_opts *o, fj_term *term, f
 
 void fj_talk_close(fj_talk *t) {
     if (!t) return;
-    for (size_t i = 0; i < t->n; i++) free((void *)t->turns[i].content);
-    free(t->turns);
+    json_decref(t->turns);
+    fj_chat_close(t->chat);
     fj_session_close(t->session);
     fj_lora_close(t->lora);
     fj_model_close(t->model);
@@ -66,8 +65,7 @@ void fj_talk_close(fj_talk *t) {
 }
 
 void fj_talk_reset(fj_talk *t) {
-    for (size_t i = 0; i < t->n; i++) free((void *)t->turns[i].content);
-    t->n = 0;
+    json_array_clear(t->turns);
     fj_session_reset(t->session);
 }
 
@@ -84,29 +82,26 @@ bool fj_talk_adapter(fj_talk *t, const char *path, fj_err *e) {
 /* ---- one turn ----------------------------------------------------------------------------------- */
 
 static void push(fj_talk *t, const char *role, const char *text, size_t n) {
-    FJ_GROW(t->turns, t->n + 1, t->cap);
-    t->turns[t->n++] = (fj_msg){ .role = role, .content = fj_strndup(text, n), .n = n };
+    json_array_append_new(t->turns, fj_chat_message(role, text, n));
 }
 
-static void pop(fj_talk *t) { free((void *)t->turns[--t->n].content); }
-
-static bool render(fj_talk *t, fj_ids *ids, fj_err *e) {
+static bool render(fj_talk *t, const char *text, fj_ids *ids, fj_err *e) {
     const fj_tokenizer *tok = fj_model_tokenizer(t->model);
     const char *system = t->o->system;
-    if (t->o->complete && t->kind == FJ_CHAT_RAW) { /* text to go on with, as it stands */
+    if (t->o->complete &&
+        fj_chat_kind_of(t->chat) == FJ_CHAT_RAW) { /* text to go on with, as it stands */
         fj_str s = { 0 };
         if (system) fj_str_addf(&s, "%s\n", system);
-        fj_str_addn(&s, t->turns[0].content, t->turns[0].n);
+        fj_str_addn(&s, text, strlen(text));
         bool ok = fj_tokenize(tok, s.s, s.n, FJ_TOK_BOS, ids, e);
         fj_str_free(&s);
         return ok;
     }
-    fj_msg *all = fj_alloc((t->n + 1) * sizeof *all);
-    size_t n = 0;
-    if (system) all[n++] = (fj_msg){ .role = "system", .content = system, .n = strlen(system) };
-    memcpy(all + n, t->turns, t->n * sizeof *all);
-    bool ok = fj_chat_render(tok, t->kind, all, n + t->n, true, ids, NULL, e);
-    free(all);
+    json_t *all = json_array();
+    if (system) json_array_append_new(all, fj_chat_message("system", system, strlen(system)));
+    json_array_extend(all, t->turns);
+    bool ok = fj_chat_render(t->chat, &(fj_conv){ .messages = all }, true, ids, NULL, e);
+    json_decref(all);
     return ok;
 }
 
@@ -149,11 +144,11 @@ bool fj_talk_say(fj_talk *t, const char *text, void (*put)(void *ctx, const char
     sink s = { put, ctx, &a->text };
     fj_str_addn(&a->text, "", 0);
     push(t, "user", text, strlen(text));
-    bool ok = render(t, &ids, e) &&
+    bool ok = render(t, text, &ids, e) &&
               fj_generate(t->session, ids.p, (int64_t)ids.n, &p, on_text, &s, NULL, &g, e);
     fj_ids_free(&ids);
     if (!ok) {
-        pop(t);
+        json_array_remove(t->turns, json_array_size(t->turns) - 1);
         return false;
     }
     push(t, "assistant", a->text.s, a->text.n);

@@ -8,14 +8,13 @@
 
 typedef struct fj_talk_opts { /* fields of talk.def */
     const char *adapter, *system;
-    int style; /* FJ_TALK_AUTO ... */
+    const char *chat, *chat_kwargs; /* as in forja/eval.h */
     int64_t max_new_tokens, top_k, seed, context, threads;
     double temperature, top_p, min_p, repetition_penalty;
     bool greedy, f32, mapped;
     bool complete; /* not an option: raw text is continued as it stands (run) */
     fj_list stop;
 } fj_talk_opts;
-enum { FJ_TALK_AUTO, FJ_TALK_CHATML, FJ_TALK_RAW };
 #define FJ_TALK_DEFAULTS                                                                           \
     {                                                                                              \
         .max_new_tokens = 256, .top_k = 40, .seed = -1, .temperature = 0.8, .top_p = 0.95,         \

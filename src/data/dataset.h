@@ -11,6 +11,7 @@
 #define FJ_DATA_DATASET_H
 
 #include "base/fs.h"
+#include "text/chat.h"
 
 #include <forja/log.h>
 
@@ -35,6 +36,9 @@ typedef struct fj_message {
 typedef struct fj_data_row {
     fj_message *messages; /* NULL for raw text */
     int n_messages;
+    /* The conversation as JSON (messages, tools, documents, chat_template_kwargs), when it has more than
+     * role and text in it; else NULL. */
+    const char *json;
     const char *text; /* raw text, else NULL */
     size_t text_n;
     /* What an evaluation compares with; all may be absent. */
@@ -76,6 +80,13 @@ typedef struct fj_dataset_opts {
 bool fj_dataset_load(fj_dataset *d, const char *const *paths, int n_paths, const fj_dataset_opts *o,
                      const fj_log *log, fj_err *e);
 void fj_dataset_free(fj_dataset *d);
+
+/* The conversation of a row as JSON, to be read through fj_row_conv; the caller owns it.  system (may be
+ * NULL or ""): put first when there is no system message.  open: without a last assistant message.
+ * answer (may be NULL): put last as the assistant's. */
+json_t *fj_row_conversation(const fj_data_row *r, const char *system, bool open,
+                            const char *answer);
+fj_conv fj_row_conv(const json_t *conversation);
 
 /* "FILE line N", for messages; writes into buf and returns it. */
 const char *fj_row_name(const fj_dataset *d, const fj_data_row *r, char *buf, size_t n);

@@ -9,14 +9,15 @@ const char *const fj_data_format_names[FJ_DATA_FORMATS] = { "auto",     "alpaca"
                                                             "messages", "prompt", "text" };
 
 #define EVAL_KEYS "answer", "contains", "regex"
+#define CHAT_KEYS "tools", "documents", "chat_template_kwargs"
 
 const char *const *fj_row_keys(fj_data_format f) {
-    static const char *const keys[FJ_DATA_FORMATS][12] = {
+    static const char *const keys[FJ_DATA_FORMATS][16] = {
         [FJ_DATA_ALPACA] = { "instruction", "input", "output", "response", "system", "history",
-                             EVAL_KEYS, NULL },
-        [FJ_DATA_SHAREGPT] = { "conversations", "system", EVAL_KEYS, NULL },
-        [FJ_DATA_MESSAGES] = { "messages", EVAL_KEYS, NULL },
-        [FJ_DATA_PROMPT] = { "prompt", "completion", "system", EVAL_KEYS, NULL },
+                             EVAL_KEYS, CHAT_KEYS, NULL },
+        [FJ_DATA_SHAREGPT] = { "conversations", "system", EVAL_KEYS, CHAT_KEYS, NULL },
+        [FJ_DATA_MESSAGES] = { "messages", EVAL_KEYS, CHAT_KEYS, NULL },
+        [FJ_DATA_PROMPT] = { "prompt", "completion", "system", EVAL_KEYS, CHAT_KEYS, NULL },
         [FJ_DATA_TEXT] = { "text", EVAL_KEYS, NULL },
     };
     return keys[f];
@@ -81,11 +82,45 @@ typedef struct fj_turns {
     fj_arena *a;
     fj_message *m;
     size_t n, cap;
+    json_t *list; /* the same messages, with all that they have */
+    bool more;    /* that is more than role and text */
 } fj_turns;
 
 static void add(fj_turns *t, const char *role, const char *content) {
     FJ_GROW(t->m, t->n + 1, t->cap);
     t->m[t->n++] = (fj_message){ fj_arena_strdup(t->a, role), fj_arena_strdup(t->a, content) };
+}
+
+static void add_text(fj_turns *t, const char *role, const char *content) {
+    add(t, role, content);
+    json_array_append_new(t->list, fj_chat_message(role, content, strlen(content)));
+}
+
+/* A message as a chat template reads it: role and content by these names, and everything else. */
+static void add_whole(fj_turns *t, const json_t *m, const char *role, const char *ck,
+                      const char *text) {
+    json_t *o = json_object(), *v;
+    const char *key;
+    bool more = false;
+    add(t, role, text);
+    if (!strcmp(ck, "content") &&
+        !strcmp(json_string_value(json_object_get(m, "role")), "developer")) {
+        role = "developer";
+        more = true;
+    }
+    json_object_set_new(o, "role", json_string(role));
+    json_object_foreach((json_t *)(uintptr_t)m, key, v) {
+        if (!strcmp(key, ck)) {
+            json_object_set(o, "content", v);
+            more = more || !json_is_string(v);
+        } else if (strcmp(key, "role") && strcmp(key, "from") && strcmp(key, "weight") &&
+                   strcmp(key, "value")) {
+            json_object_set(o, key, v);
+            more = more || !json_is_null(v);
+        }
+    }
+    json_array_append_new(t->list, o);
+    t->more = t->more || more;
 }
 
 static bool role_of(const char *said, const char **role) {
@@ -135,6 +170,11 @@ static bool content_of(const json_t *v, const char *key, fj_str *out, fj_err *e)
     return true;
 }
 
+static bool calls(const json_t *m) {
+    const json_t *c = json_object_get(m, "tool_calls");
+    return json_array_size(c) || json_object_size(c);
+}
+
 /* A list of messages under `list`; both {role, content} and {from, value} are read everywhere, since
  * files in the wild mix the names. */
 static bool add_list(fj_turns *t, const json_t *list, const char *name, fj_err *e) {
@@ -157,15 +197,15 @@ static bool add_list(fj_turns *t, const json_t *list, const char *name, fj_err *
                 e, FJ_EFORMAT,
                 "\"%s\" is \"%.40s\": expected system, user (human), assistant (gpt) or tool", rk,
                 said);
-        else if (json_object_get(m, "tool_calls"))
-            ok = fj_fail(e, FJ_EUNSUP,
-                         "has tool_calls, which are not read: write the call into "
-                         "the content");
         else if (weight && json_number_value(weight) != 1.0)
             ok = fj_fail(e, FJ_EUNSUP, "\"weight\" other than 1 is not supported");
-        else if (!json_object_get(m, ck)) ok = fj_fail(e, FJ_EFORMAT, "\"%s\" is missing", ck);
+        else if (calls(m) && !json_string_length(json_object_get(m, ck)) &&
+                 !json_is_array(json_object_get(m, ck))) {
+            fj_str_clear(&text); /* a call needs no text beside it */
+            fj_str_add(&text, "");
+        } else if (!json_object_get(m, ck)) ok = fj_fail(e, FJ_EFORMAT, "\"%s\" is missing", ck);
         else ok = content_of(json_object_get(m, ck), ck, &text, e);
-        if (ok) add(t, role, text.s);
+        if (ok) add_whole(t, m, role, ck, text.s);
         else fj_wrap(e, "%s[%zu]", name, i);
     }
     fj_str_free(&text);
@@ -183,7 +223,7 @@ static bool alpaca(const json_t *o, fj_turns *t, fj_err *e) {
         return fj_fail(e, FJ_EFORMAT, "\"instruction\" is empty: expected the question");
     if (*output && *response)
         return fj_fail(e, FJ_EFORMAT, "has both \"output\" and \"response\": expected one of them");
-    if (*system) add(t, "system", system);
+    if (*system) add_text(t, "system", system);
     const json_t *history = json_object_get(o, "history");
     if (history && !json_is_null(history)) {
         if (!json_is_array(history))
@@ -196,15 +236,15 @@ static bool alpaca(const json_t *o, fj_turns *t, fj_err *e) {
             const char *a = json_string_value(json_array_get(pair, 1));
             if (!q || !a || json_array_size(pair) != 2)
                 return fj_fail(e, FJ_EFORMAT, "history[%zu]: expected [question, answer]", i);
-            add(t, "user", q);
-            add(t, "assistant", a);
+            add_text(t, "user", q);
+            add_text(t, "assistant", a);
         }
     }
     fj_str user = { 0 };
     fj_str_addf(&user, "%s%s%s", instruction, *instruction && *input ? "\n" : "", input);
-    add(t, "user", user.s);
+    add_text(t, "user", user.s);
     fj_str_free(&user);
-    if (*output || *response) add(t, "assistant", *output ? output : response);
+    if (*output || *response) add_text(t, "assistant", *output ? output : response);
     return true;
 }
 
@@ -213,7 +253,7 @@ static bool sharegpt(const json_t *o, fj_turns *t, fj_err *e) {
     if (!opt_str(o, "system", &system, e)) return false;
     const json_t *list = json_object_get(o, "conversations");
     if (!list) return fj_fail(e, FJ_EFORMAT, "\"conversations\" is missing");
-    if (*system) add(t, "system", system);
+    if (*system) add_text(t, "system", system);
     return add_list(t, list, "conversations", e);
 }
 
@@ -228,15 +268,15 @@ static bool prompt(const json_t *o, fj_turns *t, fj_err *e) {
     const char *system;
     if (!opt_str(o, "system", &system, e)) return false;
     if (!p) return fj_fail(e, FJ_EFORMAT, "\"prompt\" is missing");
-    if (*system) add(t, "system", system);
-    if (json_is_string(p)) add(t, "user", json_string_value(p));
+    if (*system) add_text(t, "system", system);
+    if (json_is_string(p)) add_text(t, "user", json_string_value(p));
     else if (!add_list(t, p, "prompt", e)) return false;
     if (!c || json_is_null(c)) return true;
     if (json_is_array(c)) return add_list(t, c, "completion", e);
     if (!json_is_string(c))
         return fj_fail(e, FJ_EFORMAT, "\"completion\": expected a string, found %s",
                        fj_json_kind(c));
-    if (*json_string_value(c)) add(t, "assistant", json_string_value(c));
+    if (*json_string_value(c)) add_text(t, "assistant", json_string_value(c));
     return true;
 }
 
@@ -275,7 +315,7 @@ static bool answered(const fj_turns *t, bool open_ok, fj_err *e) {
     for (size_t i = 0; i < t->n; i++) {
         asked += !strcmp(t->m[i].role, "user");
         if (strcmp(t->m[i].role, "assistant")) continue;
-        if (blank(t->m[i].content))
+        if (blank(t->m[i].content) && !calls(json_array_get(t->list, i)))
             return fj_fail(e, FJ_EFORMAT, "has no answer: assistant message %zu is empty", i + 1);
         replies++;
     }
@@ -283,6 +323,75 @@ static bool answered(const fj_turns *t, bool open_ok, fj_err *e) {
     if (open_ok && asked) return true;
     return fj_fail(e, FJ_EFORMAT,
                    "has no answer: expected an assistant message (output, completion)");
+}
+
+/* tools, documents and variables beside the messages; some write them as a string of JSON. */
+static bool beside(const json_t *o, const char *key, bool object, json_t *into, bool *any,
+                   fj_err *e) {
+    json_t *v = json_object_get(o, key);
+    if (!v || json_is_null(v)) return true;
+    json_error_t je;
+    v = json_is_string(v) ? json_loads(json_string_value(v), JSON_REJECT_DUPLICATES, &je)
+                          : json_incref(v);
+    if (!(object ? json_is_object(v) : json_is_array(v))) {
+        fj_fail(e, FJ_EFORMAT, "\"%s\": expected %s, found %s", key,
+                object ? "an object" : "a list", v ? fj_json_kind(v) : "text that is no JSON");
+        json_decref(v);
+        return false;
+    }
+    *any = *any || json_object_size(v) > 0 || json_array_size(v) > 0;
+    json_object_set_new(into, key, v);
+    return true;
+}
+
+static bool whole(const json_t *o, fj_turns *t, fj_data_row *r, fj_err *e) {
+    json_t *c = json_object();
+    bool any = t->more;
+    json_object_set(c, "messages", t->list);
+    bool ok = beside(o, "tools", false, c, &any, e) && beside(o, "documents", false, c, &any, e) &&
+              beside(o, "chat_template_kwargs", true, c, &any, e);
+    if (ok && any) {
+        /* Tools that came as a string may lie one deeper than JSON may: looked at now, not while training. */
+        char *text = json_dumps(c, JSON_COMPACT);
+        json_t *again = text ? json_loads(text, 0, NULL) : NULL;
+        ok = again || fj_fail(e, FJ_EFORMAT,
+                              "the conversation cannot be kept: a value is no JSON, or too deep");
+        if (again) r->json = fj_arena_strdup(t->a, text);
+        json_decref(again);
+        free(text);
+    }
+    json_decref(c);
+    return ok;
+}
+
+static json_t *from_text(const fj_data_row *r) {
+    json_t *list = json_array();
+    for (int i = 0; i < r->n_messages; i++)
+        json_array_append_new(list, fj_chat_message(r->messages[i].role, r->messages[i].content,
+                                                    strlen(r->messages[i].content)));
+    json_t *c = json_object();
+    json_object_set_new(c, "messages", list);
+    return c;
+}
+
+json_t *fj_row_conversation(const fj_data_row *r, const char *system, bool open,
+                            const char *answer) {
+    json_t *c = r->json ? json_loads(r->json, 0, NULL) : from_text(r),
+           *list = json_object_get(c, "messages");
+    int n = r->n_messages;
+    if (open && n && !strcmp(r->messages[n - 1].role, "assistant"))
+        json_array_remove(list, (size_t)n - 1);
+    if (system && *system && !(n && !strcmp(r->messages[0].role, "system")))
+        json_array_insert_new(list, 0, fj_chat_message("system", system, strlen(system)));
+    if (answer) json_array_append_new(list, fj_chat_message("assistant", answer, strlen(answer)));
+    return c;
+}
+
+fj_conv fj_row_conv(const json_t *c) {
+    return (fj_conv){ .messages = json_object_get(c, "messages"),
+                      .tools = json_object_get(c, "tools"),
+                      .documents = json_object_get(c, "documents"),
+                      .kwargs = json_object_get(c, "chat_template_kwargs") };
 }
 
 bool fj_row_read(const json_t *o, fj_data_format f, bool open_rows, fj_arena *a, fj_data_row *r,
@@ -299,7 +408,7 @@ bool fj_row_read(const json_t *o, fj_data_format f, bool open_rows, fj_arena *a,
         r->text = fj_arena_strndup(a, json_string_value(v), r->text_n);
         return true;
     }
-    fj_turns t = { .a = a };
+    fj_turns t = { .a = a, .list = json_array() };
     bool ok;
     switch (f) {
     case FJ_DATA_ALPACA: ok = alpaca(o, &t, e); break;
@@ -313,8 +422,10 @@ bool fj_row_read(const json_t *o, fj_data_format f, bool open_rows, fj_arena *a,
         r->messages = fj_arena_alloc(a, t.n * sizeof *t.m);
         if (t.n) memcpy(r->messages, t.m, t.n * sizeof *t.m);
         r->n_messages = (int)t.n;
+        ok = whole(o, &t, r, e);
     }
     free(t.m);
+    json_decref(t.list);
     return ok;
 }
 
@@ -329,6 +440,7 @@ void fj_row_hash(fj_data_row *r) {
     fj_str s = { 0 };
     for (int i = 0; i < r->n_messages; i++)
         field(&s, r->messages[i].role, r->messages[i].content, strlen(r->messages[i].content));
+    if (r->json) field(&s, "=json", r->json, strlen(r->json));
     if (r->text) field(&s, "text", r->text, r->text_n);
     if (r->answer) field(&s, "=answer", r->answer, strlen(r->answer));
     if (r->regex) field(&s, "=regex", r->regex, strlen(r->regex));

@@ -66,24 +66,16 @@ static bool too_long(fj_build *b, const fj_data_row *r, size_t *n, fj_err *e) {
 }
 
 static bool conversation(fj_build *b, const fj_data_row *r, int64_t row, fj_err *e) {
-    int n = r->n_messages, k = 0;
-    fj_msg *m = fj_alloc((size_t)(n + 2) * sizeof *m);
-    const char *system = b->o->system_prompt;
-    if (system && *system && strcmp(r->messages[0].role, "system"))
-        m[k++] = (fj_msg){ "system", system, strlen(system) };
-    bool replied = false;
-    for (int i = 0; i < n; i++) {
-        const fj_message *x = &r->messages[i];
-        m[k++] = (fj_msg){ x->role, x->content, strlen(x->content) };
-        replied = replied || !strcmp(x->role, "assistant");
-    }
-    bool open_row = !replied;
-    if (open_row && r->answer) m[k++] = (fj_msg){ "assistant", r->answer, strlen(r->answer) };
+    bool open_row = true;
+    for (int i = 0; i < r->n_messages; i++)
+        if (!strcmp(r->messages[i].role, "assistant")) open_row = false;
+    json_t *own = fj_row_conversation(r, b->o->system_prompt, false, open_row ? r->answer : NULL);
+    fj_conv v = fj_row_conv(own);
     fj_ids_clear(&b->ids);
     b->ids.dropped = 0;
     b->mask.n = 0;
-    bool ok = fj_chat_render(b->t, b->o->chat, m, (size_t)k, false, &b->ids, &b->mask, e);
-    free(m);
+    bool ok = fj_chat_render(b->o->chat, &v, false, &b->ids, &b->mask, e);
+    json_decref(own);
     if (!ok) {
         char name[300];
         return fj_wrap(e, "%s", fj_row_name(b->d, r, name, sizeof name));

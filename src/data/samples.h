@@ -44,8 +44,8 @@ typedef struct fj_samples {
 typedef struct fj_samples_opts {
     int max_length; /* at least 2 */
     fj_truncation truncation;
-    bool skip_bad_rows; /* a row without a target: counted instead of an error */
-    fj_chat_kind chat;
+    bool skip_bad_rows;        /* a row without a target: counted instead of an error */
+    const fj_chat *chat;       /* borrowed */
     const char *system_prompt; /* put first in conversations that have no system message; or NULL */
 } fj_samples_opts;
 

@@ -6,10 +6,24 @@
 #include <math.h>
 #include <stdio.h>
 
-bool fj_eval_chat(const char *name, const fj_tokenizer *t, fj_chat_kind *k, fj_err *e) {
-    *k = fj_chat_default(t);
-    if (!name || !strcmp(name, "auto") || fj_chat_parse(name, k)) return true;
-    return fj_fail(e, FJ_EINVAL, "chat template \"%s\" is not known (auto, chatml, raw are)", name);
+fj_chat *fj_eval_chat(const fj_model *m, const fj_eval_opts *o, fj_err *e) {
+    json_error_t je;
+    json_t *kwargs = o->chat_kwargs ? json_loads(o->chat_kwargs, 0, &je) : NULL;
+    if (o->chat_kwargs && !json_is_object(kwargs)) {
+        fj_fail(
+            e, FJ_EINVAL,
+            "the variables of the chat template: expected a JSON object such as {\"enable_thinking\": false}, found %.80s",
+            o->chat_kwargs);
+        json_decref(kwargs);
+        return NULL;
+    }
+    fj_chat *c = fj_chat_open(
+        m->tok,
+        &(fj_chat_opts){
+            .how = o->chat, .model = &m->templates, .kwargs = kwargs, .now = o->chat_now },
+        e);
+    json_decref(kwargs);
+    return c;
 }
 
 static bool collect(void *ctx, const char *bytes, size_t n) {
@@ -22,19 +36,12 @@ static bool wants_answer(const fj_data_row *r) {
 }
 
 /* The ids up to the answer: a last assistant message is what we want to hear, not what we say. */
-static bool prompt_of(const fj_data_row *r, const fj_tokenizer *t, fj_chat_kind chat,
-                      const char *system, fj_ids *ids, fj_err *e) {
-    int n = r->n_messages;
-    if (n && !strcmp(r->messages[n - 1].role, "assistant")) n--;
-    fj_msg *m = fj_alloc(((size_t)n + 1) * sizeof *m);
-    size_t k = 0;
-    if (system && !(n && !strcmp(r->messages[0].role, "system")))
-        m[k++] = (fj_msg){ "system", system, strlen(system) };
-    for (int i = 0; i < n; i++)
-        m[k++] =
-            (fj_msg){ r->messages[i].role, r->messages[i].content, strlen(r->messages[i].content) };
-    bool ok = fj_chat_render(t, chat, m, k, true, ids, NULL, e);
-    free(m);
+static bool prompt_of(const fj_data_row *r, const fj_chat *chat, const char *system, fj_ids *ids,
+                      fj_err *e) {
+    json_t *own = fj_row_conversation(r, system, true, NULL);
+    fj_conv v = fj_row_conv(own);
+    bool ok = fj_chat_render(chat, &v, true, ids, NULL, e);
+    json_decref(own);
     return ok;
 }
 
@@ -71,7 +78,7 @@ static bool one_answer(fj_session *s, const fj_data_row *row, const fj_ids *ids,
     return ok;
 }
 
-bool fj_eval_answers(fj_model *m, const fj_lora *lora, const fj_dataset *d, fj_chat_kind chat,
+bool fj_eval_answers(fj_model *m, const fj_lora *lora, const fj_dataset *d, const fj_chat *chat,
                      const fj_eval_opts *o, const fj_log *log,
                      void (*answer)(void *ctx, const fj_eval_answer *a), void *ctx,
                      fj_eval_result *r, fj_err *e) {
@@ -83,7 +90,7 @@ bool fj_eval_answers(fj_model *m, const fj_lora *lora, const fj_dataset *d, fj_c
         if (!wants_answer(&d->rows[i]) || (o->max_rows && asked >= o->max_rows)) continue;
         asked++;
         fj_ids_clear(&ids);
-        ok = prompt_of(&d->rows[i], m->tok, chat, o->system, &ids, e) ||
+        ok = prompt_of(&d->rows[i], chat, o->system, &ids, e) ||
              fj_wrap(e, "%s", fj_row_name(d, &d->rows[i], name, sizeof name));
         longest = FJ_MAX(longest, (int64_t)ids.n);
     }
@@ -100,7 +107,7 @@ bool fj_eval_answers(fj_model *m, const fj_lora *lora, const fj_dataset *d, fj_c
             break;
         }
         fj_ids_clear(&ids);
-        ok = prompt_of(row, m->tok, chat, o->system, &ids, e);
+        ok = prompt_of(row, chat, o->system, &ids, e);
         if (ok && (int64_t)ids.n > context) {
             r->too_long++; /* a prompt that fills the context has no answer */
         } else {
@@ -125,15 +132,17 @@ bool fj_eval_answers(fj_model *m, const fj_lora *lora, const fj_dataset *d, fj_c
 }
 
 static bool load(fj_model *m, const char *const *paths, int n, const fj_eval_opts *o,
-                 const fj_log *log, fj_dataset *d, fj_chat_kind *chat, fj_err *e) {
-    if (!fj_eval_chat(o->chat, m->tok, chat, e) ||
-        !fj_dataset_load(d, paths, n, &(fj_dataset_opts){ .open_rows = true }, log, e))
+                 const fj_log *log, fj_dataset *d, fj_chat **chat, fj_err *e) {
+    if (!(*chat = fj_eval_chat(m, o, e))) return false;
+    if (!fj_dataset_load(d, paths, n, &(fj_dataset_opts){ .open_rows = true }, log, e)) {
+        fj_chat_close(*chat);
         return false;
+    }
     if (o->max_rows && (size_t)o->max_rows < d->n) d->n = (size_t)o->max_rows;
     return true;
 }
 
-static fj_samples_opts samples_opts(const fj_model *m, const fj_eval_opts *o, fj_chat_kind chat) {
+static fj_samples_opts samples_opts(const fj_model *m, const fj_eval_opts *o, const fj_chat *chat) {
     int64_t max = o->max_length ? FJ_MIN(o->max_length, m->hp.context) : m->hp.context;
     return (fj_samples_opts){ .max_length = (int)max,
                               .truncation = FJ_TRUNC_DROP,
@@ -159,7 +168,7 @@ bool fj_eval_files(fj_model *m, const fj_lora *lora, const char *const *paths, i
                    fj_err *e) {
     fj_dataset d = { 0 };
     fj_samples s = { 0 };
-    fj_chat_kind chat;
+    fj_chat *chat;
     *r = (fj_eval_result){ .loss = NAN, .loss_se = NAN, .perplexity = NAN };
     double t0 = fj_clock();
     if (!load(m, paths, n_paths, o, log, &d, &chat, e)) return false;
@@ -177,6 +186,7 @@ bool fj_eval_files(fj_model *m, const fj_lora *lora, const char *const *paths, i
     }
     if (ok && o->max_new_tokens) ok = fj_eval_answers(m, lora, &d, chat, o, log, answer, ctx, r, e);
     r->seconds = fj_clock() - t0;
+    fj_chat_close(chat);
     fj_dataset_free(&d);
     return ok;
 }
@@ -186,12 +196,13 @@ bool fj_eval_forgetting(fj_model *base, fj_model *tuned, const fj_lora *lora,
                         const fj_log *log, fj_forgetting *f, fj_err *e) {
     fj_dataset d = { 0 };
     fj_samples s = { 0 };
-    fj_chat_kind chat;
+    fj_chat *chat;
     if (!load(base, paths, n_paths, o, log, &d, &chat, e)) return false;
     fj_samples_opts so = samples_opts(base, o, chat);
     bool ok = fj_samples_build(&s, &d, base->tok, &so, log, e) &&
               fj_eval_forgetting_on(base, tuned, lora, &s, log, f, e);
     fj_samples_free(&s);
+    fj_chat_close(chat);
     fj_dataset_free(&d);
     return ok;
 }

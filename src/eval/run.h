@@ -8,8 +8,8 @@
 
 #include <forja/eval.h>
 
-/* Chat kind of a name ("auto", "chatml", "raw", NULL) for a tokenizer. */
-bool fj_eval_chat(const char *name, const fj_tokenizer *t, fj_chat_kind *k, fj_err *e);
+/* How the conversations of o are spelled for m; the caller closes it. */
+fj_chat *fj_eval_chat(const fj_model *m, const fj_eval_opts *o, fj_err *e);
 
 /* Sum of nll of one ragged batch (FJ_OUT_LOSS shape) into nll [n_out]. */
 typedef bool (*fj_nll_fn)(void *ctx, const fj_batch *b, float *nll, fj_err *e);
@@ -33,7 +33,7 @@ bool fj_scorer_nll(void *scorer, const fj_batch *b, float *nll, fj_err *e);
 void fj_scorer_free(fj_scorer *s);
 
 /* Greedy answers to the rows of d that say what is right; fills exact, contains, regex. */
-bool fj_eval_answers(fj_model *m, const fj_lora *lora, const fj_dataset *d, fj_chat_kind chat,
+bool fj_eval_answers(fj_model *m, const fj_lora *lora, const fj_dataset *d, const fj_chat *chat,
                      const fj_eval_opts *o, const fj_log *log,
                      void (*answer)(void *ctx, const fj_eval_answer *a), void *ctx,
                      fj_eval_result *r, fj_err *e);

@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "models/parts.h"
 #include "models/source.h"
+#include "models/templates.h"
 #include "ops/gemm.h"
 
 #include <math.h>
@@ -369,21 +370,17 @@ bool fj_model_ends(const fj_model *m, int32_t id) {
 
 /* Files that an export repeats. */
 static bool keep_files(fj_model *m, const fj_source *s, fj_err *e) {
-    const char *t = NULL;
     if (s->gguf) {
-        if (!fj_gguf_string_opt(s->gguf, "tokenizer.chat_template", &t, e)) return false;
+        if (!fj_templates_of_gguf(&m->templates, s->gguf, e)) return false;
     } else {
+        if (!fj_templates_of_folder(&m->templates, s->path, e)) return false;
         m->tok_json = fj_hf_load(s->hf, "tokenizer.json", &m->tok_json_n, e);
         if (!m->tok_json) return false;
         if (s->hf->tokenizer_config)
             m->tok_config = fj_hf_load(s->hf, "tokenizer_config.json", NULL, e);
         if (s->hf->generation) m->gen_config = fj_hf_load(s->hf, "generation_config.json", NULL, e);
-        if (s->hf->tokenizer_config) {
-            json_t *o = fj_js_find(s->hf->tokenizer_config, "chat_template");
-            if (json_is_string(o)) t = json_string_value(o);
-        }
     }
-    m->chat_template = t ? fj_arena_strdup(&m->arena, t) : NULL;
+    m->chat_template = fj_templates_find(&m->templates, "default");
     return true;
 }
 
@@ -422,6 +419,7 @@ void fj_model_close(fj_model *m) {
     if (m->source) fj_source_close(m->source);
     free(m->source);
     fj_tokenizer_free(m->tok);
+    fj_templates_free(&m->templates);
     free(m->tok_json);
     free(m->tok_config);
     free(m->gen_config);

@@ -5,6 +5,7 @@
 #include "device/device.h"
 #include "models/arch.h"
 #include "ops/ops.h"
+#include "text/chat.h"
 
 #include <forja/model.h>
 
@@ -23,6 +24,7 @@ struct fj_model {
     fj_dev *dev;
     fj_arena arena;
     const char *path, *chat_template, *formats;
+    fj_templates templates; /* the one called default is chat_template */
     int64_t params;
     const fj_arch *arch;
     fj_hparams hp;

@@ -88,7 +88,7 @@ static bool has_tokenizer(const fj_model *m, fj_err *e) {
 }
 
 /* ---- GGUF ---------------------------------------------------------------------------------------- */
-static void put_tokenizer(fj_gguf_writer *w, const fj_tok_parts *p, const char *chat_template) {
+static void put_tokenizer(fj_gguf_writer *w, const fj_tok_parts *p, const fj_templates *t) {
     fj_gguf_str *s = fj_alloc((FJ_MAX(p->n, p->n_merges) + 1) * sizeof *s);
 #define K(x) "tokenizer.ggml." x
     fj_gguf_put_string(w, K("model"), p->model);
@@ -113,7 +113,14 @@ static void put_tokenizer(fj_gguf_writer *w, const fj_tok_parts *p, const char *
     if (p->add_eos >= 0) fj_gguf_put_bool(w, K("add_eos_token"), p->add_eos);
     if (p->add_prefix >= 0) fj_gguf_put_bool(w, K("add_space_prefix"), p->add_prefix);
 #undef K
-    if (chat_template) fj_gguf_put_string(w, "tokenizer.chat_template", chat_template);
+    for (size_t i = 0; i < t->n; i++) {
+        bool is_default = !strcmp(t->v[i].name, "default");
+        fj_str key = { 0 };
+        fj_str_addf(&key, "tokenizer.chat_template%s%s", is_default ? "" : ".",
+                    is_default ? "" : t->v[i].name);
+        fj_gguf_put_string(w, key.s, t->v[i].text);
+        fj_str_free(&key);
+    }
     free(s);
 }
 
@@ -140,7 +147,7 @@ bool fj_model_save_gguf(const fj_model *m, const char *path, const char *type, f
         if (ftypes[i].t == t) fj_gguf_put_u32(w, "general.file_type", ftypes[i].ftype);
     fj_gguf_put_u32(w, "general.quantization_version", 2);
     bool ok = fj_hparams_to_gguf(m->arch, &m->hp, w, e);
-    put_tokenizer(w, &parts, m->chat_template);
+    put_tokenizer(w, &parts, &m->templates);
     pieces p = { 0 };
     list_pieces(&p, m, t, true);
     fj_rope_file rope[2];
@@ -215,6 +222,42 @@ static void set_piece(json_t *o, const char *key, const fj_tokenizer *t, int32_t
     json_object_set_new(o, key, json_stringn(b.p, b.n));
 }
 
+/* Is the one template of the model in the tokenizer_config.json that is written anyway? */
+static bool template_in_config(const fj_model *m) {
+    if (!m->tok_config) return m->chat_template != NULL;
+    json_t *o = json_loads(m->tok_config, 0, NULL);
+    const char *s = json_string_value(json_object_get(o, "chat_template"));
+    bool same = s && m->chat_template && !strcmp(s, m->chat_template);
+    json_decref(o);
+    return same;
+}
+
+/* Names come from files and become file names. */
+static bool name_ok(const char *s) {
+    static const char ok[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    return *s && strlen(s) < 100 && strspn(s, ok) == strlen(s);
+}
+
+static bool write_templates(const fj_model *m, const char *dir, fj_err *e) {
+    const fj_templates *t = &m->templates;
+    if (t->n == 0 || (t->n == 1 && template_in_config(m))) return true;
+    char *more = fj_path_join(dir, "additional_chat_templates");
+    bool ok = t->n == 1 || fj_mkdirs(more, e);
+    for (size_t i = 0; ok && i < t->n; i++) {
+        bool is_default = !strcmp(t->v[i].name, "default");
+        fj_str name = { 0 };
+        fj_str_addf(&name, "%s.jinja", is_default ? "chat_template" : t->v[i].name);
+        ok = (is_default || name_ok(t->v[i].name) ||
+              fj_fail(e, FJ_EUNSUP,
+                      "%s: a chat template is called \"%.60s\", which cannot be the name of a file",
+                      m->path, t->v[i].name)) &&
+             write_text(is_default ? dir : more, name.s, t->v[i].text, strlen(t->v[i].text), e);
+        fj_str_free(&name);
+    }
+    free(more);
+    return ok;
+}
+
 static bool write_tokenizer(const fj_model *m, const char *dir, fj_err *e) {
     bool ok;
     if (m->tok_json) {
@@ -235,10 +278,11 @@ static bool write_tokenizer(const fj_model *m, const char *dir, fj_err *e) {
         set_piece(o, "eos_token", m->tok, fj_token_eos(m->tok));
         set_piece(o, "unk_token", m->tok, fj_token_unk(m->tok));
         set_piece(o, "pad_token", m->tok, fj_token_pad(m->tok));
-        if (m->chat_template)
+        if (m->chat_template && m->templates.n == 1)
             json_object_set_new(o, "chat_template", json_string(m->chat_template));
         ok = write_json(dir, "tokenizer_config.json", o, e);
     }
+    ok = ok && write_templates(m, dir, e);
     if (ok && m->gen_config)
         return write_text(dir, "generation_config.json", m->gen_config, strlen(m->gen_config), e);
     if (!ok) return false;

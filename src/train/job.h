@@ -25,7 +25,7 @@ typedef struct fj_job {
     fj_dev *dev;
     fj_model *model;
     fj_lora *lora; /* NULL: full */
-    fj_chat_kind chat;
+    fj_chat *chat;
     fj_dataset data, eval_data, general_data;
     fj_samples samples, eval_samples, general_samples; /* eval: of eval_data */
     fj_split split;                                    /* of samples, when eval_split is used */

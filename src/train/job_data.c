@@ -1,5 +1,8 @@
 #include "train/job.h"
 
+#include <stdio.h>
+#include <time.h>
+
 static bool load(fj_job *j, const fj_strs *paths, bool open_rows, fj_dataset *d, fj_err *e) {
     fj_dataset_opts o = { .format = (fj_data_format)j->recipe.data_format,
                           .skip_bad_rows = j->recipe.skip_bad_rows,
@@ -9,7 +12,7 @@ static bool load(fj_job *j, const fj_strs *paths, bool open_rows, fj_dataset *d,
 }
 
 static bool build(fj_job *j, const fj_dataset *d, bool training, fj_samples *s, fj_err *e) {
-    fj_samples_opts o = fj_recipe_samples(&j->recipe, j->model->tok);
+    fj_samples_opts o = fj_recipe_samples(&j->recipe, j->chat);
     if (!training) {
         o.truncation = FJ_TRUNC_DROP;
         o.skip_bad_rows = true;
@@ -17,9 +20,37 @@ static bool build(fj_job *j, const fj_dataset *d, bool training, fj_samples *s, 
     return fj_samples_build(s, d, j->model->tok, &o, j->log, e);
 }
 
+/* A template that prints the day gives other ids tomorrow: a run has one day, the one on which it began, and
+ * its recipe keeps it. */
+static bool keep_day(fj_job *j, fj_err *e) {
+    fj_recipe *r = &j->recipe, was;
+    char day[32],
+        *path = j->o->resume && r->output_dir ? fj_path_join(r->output_dir, "recipe.yaml") : NULL;
+    time_t now = (time_t)fj_now();
+    struct tm tm;
+    if (!localtime_r(&now, &tm)) memset(&tm, 0, sizeof tm);
+    strftime(day, sizeof day, "%Y-%m-%d", &tm);
+    if (path && fj_exists(path) && fj_recipe_load(&was, path, NULL, 0, NULL)) {
+        if (was.chat_template_date) snprintf(day, sizeof day, "%s", was.chat_template_date);
+        fj_recipe_free(&was);
+    }
+    free(path);
+    return fj_recipe_set(r, "chat_template_date", day, e);
+}
+
+static bool open_chat(fj_job *j, fj_err *e) {
+    fj_recipe *r = &j->recipe;
+    j->chat = fj_recipe_chat(r, j->model, e);
+    if (!j->chat || !fj_chat_uses_clock(j->chat) || r->chat_template_date) return j->chat != NULL;
+    if (!keep_day(j, e)) return false;
+    fj_chat_close(j->chat);
+    return (j->chat = fj_recipe_chat(r, j->model, e)) != NULL;
+}
+
 bool fj_job_data(fj_job *j, fj_err *e) {
     fj_recipe *r = &j->recipe;
-    j->chat = fj_recipe_chat(r, j->model->tok);
+    if (!open_chat(j, e)) return false;
+    fj_log_message(j->log, FJ_INFO, "conversations: %s", fj_chat_name(j->chat));
     if (r->max_length > j->model->hp.context) {
         if (fj_recipe_said(r, "max_length")) /* the default is not worth a warning */
             fj_log_message(j->log, FJ_WARN,

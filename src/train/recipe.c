@@ -1,6 +1,7 @@
 #include "train/recipe.h"
 
 #include "base/fs.h"
+#include "eval/run.h"
 #include "formats/yaml.h"
 #include "train/recipe_keys.h"
 
@@ -66,8 +67,12 @@ const fj_key fj_recipe_keys[] = {
       "leave out rows that cannot be used, and report them, instead of stopping" },
     { "packing", FJ_KEY_BOOL, AT(packing), 0, 0, "true", NULL, 0, "pack sample_packing",
       "fill each batch up to per_device_train_batch_size * max_length tokens; samples never see each other" },
-    { "chat_template", FJ_KEY_CHOICE, AT(chat_template), 0, 0, "auto", templates, 0, "template",
-      "how conversations become text; auto looks at the model" },
+    { "chat_template", FJ_KEY_PATH, AT(chat_template), 0, 0, "auto", templates, 0, "template",
+      "how conversations become text; auto: the model's own template, else what its vocabulary has tokens for; a file with a Jinja template" },
+    { "chat_template_kwargs", FJ_KEY_STR, AT(chat_template_kwargs), 0, 0, NULL, NULL, FJ_KEY_JSON,
+      "template_kwargs", "variables for the chat template, such as {enable_thinking: false}" },
+    { "chat_template_date", FJ_KEY_STR, AT(chat_template_date), 0, 0, NULL, NULL, 0, "date_string",
+      "the day, such as 2026-01-31, that a chat template with strftime_now prints; default the day on which the run begins" },
     { "system_prompt", FJ_KEY_STR, AT(system_prompt), 0, 0, NULL, NULL, 0, "system",
       "system message for rows that have none" },
     { "per_device_train_batch_size", FJ_KEY_INT, AT(batch), 1, 65536, "4", NULL, 0,
@@ -168,7 +173,9 @@ static bool text(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_yam
     if (y->kind != FJ_YAML_SCALAR) return fail_at(at, e, "%s: expected text", k->name);
     bool path = k->type == FJ_KEY_PATH || k->type == FJ_KEY_PATHS;
     if (path && !*y->text) return fail_at(at, e, "%s: expected a path, found nothing", k->name);
-    *out = path ? absolute(r, at, y->text) : fj_arena_strdup(&r->arena, y->text);
+    /* Where there are words to choose from, one without / and dot is a word. */
+    bool word = k->choices && !strchr(y->text, '/') && !strchr(y->text, '.');
+    *out = path && !word ? absolute(r, at, y->text) : fj_arena_strdup(&r->arena, y->text);
     return true;
 }
 
@@ -243,7 +250,10 @@ void fj_key_wants(const fj_key *k, char *buf, size_t n) {
             fj_str_addf(&s, "%s%s", i == 0 ? "" : k->choices[i + 1] ? ", " : " or ", k->choices[i]);
         break;
     case FJ_KEY_STR: fj_str_add(&s, "text"); break;
-    case FJ_KEY_PATH: fj_str_add(&s, "a path"); break;
+    case FJ_KEY_PATH:
+        for (int i = 0; k->choices && k->choices[i]; i++) fj_str_addf(&s, "%s, ", k->choices[i]);
+        fj_str_add(&s, k->choices ? "or a path" : "a path");
+        break;
     case FJ_KEY_PATHS: fj_str_add(&s, "a path or a list of paths"); break;
     case FJ_KEY_STRS: fj_str_add(&s, "a name or a list of names"); break;
     }
@@ -255,6 +265,45 @@ static bool wrong(const fj_key *k, const fj_place *at, const char *found, fj_err
     char wants[200];
     fj_key_wants(k, wants, sizeof wants);
     return fail_at(at, e, "%s wants %s, not \"%.60s\"", k->name, wants, found);
+}
+
+/* A table of YAML as JSON: what is not quoted and reads as a number, true, false or null is that. */
+static void as_json(fj_str *s, const fj_yaml *y) {
+    if (y->kind == FJ_YAML_SCALAR) {
+        static const char *const words[] = { "true", "false", "null" };
+        double v;
+        bool bare = !y->quoted && number(y->text, &v) && y->text[0] != '+' && y->text[0] != '.';
+        for (size_t i = 0; !y->quoted && i < FJ_LEN(words); i++)
+            bare = bare || !strcmp(y->text, words[i]);
+        json_t *j = bare ? json_loads(y->text, JSON_DECODE_ANY, NULL) : NULL;
+        if (!j) j = json_string(y->text);
+        char *text = j ? json_dumps(j, JSON_ENCODE_ANY) : NULL;
+        fj_str_add(s, text ? text : "null");
+        free(text);
+        json_decref(j);
+        return;
+    }
+    bool map = y->kind == FJ_YAML_MAP;
+    fj_str_addc(s, map ? '{' : '[');
+    for (size_t i = 0; i < y->n; i++) {
+        if (i) fj_str_add(s, ", ");
+        if (map) {
+            json_t *key = json_string(y->key[i]->text);
+            char *text = key ? json_dumps(key, JSON_ENCODE_ANY) : NULL;
+            fj_str_addf(s, "%s: ", text ? text : "\"\"");
+            free(text);
+            json_decref(key);
+        }
+        as_json(s, y->item[i]);
+    }
+    fj_str_addc(s, map ? '}' : ']');
+}
+
+static bool json_ok(const char *text) {
+    json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    bool ok = json_is_object(j);
+    json_decref(j);
+    return ok;
 }
 
 static bool assign(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_yaml *y, fj_err *e) {
@@ -270,6 +319,13 @@ static bool assign(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_y
     }
     r->set[k - fj_recipe_keys] = true;
     if (list) return texts(r, k, at, y, (fj_strs *)field, e);
+    if ((k->flags & FJ_KEY_JSON) && y->kind == FJ_YAML_MAP) {
+        fj_str json = { 0 };
+        as_json(&json, y);
+        *(const char **)field = fj_arena_strdup(&r->arena, json.s);
+        fj_str_free(&json);
+        return true;
+    }
     if (y->kind != FJ_YAML_SCALAR)
         return wrong(k, at, y->kind == FJ_YAML_LIST ? "a list" : "a table", e);
     if (pointer) return text(r, k, at, y, (const char **)field, e);
@@ -405,6 +461,15 @@ static bool check(fj_recipe *r, const char *name, fj_err *e) {
                        "or on a share of data, not both");
     if (r->warmup_steps > 0 && r->warmup_ratio > 0)
         return fail_at(&at, e, "warmup_steps and warmup_ratio are both set: keep one");
+    double noon;
+    if (r->chat_template_date && !fj_chat_day(r->chat_template_date, &noon))
+        return fail_at(&at, e, "chat_template_date wants a day such as 2026-01-31, not \"%.40s\"",
+                       r->chat_template_date);
+    if (r->chat_template_kwargs && !json_ok(r->chat_template_kwargs))
+        return fail_at(
+            &at, e,
+            "chat_template_kwargs: expected a table such as {enable_thinking: false}, found %.80s",
+            r->chat_template_kwargs);
     if (r->max_steps == 0)
         return fail_at(&at, e, "max_steps is 0: give at least 1, or -1 for epochs");
     if (r->max_steps > 0 && r->warmup_steps > r->max_steps)
@@ -509,16 +574,17 @@ bool fj_recipe_gate(const fj_recipe *r, fj_err *e) {
         r->file ? r->file : "recipe");
 }
 
-fj_chat_kind fj_recipe_chat(const fj_recipe *r, const fj_tokenizer *t) {
-    if (r->chat_template == FJ_TEMPLATE_AUTO) return fj_chat_default(t);
-    return r->chat_template == FJ_TEMPLATE_RAW ? FJ_CHAT_RAW : FJ_CHAT_CHATML;
+fj_chat *fj_recipe_chat(const fj_recipe *r, const fj_model *m, fj_err *e) {
+    fj_eval_opts o = { .chat = r->chat_template, .chat_kwargs = r->chat_template_kwargs };
+    if (r->chat_template_date) fj_chat_day(r->chat_template_date, &o.chat_now);
+    return fj_eval_chat(m, &o, e);
 }
 
-fj_samples_opts fj_recipe_samples(const fj_recipe *r, const fj_tokenizer *t) {
+fj_samples_opts fj_recipe_samples(const fj_recipe *r, const fj_chat *chat) {
     return (fj_samples_opts){ .max_length = (int)r->max_length,
                               .truncation = (fj_truncation)r->truncation,
                               .skip_bad_rows = r->skip_bad_rows,
-                              .chat = fj_recipe_chat(r, t),
+                              .chat = chat,
                               .system_prompt = r->system_prompt };
 }
 

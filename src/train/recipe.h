@@ -11,6 +11,8 @@
 #include "data/pack.h"
 #include "data/samples.h"
 
+struct fj_model;
+
 typedef struct fj_strs {
     const char **s;
     int n;
@@ -19,7 +21,6 @@ typedef struct fj_strs {
 typedef enum fj_method { FJ_METHOD_LORA, FJ_METHOD_FULL } fj_method;
 typedef enum fj_sched { FJ_SCHED_LINEAR, FJ_SCHED_CONSTANT, FJ_SCHED_COSINE } fj_sched;
 typedef enum fj_auto { FJ_AUTO, FJ_ON, FJ_OFF } fj_auto;
-typedef enum fj_template { FJ_TEMPLATE_AUTO, FJ_TEMPLATE_CHATML, FJ_TEMPLATE_RAW } fj_template;
 typedef enum fj_export {
     FJ_EXPORT_F32,
     FJ_EXPORT_F16,
@@ -52,7 +53,9 @@ typedef struct fj_recipe {
     int64_t max_length;
     int truncation; /* fj_truncation of data/samples.h */
     bool skip_bad_rows, packing;
-    int chat_template; /* fj_template */
+    const char *chat_template;        /* auto, chatml, raw, a name among the model's, or a file */
+    const char *chat_template_kwargs; /* a JSON object, or NULL */
+    const char *chat_template_date;   /* YYYY-MM-DD, or NULL */
     const char *system_prompt;
     int64_t batch, accum; /* per_device_train_batch_size, gradient_accumulation_steps */
     double epochs;        /* num_train_epochs */
@@ -108,8 +111,9 @@ const char *fj_recipe_differs(const fj_recipe *a, const fj_recipe *b);
 bool fj_recipe_gate(const fj_recipe *r, fj_err *e);
 
 /* What lower layers need of it. */
-fj_chat_kind fj_recipe_chat(const fj_recipe *r, const fj_tokenizer *t);
-fj_samples_opts fj_recipe_samples(const fj_recipe *r, const fj_tokenizer *t);
+fj_chat *fj_recipe_chat(const fj_recipe *r, const struct fj_model *m,
+                        fj_err *e); /* the caller closes */
+fj_samples_opts fj_recipe_samples(const fj_recipe *r, const fj_chat *chat);
 fj_plan_opts fj_recipe_plan(const fj_recipe *r);
 
 #endif

@@ -17,7 +17,10 @@ typedef enum fj_key_type {
     FJ_KEY_SIZE /* bytes in an int64_t */
 } fj_key_type;
 
-enum { FJ_KEY_FREE = 1 }; /* changes no number: may differ when a run is resumed */
+enum {
+    FJ_KEY_FREE = 1, /* changes no number: may differ when a run is resumed */
+    FJ_KEY_JSON = 2, /* STR: a table in YAML is kept as JSON text */
+};
 
 typedef struct fj_key {
     const char *name;

@@ -286,6 +286,7 @@ bool fj_train(const fj_train_opts *o, const fj_log *log, fj_train_result *r, fj_
     fj_dataset_free(&j.data);
     fj_dataset_free(&j.eval_data);
     fj_dataset_free(&j.general_data);
+    fj_chat_close(j.chat);
     fj_lora_close(j.lora);
     fj_model_close(j.model);
     fj_dev_close(j.dev);

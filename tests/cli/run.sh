@@ -17,8 +17,6 @@ try 2 run x y --temperature nan
 err_has '--temperature wants a number from 0 to 100, not "nan"'
 try 2 run x y --seed 1.5
 err_has '--seed wants a whole number'
-try 2 run x y --template alpaca
-err_is 'forja run: --template wants one of auto|chatml|raw, not "alpaca"'
 try 2 run x y --stop
 err_is 'forja run: --stop needs a value: --stop TEXT'
 try 2 run x y -n
@@ -59,6 +57,14 @@ out_is "$T"
 
 try 1 run "$M" hello --template chatml
 err_has "<|im_start|>"
+try 1 run "$M" hello --template alpaca
+err_has 'chat template "alpaca": expected auto, chatml, raw'
+try 1 run "$M" hello --template nowhere.jinja
+err_has nowhere.jinja
+printf '{{ messages[0].content }} {{ greeting }}' >t.jinja
+try 0 run "$M" "Once" --template t.jinja --template-kwargs '{"greeting": "upon"}' --greedy -n 5
+try 1 run "$M" hello --template t.jinja --template-kwargs '[1]'
+err_has "expected a JSON object"
 try 1 run "$M" hello --context 999999
 err_has "--context 999999 is more than"
 try 1 run "$M" hello --adapter nowhere

@@ -21,6 +21,11 @@ static void check(const fj_dataset *d) {
             check_text(r->text);
             FJ_ASSERT(strlen(r->text) == r->text_n && r->text_n > 0);
         }
+        if (!r->text) {
+            json_t *c = fj_row_conversation(r, NULL, false, NULL);
+            FJ_ASSERT(json_array_size(fj_row_conv(c).messages) == (size_t)r->n_messages);
+            json_decref(c);
+        }
         for (int k = 0; k < r->n_messages; k++) {
             check_text(r->messages[k].role);
             check_text(r->messages[k].content);

@@ -11,6 +11,9 @@ def main():
         if shared("models/stories260K"):
             programs += ["test_logits", "test_lora", "test_full"]
             scripts += ["stories.py", "train.py"]
+        if shared("models/templates"):
+            programs.append("test_templates")
+            scripts.append("templates.py")
         for script in scripts:
             generate(script, f())
         for name in programs:

@@ -136,9 +136,11 @@ static void test_bad(void **state) {
           "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
           "\"content\":\" \"}]}",
           "assistant message 2 is empty" },
-        { "m6.jsonl",
-          "{\"messages\":[{\"role\":\"assistant\",\"content\":\"q\",\"tool_calls\":[]}]}",
-          "tool_calls" },
+        { "m6.jsonl", "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[]}]}",
+          "\"content\" is missing" },
+        { "m7.jsonl",
+          "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\"}],\"tools\":\"no json\"}",
+          "\"tools\": expected a list, found text that is no JSON" },
         { "p1.jsonl", "{\"prompt\":\"q\",\"answer\":\"a\"}", "line 1: has no answer" },
         { "x.parquet", "PAR1", "not a kind of data file" },
         { "g.jsonl.gz", "this is no gzip", "not a whole gzip file" },
@@ -322,13 +324,66 @@ static void test_shared(void **state) {
     }
 }
 
+/* What a chat template reads goes through whole: calls, reasoning, tools, variables; the rest of a row does not. */
+static void test_whole(void **state) {
+    (void)state;
+    static const char rows[] =
+        "{\"messages\":[{\"role\":\"developer\",\"content\":\"d\"},{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"q\"}]},"
+        "{\"role\":\"assistant\",\"content\":null,\"reasoning_content\":\"r\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"x\":1.0}}}]},"
+        "{\"role\":\"tool\",\"content\":\"t\",\"tool_call_id\":\"1\"}],\"tools\":\"[{\\\"name\\\": \\\"f\\\"}]\","
+        "\"chat_template_kwargs\":{\"enable_thinking\":false},\"source\":\"web\"}\n"
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"q\",\"weight\":1},{\"role\":\"assistant\",\"content\":\"a\",\"name\":null}]}\n";
+    fj_dataset d;
+    fj_err e = { 0 };
+    FJ_OK_OR_FAIL(load(&d, file("whole.jsonl", rows), (fj_dataset_opts){ 0 }, &e), e);
+    assert_int_equal(d.n, 2);
+    assert_string_equal(d.rows[0].messages[0].role, "system");
+    assert_string_equal(d.rows[0].messages[1].content, "q");
+    assert_string_equal(d.rows[0].messages[2].content, "");
+    json_t *j = fj_row_conversation(&d.rows[0], "not needed", false, NULL);
+    char *text = json_dumps(j, JSON_COMPACT);
+    assert_string_equal(
+        text,
+        "{\"messages\":[{\"role\":\"developer\",\"content\":\"d\"},{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"q\"}]},"
+        "{\"role\":\"assistant\",\"content\":null,\"reasoning_content\":\"r\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"x\":1.0}}}]},"
+        "{\"role\":\"tool\",\"content\":\"t\",\"tool_call_id\":\"1\"}],\"tools\":[{\"name\":\"f\"}],\"chat_template_kwargs\":{\"enable_thinking\":false}}");
+    fj_conv v = fj_row_conv(j);
+    assert_int_equal(json_array_size(v.messages), 4);
+    assert_int_equal(json_array_size(v.tools), 1);
+    assert_true(json_is_false(json_object_get(v.kwargs, "enable_thinking")) && !v.documents);
+    free(text);
+    json_decref(j);
+    assert_null(d.rows[1].json); /* two strings: nothing more to keep */
+    j = fj_row_conversation(&d.rows[1], "s", true, "b");
+    text = json_dumps(j, JSON_COMPACT);
+    assert_string_equal(
+        text,
+        "{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"b\"}]}");
+    free(text);
+    json_decref(j);
+    assert_string_not_equal(d.rows[0].hash, d.rows[1].hash);
+    fj_dataset_free(&d);
+    fj_str deep = { 0 };
+    fj_str_add(
+        &deep,
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"a\"}],\"tools\":\"");
+    for (int i = 0; i < 2047; i++) fj_str_addc(&deep, '[');
+    for (int i = 0; i < 2047; i++) fj_str_addc(&deep, ']');
+    fj_str_add(&deep, "\"}\n");
+    bool ok = load(&d, file("deep.jsonl", deep.s), (fj_dataset_opts){ 0 }, &e);
+    if (ok) fj_dataset_free(&d);
+    else assert_non_null(strstr(e.msg, "too deep"));
+    fj_str_free(&deep);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_formats),    cmocka_unit_test(test_text),
         cmocka_unit_test(test_bad),        cmocka_unit_test(test_skip),
         cmocka_unit_test(test_eval_rows),  cmocka_unit_test(test_hash),
         cmocka_unit_test(test_compressed), cmocka_unit_test(test_utf8),
-        cmocka_unit_test(test_shared),     cmocka_unit_test(test_demo),
+        cmocka_unit_test(test_whole),      cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_demo),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -222,12 +222,58 @@ static void test_table(void **state) {
     fj_recipe_free(&r);
 }
 
+static void test_templates(void **state) {
+    (void)state;
+    static const char *const said[] = { "auto", "raw", "tool_use", "my.jinja", "./t/x", "/abs" };
+    static const char *const kept[] = { "auto",         "raw", "tool_use", "/recipes/my.jinja",
+                                        "/recipes/t/x", "/abs" };
+    fj_err e = { 0 };
+    fj_recipe r;
+    for (size_t i = 0; i < FJ_LEN(said); i++) {
+        fj_str s = { 0 };
+        fj_str_addf(&s, BASE "chat_template: %s\n", said[i]);
+        FJ_OK_OR_FAIL(parse(&r, s.s, &e), e);
+        assert_string_equal(r.chat_template, kept[i]);
+        fj_recipe_free(&r);
+        fj_str_free(&s);
+    }
+    FJ_OK_OR_FAIL(
+        parse(
+            &r,
+            BASE
+            "chat_template_kwargs: {enable_thinking: false, n: 2, s: \"2\", l: [1.5, null, a b], m: {x: \"q\\\"\"}}\nchat_template_date: 2026-01-31\n",
+            &e),
+        e);
+    static const char json[] =
+        "{\"enable_thinking\": false, \"n\": 2, \"s\": \"2\", \"l\": [1.5, null, \"a b\"], \"m\": {\"x\": \"q\\\"\"}}";
+    assert_string_equal(r.chat_template_kwargs, json);
+    assert_string_equal(r.chat_template_date, "2026-01-31");
+    char *text = fj_recipe_print(&r);
+    fj_recipe again;
+    FJ_OK_OR_FAIL(parse(&again, text, &e), e);
+    assert_string_equal(again.chat_template_kwargs, json);
+    assert_null(fj_recipe_differs(&r, &again));
+    FJ_OK_OR_FAIL(fj_recipe_set(&again, "chat_template_kwargs", "{\"enable_thinking\": true}", &e),
+                  e);
+    assert_string_equal(fj_recipe_differs(&r, &again), "chat_template_kwargs");
+    fj_recipe_free(&again);
+    fj_recipe_free(&r);
+    free(text);
+    FJ_FAILS_WITH(parse(&r, BASE "chat_template_kwargs: [1]\n", &e), e, "chat_template_kwargs");
+    FJ_FAILS_WITH(parse(&r, BASE "chat_template_kwargs: \"{\"\n", &e), e,
+                  "expected a table such as {enable_thinking: false}");
+    FJ_FAILS_WITH(parse(&r, BASE "chat_template_date: 2026-13-01\n", &e), e,
+                  "chat_template_date wants a day");
+    FJ_FAILS_WITH(parse(&r, BASE "chat_template_date: 2026-01-01x\n", &e), e,
+                  "chat_template_date wants a day");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),  cmocka_unit_test(test_values),
         cmocka_unit_test(test_overrides), cmocka_unit_test(test_errors),
         cmocka_unit_test(test_print),     cmocka_unit_test(test_gate),
-        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_table),     cmocka_unit_test(test_templates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

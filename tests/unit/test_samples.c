@@ -64,6 +64,21 @@ static void learned(const fj_sample *s, const char *want) {
     assert_int_equal(s->learn[0], 0);
 }
 
+/* Chats live until the test is done with their vocabulary. */
+static fj_chat *chats[8];
+static size_t n_chats;
+static const fj_chat *spelled(const fj_tokenizer *t, const char *how) {
+    fj_err e = { 0 };
+    fj_chat *c = fj_chat_open(t, &(fj_chat_opts){ .how = how }, &e);
+    if (!c) fail_msg("%s", e.msg);
+    assert_true(n_chats < FJ_LEN(chats));
+    return chats[n_chats++] = c;
+}
+static void done(fj_tokenizer *t) {
+    while (n_chats) fj_chat_close(chats[--n_chats]);
+    fj_tokenizer_free(t);
+}
+
 #define SHORT_ROW                                                                                  \
     "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"a\"}]}\n"
 
@@ -77,7 +92,7 @@ static void test_conversation(void **state) {
                         false);
     fj_samples s;
     fj_err e = { 0 };
-    fj_samples_opts o = { .max_length = 200, .chat = FJ_CHAT_CHATML };
+    fj_samples_opts o = { .max_length = 200, .chat = spelled(t, "chatml") };
     FJ_OK_OR_FAIL(fj_samples_build(&s, &d, t, &o, NULL, &e), e);
     assert_int_equal(s.n, 3);
     learned(&s.s[0], "oneZtwoZ"); /* answers and their end of turn, in every turn */
@@ -94,12 +109,12 @@ static void test_conversation(void **state) {
     assert_true(s.s[1].n > plain + 3);
     learned(&s.s[1], "aZ");
     fj_samples_free(&s);
-    o = (fj_samples_opts){ .max_length = 200, .chat = FJ_CHAT_RAW };
+    o = (fj_samples_opts){ .max_length = 200, .chat = spelled(t, "raw") };
     FJ_OK_OR_FAIL(fj_samples_build(&s, &d, t, &o, NULL, &e), e);
     learned(&s.s[1], "aE");
     fj_samples_free(&s);
     fj_dataset_free(&d);
-    fj_tokenizer_free(t);
+    done(t);
 }
 
 static void test_long(void **state) {
@@ -114,7 +129,7 @@ static void test_long(void **state) {
     fj_log log = { .ctx = &said, .message = hear };
     fj_samples s;
     fj_err e = { 0 };
-    fj_samples_opts o = { .max_length = 10, .chat = FJ_CHAT_RAW };
+    fj_samples_opts o = { .max_length = 10, .chat = spelled(t, "raw") };
     FJ_OK_OR_FAIL(fj_samples_build(&s, &d, t, &o, &log, &e), e);
     assert_int_equal(s.n, 1);
     assert_int_equal(s.too_long, 2);
@@ -138,14 +153,14 @@ static void test_long(void **state) {
     FJ_FAILS_WITH(fj_samples_build(&s, &d, t, &o, NULL, &e), e,
                   "l.jsonl line 2: 13 tokens, and max_length is 10: raise it");
     assert_int_equal(s.n, 0);
-    o = (fj_samples_opts){ .max_length = 3, .chat = FJ_CHAT_RAW };
+    o = (fj_samples_opts){ .max_length = 3, .chat = spelled(t, "raw") };
     FJ_FAILS_WITH(fj_samples_build(&s, &d, t, &o, NULL, &e), e,
                   "no sample is left of 3 rows: 3 are longer than max_length 3");
     o.max_length = 1;
     FJ_FAILS_WITH(fj_samples_build(&s, &d, t, &o, NULL, &e), e, "max_length 1 is too small");
     fj_str_free(&said);
     fj_dataset_free(&d);
-    fj_tokenizer_free(t);
+    done(t);
 }
 
 static void test_text(void **state) {
@@ -157,7 +172,7 @@ static void test_text(void **state) {
         fj_log log = { .ctx = &said, .message = hear };
         fj_samples s;
         fj_err e = { 0 };
-        fj_samples_opts o = { .max_length = 10, .chat = FJ_CHAT_RAW };
+        fj_samples_opts o = { .max_length = 10, .chat = spelled(t, "raw") };
         FJ_OK_OR_FAIL(fj_samples_build(&s, &d, t, &o, &log, &e), e);
         assert_int_equal(s.n, 3);
         assert_int_equal(s.chunked, 1);
@@ -175,7 +190,7 @@ static void test_text(void **state) {
         }
         fj_samples_free(&s);
         fj_dataset_free(&d);
-        fj_tokenizer_free(t);
+        done(t);
         fj_str_free(&said);
     }
 }
@@ -188,14 +203,14 @@ static void test_open_rows(void **state) {
              "{\"prompt\":\"q\",\"answer\":\"yes\"}\n{\"prompt\":\"q\",\"regex\":\"y\"}\n", true);
     fj_samples s;
     fj_err e = { 0 };
-    fj_samples_opts o = { .max_length = 100, .chat = FJ_CHAT_RAW };
+    fj_samples_opts o = { .max_length = 100, .chat = spelled(t, "raw") };
     FJ_OK_OR_FAIL(fj_samples_build(&s, &d, t, &o, NULL, &e), e);
     assert_int_equal(s.n, 1);
     learned(&s.s[0], "yesE");
     assert_int_equal(s.no_target, 1);
     fj_samples_free(&s);
     fj_dataset_free(&d);
-    fj_tokenizer_free(t);
+    done(t);
 }
 
 static fj_samples numbered(const fj_tokenizer *t, int n, int step) {
@@ -208,7 +223,7 @@ static fj_samples numbered(const fj_tokenizer *t, int n, int step) {
     fj_dataset d = data("n.jsonl", s.s, false);
     fj_samples out;
     fj_err e = { 0 };
-    fj_samples_opts o = { .max_length = 100, .chat = FJ_CHAT_RAW };
+    fj_samples_opts o = { .max_length = 100, .chat = spelled(t, "raw") };
     FJ_OK_OR_FAIL(fj_samples_build(&out, &d, t, &o, NULL, &e), e);
     fj_dataset_free(&d);
     fj_str_free(&s);
@@ -261,7 +276,7 @@ static void test_split(void **state) {
     FJ_FAILS_WITH(fj_samples_split(&two, 1, 1, &a, &e), e, "wants a share between 0 and 1");
     fj_samples_free(&one);
     fj_samples_free(&two);
-    fj_tokenizer_free(t);
+    done(t);
 }
 
 static bool stop(void *ctx) {
@@ -276,11 +291,11 @@ static void test_stopped(void **state) {
     fj_log log = { .should_stop = stop };
     fj_samples s;
     fj_err e;
-    fj_samples_opts o = { .max_length = 100, .chat = FJ_CHAT_RAW };
+    fj_samples_opts o = { .max_length = 100, .chat = spelled(t, "raw") };
     FJ_FAILS_WITH(fj_samples_build(&s, &d, t, &o, &log, &e), e, "stopped");
     assert_int_equal(e.code, FJ_ESTOP);
     fj_dataset_free(&d);
-    fj_tokenizer_free(t);
+    done(t);
 }
 
 /* A real vocabulary and real data, when they are here. */
@@ -300,7 +315,7 @@ static void test_shared(void **state) {
     fj_dataset_opts dopts = { 0 };
     FJ_OK_OR_FAIL(fj_dataset_load(&d, paths, 2, &dopts, NULL, &e), e);
     fj_samples s;
-    fj_samples_opts o = { .max_length = 256, .chat = fj_chat_default(t) };
+    fj_samples_opts o = { .max_length = 256, .chat = spelled(t, "auto") };
     FJ_OK_OR_FAIL(fj_samples_build(&s, &d, t, &o, NULL, &e), e);
     printf("%zu samples, %lld tokens, %lld learned, %lld too long\n", s.n, (long long)s.tokens,
            (long long)s.learn_tokens, (long long)s.too_long);
@@ -309,7 +324,7 @@ static void test_shared(void **state) {
     for (size_t i = 0; i < s.n; i++) assert_true(s.s[i].n <= 256 && s.s[i].n_learn >= 1);
     fj_samples_free(&s);
     fj_dataset_free(&d);
-    fj_tokenizer_free(t);
+    done(t);
 }
 
 int main(void) {

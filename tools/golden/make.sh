@@ -9,3 +9,4 @@ python=${PYTHON:-../../build/interop-venv/bin/python}
 "$python" stories.py "$@"
 "$python" train.py "$@"
 "$python" tokens.py "$@"
+"$python" templates.py "$@"

@@ -32,7 +32,7 @@ static const fj_opt table[] = {
     { .name = "json-lines",
       .kind = FJ_OPT_FLAG,
       .at = offsetof(opts, json_lines),
-      .help = "as --lines, each line being a JSON string, so that a text may hold line ends" },
+      .help = "as --lines, each text being a JSON string, so that it may hold line ends" },
     { .name = "special",
       .letter = 's',
       .kind = FJ_OPT_FLAG,
@@ -131,7 +131,11 @@ static bool decode(job *j, const char *text, size_t n, fj_err *e) {
     }
     size_t out_n;
     char *out = fj_detokenize(j->t, j->ids.p, j->ids.n, j->o->special, &out_n);
-    fwrite(out, 1, out_n, stdout);
+    if (j->o->json_lines) {
+        json_t *s = fj_json_text(out, out_n);
+        json_dumpf(s, stdout, JSON_ENCODE_ANY);
+        json_decref(s);
+    } else fwrite(out, 1, out_n, stdout);
     if (j->by_line) putchar('\n');
     free(out);
     return true;

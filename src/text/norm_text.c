@@ -15,6 +15,14 @@ bool fj_norm_form(fj_norm_kind kind, const char *s, size_t n, fj_str *out, fj_er
             fj_str_addc(out, s[i++]);
             continue;
         }
+        /* U+11A7 is where the numbers of trailing jamo begin and none itself, but utf8proc composes it. */
+        const char *jamo = fj_find_bytes(s + i, k, "\xe1\x86\xa7", 3);
+        if (jamo == s + i) {
+            fj_str_addn(out, jamo, 3);
+            i += 3;
+            continue;
+        }
+        if (jamo) k = (size_t)(jamo - (s + i));
         utf8proc_uint8_t *p = NULL;
         utf8proc_ssize_t m =
             utf8proc_map((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)k, &p, opt);

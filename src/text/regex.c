@@ -7,7 +7,10 @@
 
 #define SPACES                                                                                     \
     "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define WORDS "\\p{L}\\p{M}\\p{N}\\p{Pc}"
+/* Alphabetic, marks, decimal digits, connectors; and the six numbers of Latin-1, which Oniguruma adds. */
+#define WORDS                                                                                      \
+    "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"                                                         \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
 
 static const char *const scripts[] = { "Han",      "Hiragana", "Katakana",   "Hangul",  "Latin",
                                        "Cyrillic", "Greek",    "Arabic",     "Hebrew",  "Thai",
@@ -38,6 +41,10 @@ static void property(rw *r) {
             r->i += (size_t)(close - p) + 1;
             return;
         }
+        fj_str_addc(r->out, '\\');
+        fj_str_addn(r->out, p, (size_t)(close - p) + 1);
+        r->i += (size_t)(close - p) + 1;
+        return;
     }
     fj_str_addf(r->out, "\\%c", p[0]);
     r->i++;
@@ -123,17 +130,47 @@ static bool class_(rw *r, int depth) {
     return true; /* not closed: PCRE2 says so */
 }
 
+/* "x{1,3}+": Oniguruma repeats "x{1,3}", PCRE2 would not give back.  atom: where x begins in out. */
+static bool interval(rw *r, size_t atom) {
+    const char *p = r->re.p + r->i, *end = r->re.p + r->re.n;
+    size_t n = 1;
+    while (p + n < end && ((p[n] >= '0' && p[n] <= '9') || p[n] == ',')) n++;
+    if (n < 2 || p + n >= end || p[n] != '}') {
+        fj_str_addc(r->out, *p);
+        r->i++;
+        return true;
+    }
+    n++;
+    bool again = p + n < end && p[n] == '+';
+    if (again && atom == SIZE_MAX) return refuse(r, "repeats a repeated group");
+    char *x = again ? fj_strndup(r->out->s + atom, r->out->n - atom) : NULL;
+    if (again) {
+        r->out->n = atom;
+        fj_str_addf(r->out, "(?:%s", x);
+        free(x);
+    }
+    fj_str_addn(r->out, p, n);
+    if (again) fj_str_add(r->out, ")");
+    r->i += n;
+    return true;
+}
+
 static bool rewrite(fj_bytes re, fj_str *out, fj_err *e) {
     rw r = { re, 0, out, e };
-    while (r.i < re.n) {
+    for (size_t atom = SIZE_MAX, from; r.i < re.n; atom = from) {
         char c = re.p[r.i];
+        from = out->n;
         if (c == '\\' && r.i + 1 < re.n) {
             if (!escape(&r, false)) return false;
         } else if (c == '[') {
             if (!class_(&r, 0)) return false;
+        } else if (c == '{') {
+            if (!interval(&r, atom)) return false;
+            from = SIZE_MAX;
         } else {
             fj_str_addc(out, c);
             r.i++;
+            if (strchr("()*+?|", c)) from = SIZE_MAX;
         }
     }
     return true;

@@ -359,6 +359,13 @@ static json_t *parse(fj_tok_rd *r, const char *json, size_t n, fj_err *e) {
     return root;
 }
 
+/* Without a decoder, tokens are joined by spaces. */
+static bool decoding(fj_tok_rd *r, json_t *j) {
+    if (!fj_jnull(j)) return fj_rd_decoder(r, j, 0);
+    r->decs[r->d.n_decs++] = (fj_tok_dec){ .kind = FJ_DEC_WORDPIECE };
+    return true;
+}
+
 fj_tokenizer *fj_tokenizer_from_json(const char *json, size_t n, const char *cfg, size_t cn,
                                      fj_err *e) {
     fj_tok_rd *r = fj_rd_new("tokenizer.json", e);
@@ -371,7 +378,7 @@ fj_tokenizer *fj_tokenizer_from_json(const char *json, size_t n, const char *cfg
         model(r, json_object_get(root, "model"), json_object_get(root, "added_tokens")) &&
         fj_rd_normalizer(r, json_object_get(root, "normalizer"), 0) &&
         fj_rd_pre(r, json_object_get(root, "pre_tokenizer"), 0) &&
-        fj_rd_decoder(r, json_object_get(root, "decoder"), 0) &&
+        decoding(r, json_object_get(root, "decoder")) &&
         fj_rd_post(r, json_object_get(root, "post_processor"), 0) && fj_rd_config(r, c))
         t = fj_rd_build(r);
 out:

@@ -189,6 +189,10 @@ static bool byte_level(fj_tok_rd *r, json_t *j) {
     return true;
 }
 
+/* \w of Rust, which cuts here: alphabetic, marks, decimal digits, connectors, joiners. */
+#define RUST_WORD                                                                                  \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200c}\\x{200d}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+
 bool fj_rd_pre(fj_tok_rd *r, json_t *j, int depth) {
     if (fj_jnull(j)) return true;
     if (depth > 4) return UNSUP(r, "pre_tokenizer: sequences in sequences");
@@ -233,7 +237,7 @@ bool fj_rd_pre(fj_tok_rd *r, json_t *j, int depth) {
     if (strcmp(type, "Whitespace") == 0)
         return fj_rd_only(r, "pre_tokenizer", j, "type") &&
                add_pre(r, (fj_tok_pre){ .kind = FJ_PRE_SPLIT,
-                                        .regex = LIT("\\w+|[^\\w\\s]+"),
+                                        .regex = LIT("[" RUST_WORD "]+|[^" RUST_WORD "\\s]+"),
                                         .invert = true,
                                         .keep = FJ_KEEP_REMOVED });
     p.keep = FJ_KEEP_REMOVED;

@@ -222,6 +222,7 @@ static json_t *decoder(const fj_tokenizer *t) {
                           "prepend_scheme", d->strip ? "always" : "never", "split", true);
             break;
         case FJ_DEC_WORDPIECE:
+            if (!d->a.n) continue; /* joined by spaces: no decoder */
             j = json_pack("{s:s, s:o, s:b}", "type", "WordPiece", "prefix", jstr(d->a), "cleanup",
                           d->clean);
             break;

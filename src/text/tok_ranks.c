@@ -31,7 +31,7 @@ static const family families[] = {
     { "qwen", 151643, "stablelm2", NULL, NULL, "<|endoftext|>",
       "<|endoftext|>=151643 <|im_start|>=151644 <|im_end|>=151645" },
     { "cl100k", 100256, NULL,
-      "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|\\p{N}{1,3}+| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*+|"
+      "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*+|"
       "\\s++\\z|\\s*[\\r\\n]|\\s+(?!\\S)|\\s",
       NULL, "<|endoftext|>",
       "<|endoftext|>=100257 <|fim_prefix|>=100258 <|fim_middle|>=100259 <|fim_suffix|>=100260 "

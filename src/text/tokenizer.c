@@ -1,6 +1,7 @@
 /* tokenizer.c - building a tokenizer out of its description, and what can be asked of one. */
 #include "text/tok.h"
 
+#include <float.h>
 #include <stdio.h>
 
 /* Names under which models end a turn, in the order in which they are believed. */
@@ -113,7 +114,8 @@ static bool tries(fj_tokenizer *t, fj_err *e) {
         any = true;
     }
     t->unk_score = t->single ? (double)((float)lo - 10.0f) : lo - 10;
-    t->max_score = hi;
+    t->max_score =
+        FJ_MAX(hi, (double)FLT_MIN); /* so does SentencePiece: probabilities are below 0 */
     return true;
 }
 

@@ -37,7 +37,7 @@ static void put_pieces(const fj_tokenizer *t, fj_uni_scratch *u, const char *s, 
 static double piece_score(const fj_tokenizer *t, int32_t id, size_t bytes) {
     /* SentencePiece's bonus, by which the user's pieces always win. */
     if (t->single && t->type[id] == FJ_TOKEN_USER)
-        return (double)((float)bytes * (float)t->max_score) - 0.1;
+        return (double)(float)((double)bytes * t->max_score - 0.1);
     return t->scores[id];
 }
 
@@ -58,8 +58,8 @@ static bool room(fj_uni_scratch *u, size_t need, fj_err *e) {
 static void better(const fj_tokenizer *t, fj_uni_scratch *u, size_t from, size_t to, double x,
                    int32_t id) {
     fj_uni_node *v = &u->node[to];
-    if (v->id == -1 || x > v->score)
-        *v = (fj_uni_node){ t->single ? (double)(float)x : x, (int32_t)from, id };
+    if (t->single) x = (double)(float)x;
+    if (v->id == -1 || x > v->score) *v = (fj_uni_node){ x, (int32_t)from, id };
 }
 
 bool fj_unigram_word(const fj_tokenizer *t, fj_uni_scratch *u, const char *s, size_t n, fj_ids *ids,
@@ -95,8 +95,7 @@ bool fj_unigram_word(const fj_tokenizer *t, fj_uni_scratch *u, const char *s, si
         }
         if (!single) {
             if (!room(u, at + len - base, e)) return false;
-            double x = sum + t->unk_score;
-            better(t, u, at - base, at + len - base, t->single ? (double)(float)x : x, -2);
+            better(t, u, at - base, at + len - base, sum + t->unk_score, -2);
             if (at + len > reach) reach = at + len;
         }
         at += len;

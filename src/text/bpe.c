@@ -153,7 +153,8 @@ fj_tok_merge *fj_merge_list(const fj_tokenizer *t, size_t *n) {
     *n = 0;
     if (t->merge_list) {
         out = fj_alloc((t->n_merge_list + 1) * sizeof *out);
-        memcpy(out, t->merge_list, t->n_merge_list * sizeof *out);
+        for (size_t i = 0; i < t->n_merge_list; i++)
+            out[i] = (fj_tok_merge){ t->piece[t->merge_list[i].l], t->piece[t->merge_list[i].r] };
         *n = t->n_merge_list;
         return out;
     }

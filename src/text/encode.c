@@ -150,10 +150,11 @@ static bool apart(enc *c, const char *s, size_t q, size_t n, fj_err *e) {
     return k == 2 && c->pair.sym[1].at == (int32_t)q;
 }
 
-/* Words too long for one go are merged in blocks.  When every merge comes after those that make its parts,
- * what happens at a place depends on the order of ranks alone, so two neighbouring tokens that stay apart
- * on their own stay apart inside any text: a border between such two is where a block may end.  Where
- * none is found, the block grows. */
+/* Words too long for one go are merged in blocks.  The next merge is always the one of the lowest rank, so
+ * in which order the merges of two neighbouring tokens come does not depend on what stands around them, and
+ * two tokens that stay apart on their own stay apart inside any text where the sides were merged without each
+ * other into these two.  A border between such two is where a block may end.  Where none is found, the block
+ * grows. */
 enum { BLOCK = 2048, LONG = 2 * BLOCK };
 static bool long_word(enc *c, const char *s, size_t n, fj_err *e) {
     const fj_tokenizer *t = c->t;

@@ -94,27 +94,34 @@ static bool string(js *j, fj_bytes *out) {
     return escapes ? unescape(j, from, to, out) : true;
 }
 
-static bool number(js *j, int64_t *whole, double *real) {
+static bool whole(js *j, int64_t *v) {
+    ws(j);
+    bool minus = j->p < j->end && *j->p == '-';
+    const char *from = j->p += minus;
+    int64_t x = 0;
+    for (; j->p < j->end && *j->p >= '0' && *j->p <= '9'; j->p++) {
+        if (j->p - from > 17) return bad(j, "an id of fewer digits");
+        x = x * 10 + (*j->p - '0');
+    }
+    if (j->p == from || (j->p < j->end && (*j->p == '.' || (*j->p | 32) == 'e')))
+        return bad(j, "a whole number for an id");
+    *v = minus ? -x : x;
+    return true;
+}
+
+static bool real(js *j, double *v) {
     ws(j);
     const char *from = j->p;
     while (j->p < j->end && *j->p && strchr("+-0123456789.eE", *j->p)) j->p++;
-    size_t n = (size_t)(j->p - from), digits = n && from[0] == '-';
+    size_t n = (size_t)(j->p - from);
     char buf[64];
     if (!n || n >= sizeof buf) return bad(j, "a number");
     memcpy(buf, from, n);
     buf[n] = 0;
-    if (whole) {
-        if (n - digits == 0 || n - digits > 18 || strspn(buf + digits, "0123456789") != n - digits)
-            return bad(j, "a whole number for an id");
-        int64_t v = 0;
-        for (size_t i = digits; i < n; i++) v = v * 10 + (buf[i] - '0');
-        *whole = digits ? -v : v;
-        return true;
-    }
     const char *point = localeconv()->decimal_point; /* of the program that uses the library */
     char *dot = strchr(buf, '.'), *end;
     if (dot && point[0] && !point[1]) *dot = point[0];
-    *real = strtod(buf, &end);
+    *v = strtod(buf, &end);
     return *end ? bad(j, "a number") : true;
 }
 
@@ -123,7 +130,7 @@ static void room(fj_json_model *m) {
     size_t cap = m->cap ? m->cap * 2 : 4096;
     m->piece = fj_realloc(m->piece, cap * sizeof *m->piece);
     m->id = fj_realloc(m->id, cap * sizeof *m->id);
-    m->score = fj_realloc(m->score, cap * sizeof *m->score);
+    if (m->scored) m->score = fj_realloc(m->score, cap * sizeof *m->score);
     m->cap = cap;
 }
 
@@ -132,7 +139,8 @@ void fj_rd_piece(fj_tok_rd *r, fj_bytes s, int64_t id, double score) {
     room(m);
     m->piece[m->n] = s;
     m->id[m->n] = id;
-    m->score[m->n++] = score;
+    if (m->scored) m->score[m->n] = score;
+    m->n++;
     m->has_vocab = true;
 }
 
@@ -144,8 +152,8 @@ static bool vocab_object(js *j) {
         room(m);
         if (!string(j, &m->piece[m->n])) return false;
         if (!eat(j, ':')) return bad(j, ": behind a spelling");
-        if (!number(j, &m->id[m->n], NULL)) return false;
-        m->score[m->n++] = 0;
+        if (!whole(j, &m->id[m->n])) return false;
+        m->n++;
     } while (eat(j, ','));
     return eat(j, '}') ? true : bad(j, "} behind a vocabulary");
 }
@@ -160,7 +168,7 @@ static bool vocab_list(js *j) {
         if (!eat(j, '[')) return bad(j, "[piece, score]");
         if (!string(j, &m->piece[m->n])) return false;
         if (!eat(j, ',')) return bad(j, "[piece, score]");
-        if (!number(j, NULL, &m->score[m->n])) return false;
+        if (!real(j, &m->score[m->n])) return false;
         if (!eat(j, ']')) return bad(j, "[piece, score]");
         m->id[m->n] = (int64_t)m->n;
         m->n++;

@@ -36,6 +36,51 @@ bool fj_norm_form(fj_norm_kind kind, const char *s, size_t n, fj_str *out, fj_er
     return true;
 }
 
+/* Is this character the same in NFC whatever stands around it?  No mark, no jamo that joins the one
+ * before, nothing that has a canonical decomposition (but for the blocks where all compose again). */
+static bool settled(uint32_t c) {
+    if (c < 0x300 || (c >= 0x3400 && c <= 0x9fff) || (c >= 0x400 && c <= 0x482)) return true;
+    if ((c >= 0x1161 && c <= 0x11ff) || c == 0x3099 || c == 0x309a) return false;
+    if ((c >= 0xac00 && c <= 0xd7a3) || (c >= 0x1ea0 && c <= 0x1ef9)) return true;
+    const utf8proc_property_t *p = utf8proc_get_property((utf8proc_int32_t)c);
+    bool mark = p->category >= UTF8PROC_CATEGORY_MN && p->category <= UTF8PROC_CATEGORY_ME;
+    return !mark && !p->combining_class && (p->decomp_type || p->decomp_seqindex == UINT16_MAX);
+}
+
+/* Bytes from s that NFC leaves as they are, up to before the character that something may join. */
+size_t fj_nfc_span(const char *s, size_t n) {
+    size_t i = 0, last = 0;
+    while (i < n) {
+        if ((unsigned char)s[i] < 0xcc) { /* below U+0300, or the rest of such a character */
+            if (((unsigned char)s[i] & 0xc0) != 0x80) last = i;
+            i++;
+            continue;
+        }
+        size_t k = fj_utf8_len(s + i, n - i);
+        if (k && !settled(fj_utf8_get(s + i, k))) return last;
+        last = i;
+        i += k ? k : 1;
+    }
+    return n;
+}
+
+/* Only what is not settled goes through the tables, with the character before it. */
+bool fj_norm_nfc(const char *s, size_t n, fj_str *out, fj_err *e) {
+    while (n) {
+        size_t same = fj_nfc_span(s, n), end = same;
+        fj_str_addn(out, s, same);
+        for (bool first = true; end < n; first = false) {
+            size_t k = fj_utf8_len(s + end, n - end);
+            if (!first && k && settled(fj_utf8_get(s + end, k))) break;
+            end += k ? k : 1;
+        }
+        if (end > same && !fj_norm_form(FJ_NORM_NFC, s + same, end - same, out, e)) return false;
+        s += end;
+        n -= end;
+    }
+    return true;
+}
+
 static void put(fj_str *out, uint32_t c) {
     char b[4];
     fj_str_addn(out, b, fj_utf8_put(c, b));

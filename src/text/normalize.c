@@ -1,11 +1,5 @@
 #include "text/tok.h"
 
-/* Below U+0300 everything is already composed: the usual case costs one look. */
-static bool surely_nfc(const char *s, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)s[i] >= 0xcc) return false;
-    return true;
-}
 static bool ascii(const char *s, size_t n) {
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)s[i] >= 0x80) return false;
@@ -90,8 +84,8 @@ bool fj_normalize(const fj_tokenizer *t, const char *s, size_t n, fj_str *a, fj_
         fj_str_clear(to);
         switch (m->kind) {
         case FJ_NORM_NFC:
-            if (surely_nfc(cur.p, cur.n)) continue;
-            if (!fj_norm_form(m->kind, cur.p, cur.n, to, e)) return false;
+            if (fj_nfc_span(cur.p, cur.n) == cur.n) continue;
+            if (!fj_norm_nfc(cur.p, cur.n, to, e)) return false;
             break;
         case FJ_NORM_NFD:
         case FJ_NORM_NFKC:

@@ -42,6 +42,11 @@ static inline uint64_t fj_word_hash(const char *p, size_t n) {
     return h ^ h >> 32;
 }
 
+/* The place of a spelling will be looked at soon. */
+static inline void fj_spell_ask(const fj_spell *s, fj_bytes x) {
+    __builtin_prefetch(&s->slot[fj_word_hash(x.p, x.n) & s->mask]);
+}
+
 /* ---- trie.c: every prefix of a text that is a spelling -------------------------------------------- */
 typedef struct fj_trie {
     uint64_t *slot; /* (node << 8 | byte) + 1 << 32 | child */
@@ -104,6 +109,10 @@ typedef struct fj_merge_slot {
     int32_t id; /* what the two become */
 } fj_merge_slot;
 
+typedef struct fj_pair {
+    int32_t l, r;
+} fj_pair;
+
 typedef struct fj_norm_step {
     fj_tok_norm d;
     pcre2_code *re; /* REPLACE by expression */
@@ -152,7 +161,7 @@ struct fj_tokenizer {
     fj_merge_slot *merges;
     uint64_t merge_mask;
     size_t n_merges;
-    fj_tok_merge *merge_list; /* in order of rank, for writing; NULL when by_score */
+    fj_pair *merge_list; /* in order of rank, for writing; NULL when by_score */
     size_t n_merge_list;
     fj_trie trie; /* UNIGRAM, WORDPIECE: pieces */
     fj_trie user; /* what SentencePiece's normalizer leaves as it is */
@@ -268,6 +277,8 @@ void fj_norm_bert(const char *s, size_t n, unsigned flags, fj_str *tmp, fj_str *
 void fj_norm_lower(const char *s, size_t n, fj_str *out);
 void fj_norm_sp(const fj_norm_step *st, const fj_trie *user, const char *s, size_t n, fj_str *out);
 void fj_norm_charsmap(const fj_charsmap *m, const char *s, size_t n, fj_str *out);
+size_t fj_nfc_span(const char *s, size_t n); /* how much NFC surely leaves as it is */
+bool fj_norm_nfc(const char *s, size_t n, fj_str *out, fj_err *e);
 bool fj_norm_form(fj_norm_kind kind, const char *s, size_t n, fj_str *out, fj_err *e);
 /* Every match of re by `to`. */
 bool fj_regex_replace(const pcre2_code *re, const char *s, size_t n, fj_bytes to, fj_str *out,

@@ -148,6 +148,7 @@ static bool denormalizer(fj_tok_rd *r, fj_bytes s) {
 static bool read(fj_tok_rd *r, sp *m, const char *data, size_t n) {
     pb b = inside((fj_bytes){ data, n });
     field f;
+    r->m.scored = true;
     while (next(&b, &f)) {
         if (f.wire != 2) continue;
         if (f.number == 1 && !piece(r, m, f.bytes)) return false;
@@ -194,7 +195,6 @@ static int32_t in_range(const fj_tok_rd *r, int64_t id) {
 
 static bool describe(fj_tok_rd *r, sp *m, json_t *added) {
     fj_tok_desc *d = &r->d;
-    r->m.scored = true;
     if (!fj_rd_vocab(r, added)) return false;
     uint8_t *types = (uint8_t *)(uintptr_t)d->types;
     /* What tokenizer_config.json adds is found in the raw text; the model's own pieces of the user in

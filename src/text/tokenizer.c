@@ -60,6 +60,7 @@ static bool vocabulary(fj_tokenizer *t, const fj_tok_desc *d, fj_err *e) {
     fj_spell_init(&t->ids, t->piece, d->n);
     for (int32_t i = 0; i < t->n; i++) {
         if (!t->type[i] || !t->piece[i].n) continue;
+        if (i + 8 < t->n) fj_spell_ask(&t->ids, t->piece[i + 8]);
         int32_t other = fj_spell_put(&t->ids, i);
         if (other >= 0)
             return fj_fail(e, FJ_EFORMAT, "tokenizer: tokens %d and %d are both spelled \"%.*s\"",
@@ -214,13 +215,30 @@ typedef struct fj_found {
     uint32_t rank;
 } fj_found;
 
+static void table(fj_tokenizer *t, size_t n) {
+    uint64_t cap = 64;
+    while (cap < n + n / 2) cap *= 2;
+    t->merge_mask = cap - 1;
+    t->merges = fj_alloc(cap * sizeof *t->merges);
+    memset(t->merges, 0xff, cap * sizeof *t->merges);
+}
+
+static void put_merge(fj_tokenizer *t, fj_found x) {
+    uint64_t key = (uint64_t)(uint32_t)x.l << 32 | (uint32_t)x.r;
+    uint64_t k = fj_merge_hash(key) & t->merge_mask;
+    while (t->merges[k].key != UINT64_MAX && t->merges[k].key != key) k = (k + 1) & t->merge_mask;
+    t->n_merges += t->merges[k].key != key;
+    t->merges[k] = (fj_merge_slot){ key, x.rank, x.id };
+}
+
 static int by_score_desc(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return x > y ? -1 : x < y;
 }
 
-static bool merges_of_scores(fj_tokenizer *t, const fj_tok_desc *d, fj_found **out, size_t *n,
-                             fj_err *e) {
+static bool merges_of_scores(fj_tokenizer *t, const fj_tok_desc *d, fj_err *e) {
+    fj_found *v = NULL;
+    size_t n = 0;
     double *sorted = fj_alloc(d->n * sizeof *sorted);
     size_t cap = 0, distinct = 0;
     for (size_t i = 0; i < d->n; i++) {
@@ -238,6 +256,7 @@ static bool merges_of_scores(fj_tokenizer *t, const fj_tok_desc *d, fj_found **o
         if (!mergeable(t, i) || fj_utf8_span(s.p, s.n) != s.n) continue;
         if (s.n > 4096) { /* the pairs of a piece cost the square of its length */
             free(sorted);
+            free(v);
             return fj_fail(e, FJ_EFORMAT,
                            "tokenizer: token %d has %zu bytes; expected at most 4096", (int)i, s.n);
         }
@@ -251,11 +270,14 @@ static bool merges_of_scores(fj_tokenizer *t, const fj_tok_desc *d, fj_found **o
              at += fj_utf8_len(s.p + at, s.n - at)) {
             int32_t l = part(t, s.p, at), r = part(t, s.p + at, s.n - at);
             if (l < 0 || r < 0) continue;
-            FJ_GROW(*out, *n + 1, cap);
-            (*out)[(*n)++] = (fj_found){ l, r, i, (uint32_t)lo };
+            FJ_GROW(v, n + 1, cap);
+            v[n++] = (fj_found){ l, r, i, (uint32_t)lo };
         }
     }
     free(sorted);
+    table(t, n);
+    for (size_t i = 0; i < n; i++) put_merge(t, v[i]);
+    free(v);
     return true;
 }
 
@@ -270,15 +292,22 @@ static int32_t joined(const fj_tokenizer *t, fj_bytes l, fj_bytes r, int32_t gue
     return fj_spell_get(&t->ids, tmp->s, tmp->n);
 }
 
-static bool merges_given(fj_tokenizer *t, const fj_tok_desc *d, fj_found **out, size_t *n,
-                         fj_err *e) {
+static bool merges_given(fj_tokenizer *t, const fj_tok_desc *d, fj_err *e) {
     fj_str tmp = { 0 };
     bool ok = true;
     int32_t c = -1;
-    *out = fj_alloc(d->n_merges * sizeof **out);
-    t->merge_list = fj_alloc(d->n_merges * sizeof *t->merge_list);
+    table(t, d->n_merges);
+    t->merge_list = fj_alloc((d->n_merges + 1) * sizeof *t->merge_list);
+    /* The tables are larger than a cache: their places are asked for some merges ahead of their use. */
+    enum { AHEAD = 16 };
+    fj_found late[AHEAD];
+    size_t n_late = 0;
     for (size_t i = 0; i < d->n_merges && ok; i++) {
         fj_bytes l = d->merges[i].l, r = d->merges[i].r, rest = r;
+        if (i + AHEAD < d->n_merges) {
+            fj_spell_ask(&t->ids, d->merges[i + AHEAD].l);
+            fj_spell_ask(&t->ids, d->merges[i + AHEAD].r);
+        }
         int32_t a = fj_spell_get(&t->ids, l.p, l.n), b = fj_spell_get(&t->ids, r.p, r.n);
         if (t->cont.n &&
             r.n >= t->cont.n) { /* what continues a word loses its mark inside of one */
@@ -295,66 +324,40 @@ static bool merges_given(fj_tokenizer *t, const fj_tok_desc *d, fj_found **out, 
                                  : "the result");
             break;
         }
-        t->merge_list[t->n_merge_list++] = (fj_tok_merge){ t->piece[a], t->piece[b] };
+        t->merge_list[t->n_merge_list++] = (fj_pair){ a, b };
         /* Text must not be able to grow into a control token. */
         if (t->type[c] == FJ_TOKEN_CONTROL) continue;
-        (*out)[(*n)++] = (fj_found){ a, b, c, (uint32_t)i };
+        uint64_t key = (uint64_t)(uint32_t)a << 32 | (uint32_t)b;
+        __builtin_prefetch(&t->merges[fj_merge_hash(key) & t->merge_mask], 1);
+        if (n_late == AHEAD) {
+            for (size_t k = 0; k < AHEAD; k++) put_merge(t, late[k]);
+            n_late = 0;
+        }
+        late[n_late++] = (fj_found){ a, b, c, (uint32_t)i };
     }
+    for (size_t k = 0; k < n_late; k++) put_merge(t, late[k]);
     fj_str_free(&tmp);
     return ok;
 }
 
-/* Does every merge come after all that make its parts?  See long_word in encode.c. */
-static bool monotone(const fj_tokenizer *t, const fj_found *v, size_t n) {
-    int64_t *made =
-        fj_alloc(((size_t)t->n + 1) * sizeof *made); /* the last rank that makes a token */
-    for (int32_t i = 0; i < t->n; i++) made[i] = -1;
-    for (size_t i = 0; i < n; i++) made[v[i].id] = FJ_MAX(made[v[i].id], (int64_t)v[i].rank);
-    bool ok = true;
-    for (size_t i = 0; i < n && ok; i++)
-        ok = (v[i].l >= t->n || made[v[i].l] < (int64_t)v[i].rank) &&
-             (v[i].r >= t->n || made[v[i].r] < (int64_t)v[i].rank);
-    free(made);
-    return ok;
-}
-
 /* Words may be cut before U+2581 when nothing can grow over that border. */
-static bool cuts_at_meta(const fj_tokenizer *t, const fj_found *v, size_t n) {
+static bool cuts_at_meta(const fj_tokenizer *t) {
     if (t->byte_level || !t->sym_low || t->sym_low[0x2581] < 0 || t->cont.n || t->word_end.n)
         return false;
-    for (size_t i = 0; i < n; i++) {
-        fj_bytes s = t->piece[v[i].id];
+    for (uint64_t i = 0; i <= t->merge_mask; i++) {
+        if (t->merges[i].key == UINT64_MAX) continue;
+        fj_bytes s = t->piece[t->merges[i].id];
         const char *p = s.p;
-        bool meta = true; /* all before p is U+2581 */
-        while (meta && s.n - (size_t)(p - s.p) >= 3 && !memcmp(p, FJ_META, 3)) p += 3;
+        while (s.n - (size_t)(p - s.p) >= 3 && !memcmp(p, FJ_META, 3)) p += 3;
         if (fj_find_bytes(p, s.n - (size_t)(p - s.p), FJ_META, 3)) return false;
     }
     return true;
 }
 
 static bool merges(fj_tokenizer *t, const fj_tok_desc *d, fj_err *e) {
-    fj_found *v = NULL;
-    size_t n = 0;
-    bool ok = d->by_score ? merges_of_scores(t, d, &v, &n, e) : merges_given(t, d, &v, &n, e);
-    if (ok) {
-        uint64_t cap = 64;
-        while (cap < 2 * (uint64_t)n) cap *= 2;
-        t->merge_mask = cap - 1;
-        t->merges = fj_alloc(cap * sizeof *t->merges);
-        memset(t->merges, 0xff, cap * sizeof *t->merges);
-        for (size_t i = 0; i < n; i++) {
-            uint64_t key = (uint64_t)(uint32_t)v[i].l << 32 | (uint32_t)v[i].r;
-            uint64_t k = fj_merge_hash(key) & t->merge_mask;
-            while (t->merges[k].key != UINT64_MAX && t->merges[k].key != key)
-                k = (k + 1) & t->merge_mask;
-            t->n_merges += t->merges[k].key != key;
-            t->merges[k] = (fj_merge_slot){ key, v[i].rank, v[i].id };
-        }
-        t->blocks = t->blocks && monotone(t, v, n);
-        t->cut_meta = cuts_at_meta(t, v, n);
-    }
-    free(v);
-    return ok;
+    if (!(d->by_score ? merges_of_scores : merges_given)(t, d, e)) return false;
+    t->cut_meta = cuts_at_meta(t);
+    return true;
 }
 
 static int by_bytes(const void *a, const void *b) {

@@ -225,8 +225,11 @@ static bool skip(js *j) {
         } else if (c == ',' || c == ':') {
             j->p++;
             continue;
-        } else
-            while (j->p < j->end && !strchr(",:]} \t\r\n\"[{", *j->p)) j->p++;
+        } else {
+            const char *from = j->p;
+            while (j->p < j->end && *j->p && !strchr(",:]} \t\r\n\"[{", *j->p)) j->p++;
+            if (j->p == from) return bad(j, "a value");
+        }
         if (depth < 0) return bad(j, "a value");
         if (depth == 0) return true;
     }

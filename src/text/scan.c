@@ -71,6 +71,8 @@ const fj_scan *fj_scan_find(const fj_tok_pre *p) {
     return NULL;
 }
 
+const char *fj_scan_expression(size_t i) { return i < FJ_LEN(known) ? known[i].re : NULL; }
+
 typedef struct text {
     const uint8_t *tab;
     const unsigned char *s;

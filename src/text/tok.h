@@ -89,6 +89,7 @@ uint8_t *fj_char_table(void);
 /* ---- scan.c: known expressions without PCRE2 --------------------------------------------------------- */
 typedef struct fj_scan fj_scan;
 const fj_scan *fj_scan_find(const fj_tok_pre *p); /* NULL: not known */
+const char *fj_scan_expression(size_t i);         /* of the table; NULL: no more */
 /* Length of the match of the expression at s[i]; 0: none begins there.  s[0..n) is valid UTF-8. */
 size_t fj_scan_at(const fj_scan *sc, const uint8_t *table, const char *s, size_t n, size_t i);
 

@@ -5,7 +5,7 @@ try 1 tokenize missing.json text
 err_is "forja tokenize: cannot open missing.json: No such file or directory"
 mkdir folder
 try 1 tokenize folder text
-err_has "cannot open folder/tokenizer.json"
+err_has "folder: no tokenizer in it: looked for tokenizer.json"
 echo '{"model": {"type": "BPE"' >tokenizer.json
 try 1 tokenize tokenizer.json text
 err_has "tokenizer.json"

@@ -36,8 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     fj_ids ids = { 0 };
     size_t m;
     if (fj_tokenize(t, (const char *)data, FJ_MIN(n, (size_t)4096), 0, &ids, &e))
-        for (size_t i = 0; i < ids.n; i++)
-            FJ_ASSERT(ids.p[i] >= 0 && ids.p[i] < fj_vocab_size(t));
+        for (size_t i = 0; i < ids.n; i++) FJ_ASSERT(ids.p[i] >= 0 && ids.p[i] < fj_vocab_size(t));
     free(fj_detokenize(t, ids.p, ids.n, true, &m));
     fj_ids_free(&ids);
     free(fj_tokenizer_to_json(t, &m, &e));

@@ -71,6 +71,7 @@ NORMS = {
     "bert-accents": N.BertNormalizer(clean_text=False, strip_accents=False, handle_chinese_chars=False),
     "byte-level": N.ByteLevel(), "llama": N.Sequence([N.Prepend("▁"), N.Replace(" ", "▁")]),
 }
+SIZE = 1.0  # of the vocabularies: golden files are smaller
 BYTES = [f"<0x{b:02X}>" for b in range(256)]
 
 
@@ -82,7 +83,7 @@ def train(t, trainer, texts):
 def byte_bpe(cut, texts, **model):
     t = Tokenizer(models.BPE(**model))
     t.pre_tokenizer, t.decoder = cut, decoders.ByteLevel()
-    return train(t, trainers.BpeTrainer(vocab_size=1500, initial_alphabet=P.ByteLevel.alphabet(),
+    return train(t, trainers.BpeTrainer(vocab_size=int(1500 * SIZE), initial_alphabet=P.ByteLevel.alphabet(),
                                         special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
                                         show_progress=False), texts)
 
@@ -95,7 +96,7 @@ def char_bpe(texts, cut=None, norm=None, **model):
     if norm:
         t.normalizer = norm
     affixes = {k: v for k, v in model.items() if k.endswith("fix")}
-    return train(t, trainers.BpeTrainer(vocab_size=1200, special_tokens=["<unk>", *BYTES], limit_alphabet=400,
+    return train(t, trainers.BpeTrainer(vocab_size=int(1200 * SIZE), special_tokens=["<unk>", *BYTES], limit_alphabet=int(400 * SIZE),
                                         show_progress=False, **affixes), texts)
 
 
@@ -152,7 +153,7 @@ def unigram(texts, norm=None, fallback=False, cut=None):
     t.pre_tokenizer = cut or P.Metaspace()
     t.decoder = decoders.Metaspace()
     texts = [x for x in texts if x and max(x) < "\u0530" and "<" not in x]
-    train(t, trainers.UnigramTrainer(vocab_size=1200, special_tokens=["<unk>", "<s>", "</s>"], unk_token="<unk>",
+    train(t, trainers.UnigramTrainer(vocab_size=int(1200 * SIZE), special_tokens=["<unk>", "<s>", "</s>"], unk_token="<unk>",
                                      show_progress=False), texts)
     if fallback:
         import json
@@ -169,7 +170,7 @@ def wordpiece(texts, norm, cut=None, post=None):
     t = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=40))
     t.normalizer, t.pre_tokenizer = norm, cut or P.BertPreTokenizer()
     t.decoder = decoders.WordPiece()
-    train(t, trainers.WordPieceTrainer(vocab_size=1500, special_tokens=["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"],
+    train(t, trainers.WordPieceTrainer(vocab_size=int(1500 * SIZE), special_tokens=["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"],
                                        show_progress=False), texts)
     t.post_processor = post or processors.BertProcessing(("[SEP]", t.token_to_id("[SEP]")), ("[CLS]", t.token_to_id("[CLS]")))
     return t
@@ -178,7 +179,7 @@ def wordpiece(texts, norm, cut=None, post=None):
 def wordlevel(texts):
     t = Tokenizer(models.WordLevel(unk_token="<unk>"))
     t.pre_tokenizer = P.Whitespace()
-    return train(t, trainers.WordLevelTrainer(vocab_size=2000, special_tokens=["<unk>"], show_progress=False), texts)
+    return train(t, trainers.WordLevelTrainer(vocab_size=int(2000 * SIZE), special_tokens=["<unk>"], show_progress=False), texts)
 
 
 def added(texts):
@@ -206,7 +207,7 @@ def clip(texts):
     t.pre_tokenizer = P.Sequence([split(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", "removed", True),
                                   P.ByteLevel(add_prefix_space=False)])
     t.decoder = decoders.ByteLevel()
-    train(t, trainers.BpeTrainer(vocab_size=1500, end_of_word_suffix="</w>", special_tokens=["<|endoftext|>"],
+    train(t, trainers.BpeTrainer(vocab_size=int(1500 * SIZE), end_of_word_suffix="</w>", special_tokens=["<|endoftext|>"],
                                  initial_alphabet=P.ByteLevel.alphabet(), show_progress=False), texts)
     t.post_processor = processors.RobertaProcessing(("<|endoftext|>", 0), ("<|endoftext|>", 0))
     return t
@@ -233,7 +234,7 @@ def families(texts):
     t.decoder = decoders.WordPiece(cleanup=False)
     yield "bpe ##", t
     yield "bpe clip", clip(texts)
-    spm_map = N.Precompiled(charsmap(sp_train(texts, "unigram", 600)))
+    spm_map = N.Precompiled(charsmap(sp_train(texts, "unigram", 600)))  # nmt_nfkc
     yield "unigram", unigram(texts)
     yield "unigram charsmap", unigram(texts, N.Sequence([spm_map, N.Replace(Regex(" {2,}"), " ")]))
     yield "unigram bytes", unigram(texts, fallback=True)

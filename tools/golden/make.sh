@@ -8,3 +8,4 @@ python=${PYTHON:-../../build/interop-venv/bin/python}
 "$python" stories.py "$@"
 "$python" train.py "$@"
 "$python" tokens.py "$@"
+PYTHONPATH=../../tests/interop "$python" vocabularies.py "$@"

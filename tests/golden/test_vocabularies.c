@@ -1,0 +1,103 @@
+/* test_vocabularies.c - tokenizers of every family, in the files they are shipped in: ids and texts as
+ * tokenizers, sentencepiece and tiktoken make them (tools/golden/vocabularies.py). */
+#include "golden.h"
+
+#include <forja/tokenizer.h>
+
+static size_t unhex(const char *s, const char *end, char *out) {
+    size_t n = 0;
+    for (; s + 1 < end; s += 2) {
+        unsigned v;
+        if (sscanf(s, "%2x", &v) != 1) fail_msg("not hex: %.20s", s);
+        out[n++] = (char)v;
+    }
+    return n;
+}
+
+static void ids_of(const char *p, const char *end, fj_ids *ids) {
+    fj_ids_clear(ids);
+    while (p < end) {
+        char *after;
+        fj_ids_push(ids, (int32_t)strtol(p, &after, 10));
+        if (after == p) fail_msg("not ids: %.20s", p);
+        p = after + (after < end);
+    }
+}
+
+static bool same(const fj_ids *a, const fj_ids *b) {
+    return a->n == b->n && (!a->n || !memcmp(a->p, b->p, a->n * sizeof *a->p));
+}
+
+static void compare(const char *name) {
+    char rel[128];
+    fj_err e = { 0 };
+    size_t n;
+    snprintf(rel, sizeof rel, "tokenizers/%s", name);
+    fj_tokenizer *t = fj_tokenizer_from_folder(golden_path(rel), &e);
+    if (!t) fail_msg("%s", e.msg);
+    snprintf(rel, sizeof rel, "tokenizers/%s/want.txt", name);
+    char *want = fj_read_file(golden_path(rel), 1 << 20, &n, &e);
+    if (!want) fail_msg("%s", e.msg);
+    char *text = fj_alloc(n), *back = fj_alloc(n);
+    fj_ids ids = { 0 }, theirs = { 0 };
+    int lines = 0, texts = 0;
+    for (char *p = want, *eol; (eol = strchr(p, '\n')); p = eol + 1, lines++) {
+        char *a = memchr(p, ';', (size_t)(eol - p)), *b = a ? memchr(a + 1, ';', (size_t)(eol - a)) : NULL;
+        if (!b) fail_msg("%s: line %d has no three fields", name, lines + 1);
+        size_t m = unhex(p, a, text), k;
+        ids_of(a + 1, b, &theirs);
+        fj_ids_clear(&ids);
+        /* In SentencePiece, text is never a control symbol. */
+        unsigned flags = FJ_TOK_BOS | FJ_TOK_EOS | (strncmp(name, "sp-", 3) ? FJ_TOK_SPECIAL : 0);
+        FJ_OK_OR_FAIL(fj_tokenize(t, text, m, flags, &ids, &e), e);
+        if (!same(&ids, &theirs))
+            fail_msg("%s, text %d: \"%.*s\": other ids", name, lines + 1, (int)m, text);
+        if (b[1] == '-') continue;
+        texts++;
+        char *ours = fj_detokenize(t, theirs.p, theirs.n, false, &k);
+        m = unhex(b + 1, eol, back);
+        if (k != m || memcmp(ours, back, m) != 0)
+            fail_msg("%s, text %d: decodes to \"%s\", not \"%.*s\"", name, lines + 1, ours, (int)m, back);
+        free(ours);
+    }
+    if (lines < 40) fail_msg("%s: only %d texts", name, lines);
+    printf("%s: %d texts, %d of them decoded\n", name, lines, texts);
+    fj_ids_free(&ids);
+    fj_ids_free(&theirs);
+    free(text);
+    free(back);
+    free(want);
+    fj_tokenizer_free(t);
+}
+
+static void test_families(void **state) {
+    (void)state;
+    static const char *const names[] = { "bpe-llama3", "bpe-o200k", "bpe-kimi",   "bpe-deepseek-v3",
+                                         "bpe-llama",  "bpe-gpt1",  "bpe-clip",   "added",
+                                         "sp-unigram", "sp-bpe",    "unigram",    "wordpiece",
+                                         "wordlevel",  "tiktoken" };
+    for (size_t i = 0; i < FJ_LEN(names); i++) compare(names[i]);
+}
+
+/* A list that is one id off is seen. */
+static void test_sees_a_difference(void **state) {
+    (void)state;
+    fj_ids a = { 0 }, b = { 0 };
+    ids_of("1 2 3", "1 2 3" + 5, &a);
+    ids_of("1 2 4", "1 2 4" + 5, &b);
+    assert_false(same(&a, &b));
+    b.p[2] = 3;
+    assert_true(same(&a, &b));
+    b.n = 2;
+    assert_false(same(&a, &b));
+    fj_ids_free(&a);
+    fj_ids_free(&b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_families),
+        cmocka_unit_test(test_sees_a_difference),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

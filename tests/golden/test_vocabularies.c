@@ -42,7 +42,8 @@ static void compare(const char *name) {
     fj_ids ids = { 0 }, theirs = { 0 };
     int lines = 0, texts = 0;
     for (char *p = want, *eol; (eol = strchr(p, '\n')); p = eol + 1, lines++) {
-        char *a = memchr(p, ';', (size_t)(eol - p)), *b = a ? memchr(a + 1, ';', (size_t)(eol - a)) : NULL;
+        char *a = memchr(p, ';', (size_t)(eol - p)),
+             *b = a ? memchr(a + 1, ';', (size_t)(eol - a)) : NULL;
         if (!b) fail_msg("%s: line %d has no three fields", name, lines + 1);
         size_t m = unhex(p, a, text), k;
         ids_of(a + 1, b, &theirs);
@@ -57,7 +58,8 @@ static void compare(const char *name) {
         char *ours = fj_detokenize(t, theirs.p, theirs.n, false, &k);
         m = unhex(b + 1, eol, back);
         if (k != m || memcmp(ours, back, m) != 0)
-            fail_msg("%s, text %d: decodes to \"%s\", not \"%.*s\"", name, lines + 1, ours, (int)m, back);
+            fail_msg("%s, text %d: decodes to \"%s\", not \"%.*s\"", name, lines + 1, ours, (int)m,
+                     back);
         free(ours);
     }
     if (lines < 40) fail_msg("%s: only %d texts", name, lines);
@@ -72,9 +74,9 @@ static void compare(const char *name) {
 
 static void test_families(void **state) {
     (void)state;
-    static const char *const names[] = { "bpe-llama3", "bpe-o200k", "bpe-kimi",   "bpe-deepseek-v3",
-                                         "bpe-llama",  "bpe-gpt1",  "bpe-clip",   "added",
-                                         "sp-unigram", "sp-bpe",    "unigram",    "wordpiece",
+    static const char *const names[] = { "bpe-llama3", "bpe-o200k", "bpe-kimi", "bpe-deepseek-v3",
+                                         "bpe-llama",  "bpe-gpt1",  "bpe-clip", "added",
+                                         "sp-unigram", "sp-bpe",    "unigram",  "wordpiece",
                                          "wordlevel",  "tiktoken" };
     for (size_t i = 0; i < FJ_LEN(names); i++) compare(names[i]);
 }

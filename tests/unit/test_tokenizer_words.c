@@ -12,10 +12,35 @@ static bool unassigned(const pcre2_code *cn, pcre2_match_data *md, const char *b
 
 static void random_text(fj_rng *r, const pcre2_code *cn, pcre2_match_data *md, fj_str *s,
                         size_t chars) {
-    static const char *const bits[] = { "'s", "'LL", "'re", "'\xc5\xbf", " ", "  ", "\n", "\r\n", "\t",
-                                        "word", "Word", "WORD", "12", "3", "\xc2\xa0", "\xe2\x80\xa8",
-                                        ".", "!?", "/", "\xcc\x81", "\xc3\xa9", "\xe6\xbc\xa2", "\xd7\x90",
-                                        "\xc7\x85", "\xf0\x9f\x98\x80", "\xe1\xa0\x8e", "'", "'d", "\xca\xb0" };
+    static const char *const bits[] = { "'s",
+                                        "'LL",
+                                        "'re",
+                                        "'\xc5\xbf",
+                                        " ",
+                                        "  ",
+                                        "\n",
+                                        "\r\n",
+                                        "\t",
+                                        "word",
+                                        "Word",
+                                        "WORD",
+                                        "12",
+                                        "3",
+                                        "\xc2\xa0",
+                                        "\xe2\x80\xa8",
+                                        ".",
+                                        "!?",
+                                        "/",
+                                        "\xcc\x81",
+                                        "\xc3\xa9",
+                                        "\xe6\xbc\xa2",
+                                        "\xd7\x90",
+                                        "\xc7\x85",
+                                        "\xf0\x9f\x98\x80",
+                                        "\xe1\xa0\x8e",
+                                        "'",
+                                        "'d",
+                                        "\xca\xb0" };
     fj_str_clear(s);
     for (size_t i = 0; i < chars; i++) {
         if (fj_rng_below(r, 4)) {
@@ -57,11 +82,12 @@ static void test_scanners(void **state) {
         pcre2_match_data *md = pcre2_match_data_create(1, NULL);
         for (int i = 0; i < 1500; i++) {
             random_text(&r, cn, md, &s, 1 + fj_rng_below(&r, 24));
-            for (size_t at = 0; at < s.n; at += FJ_MAX(fj_utf8_len(s.s + at, s.n - at), (size_t)1)) {
+            for (size_t at = 0; at < s.n;
+                 at += FJ_MAX(fj_utf8_len(s.s + at, s.n - at), (size_t)1)) {
                 size_t want = by_pcre(re, md, &s, at), got = fj_scan_at(sc, table, s.s, s.n, at);
                 if (want != got)
-                    fail_msg("expression %zu at byte %zu of \"%s\": %zu bytes, PCRE2 matches %zu", k, at,
-                             s.s, got, want);
+                    fail_msg("expression %zu at byte %zu of \"%s\": %zu bytes, PCRE2 matches %zu",
+                             k, at, s.s, got, want);
                 compared++;
             }
         }
@@ -103,7 +129,8 @@ static void test_blocks(void **state) {
     fj_rng r = fj_test_rng();
     fj_str text = { 0 };
     for (int i = 0; i < 8000; i++) {
-        static const char *const bits[] = { "an", "na", " ", "b", "aaa", "abab", "c", "ca", "\xc3\xa9" };
+        static const char *const bits[] = { "an",   "na", " ",  "b",       "aaa",
+                                            "abab", "c",  "ca", "\xc3\xa9" };
         fj_str_add(&text, bits[fj_rng_below(&r, FJ_LEN(bits))]);
     }
     fj_tokenizer *t = trained(text.s, 700);
@@ -131,8 +158,8 @@ static void test_unigram_stretches(void **state) {
     static const struct {
         const char *s;
         double x;
-    } v[] = { { "a", -2.5 }, { "b", -2.75 }, { "ab", -4 }, { "ba", -4.125 }, { "aab", -5.5 }, { "bb", -3 },
-              { "abba", -6.25 } };
+    } v[] = { { "a", -2.5 },   { "b", -2.75 }, { "ab", -4 },     { "ba", -4.125 },
+              { "aab", -5.5 }, { "bb", -3 },   { "abba", -6.25 } };
     fj_err e = { 0 };
     fj_tokenizer *t = fj_tokenizer_from_json(json, sizeof json - 1, NULL, 0, &e);
     if (!t) fail_msg("%s", e.msg);
@@ -147,7 +174,9 @@ static void test_unigram_stretches(void **state) {
     for (size_t i = 0; i < n; i++)
         for (int32_t k = 0; k < (int32_t)FJ_LEN(v); k++) {
             size_t len = strlen(v[k].s);
-            if (len > n - i || memcmp(s + i, v[k].s, len) != 0 || !(best[i] + v[k].x > best[i + len])) continue;
+            if (len > n - i || memcmp(s + i, v[k].s, len) != 0 ||
+                !(best[i] + v[k].x > best[i + len]))
+                continue;
             best[i + len] = best[i] + v[k].x;
             from[i + len] = (int32_t)i;
             piece[i + len] = k + 1;
@@ -176,7 +205,8 @@ static fj_tokenizer *json_tokenizer(const char *json) {
     return t;
 }
 
-static void expect(const char *json, const char *text, size_t dropped, size_t n, const int32_t *want) {
+static void expect(const char *json, const char *text, size_t dropped, size_t n,
+                   const int32_t *want) {
     fj_tokenizer *t = json_tokenizer(json);
     fj_ids ids = { 0 };
     fj_err e = { 0 };
@@ -191,7 +221,8 @@ static void expect(const char *json, const char *text, size_t dropped, size_t n,
 static void test_holes(void **state) {
     (void)state;
     /* Ids 1 to 6 are holes. */
-    static const char holes[] = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":7},\"merges\":[]}}";
+    static const char holes[] =
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":7},\"merges\":[]}}";
     fj_tokenizer *t = json_tokenizer(holes);
     assert_int_equal(fj_vocab_size(t), 8);
     assert_int_equal(fj_token_piece(t, 3).n, 0);
@@ -200,12 +231,14 @@ static void test_holes(void **state) {
     expect(holes, "ab", 0, 2, (const int32_t[]){ 0, 7 });
     /* Without an unknown token, what has no token is left out and counted. */
     expect(holes, "axb", 1, 2, (const int32_t[]){ 0, 7 });
-    expect("{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"type\":\"BPE\","
-           "\"vocab\":{\"a\":0,\"\xc3\x83\":1},\"merges\":[]}}",
-           "a\xc3\xa9", 1, 2, (const int32_t[]){ 0, 1 });
+    expect(
+        "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"type\":\"BPE\","
+        "\"vocab\":{\"a\":0,\"\xc3\x83\":1},\"merges\":[]}}",
+        "a\xc3\xa9", 1, 2, (const int32_t[]){ 0, 1 });
     /* All bytes of a character are there, or it is unknown as a whole. */
-    static const char bytes[] = "{\"model\":{\"type\":\"BPE\",\"unk_token\":\"?\",\"byte_fallback\":true,\"vocab\":{"
-                                "\"?\":0,\"<0xC3>\":1,\"<0xA9>\":2,\"a\":3},\"merges\":[]}}";
+    static const char bytes[] =
+        "{\"model\":{\"type\":\"BPE\",\"unk_token\":\"?\",\"byte_fallback\":true,\"vocab\":{"
+        "\"?\":0,\"<0xC3>\":1,\"<0xA9>\":2,\"a\":3},\"merges\":[]}}";
     expect(bytes, "\xc3\xa9", 0, 2, (const int32_t[]){ 1, 2 });
     expect(bytes, "\xc3\xa8", 0, 1, (const int32_t[]){ 0 });
     /* Doubles are an error that names both (test_tokenizer.c has those of one file). */
@@ -227,22 +260,28 @@ static void test_holes(void **state) {
 static void test_refused_files(void **state) {
     (void)state;
     fj_err e;
-    FJ_FAILS_WITH(fj_tokenizer_from_tiktoken("YQ== 0\nYg==\n", 12, "gpt2", NULL, 0, &e), e, "line 2");
-    FJ_FAILS_WITH(fj_tokenizer_from_tiktoken("YQ== 0\nYg== 0\n", 14, "gpt2", NULL, 0, &e), e, "same id 0");
-    FJ_FAILS_WITH(fj_tokenizer_from_tiktoken("YQ== 0\nYQ== 1\n", 14, "gpt2", NULL, 0, &e), e, "both spelled");
+    FJ_FAILS_WITH(fj_tokenizer_from_tiktoken("YQ== 0\nYg==\n", 12, "gpt2", NULL, 0, &e), e,
+                  "line 2");
+    FJ_FAILS_WITH(fj_tokenizer_from_tiktoken("YQ== 0\nYg== 0\n", 14, "gpt2", NULL, 0, &e), e,
+                  "same id 0");
+    FJ_FAILS_WITH(fj_tokenizer_from_tiktoken("YQ== 0\nYQ== 1\n", 14, "gpt2", NULL, 0, &e), e,
+                  "both spelled");
     FJ_FAILS_WITH(fj_tokenizer_from_tiktoken("YQ== 0\n", 7, "gpt9", NULL, 0, &e), e, "gpt9");
     FJ_FAILS_WITH(fj_tokenizer_from_tiktoken("YQ== 0\n", 7, NULL, NULL, 0, &e), e, "1 ranks");
     FJ_FAILS_WITH(fj_tokenizer_from_sentencepiece("\x0a\x7f", 2, NULL, 0, &e), e, "cut off");
     FJ_FAILS_WITH(fj_tokenizer_from_sentencepiece("", 0, NULL, 0, &e), e, "cut off");
-    FJ_FAILS_WITH(fj_tokenizer_from_vocab("{\"a\":0}", 7, "a b c\n", 6, NULL, 0, &e), e, "merges.txt, line 1");
-    FJ_FAILS_WITH(fj_tokenizer_from_vocab("{\"a\":0}", 7, "", 0, NULL, 0, &e), e, "tokenizer_class");
+    FJ_FAILS_WITH(fj_tokenizer_from_vocab("{\"a\":0}", 7, "a b c\n", 6, NULL, 0, &e), e,
+                  "merges.txt, line 1");
+    FJ_FAILS_WITH(fj_tokenizer_from_vocab("{\"a\":0}", 7, "", 0, NULL, 0, &e), e,
+                  "tokenizer_class");
     FJ_FAILS_WITH(fj_tokenizer_from_vocab("a\nb\n", 4, NULL, 0, NULL, 0, &e), e, "[CLS]");
     FJ_FAILS_WITH(fj_tokenizer_from_tekken("{}", 2, &e), e, "default_vocab_size");
     static const char piece[] = "\x0a\x08\x0a\x01"
                                 "a\x15\0\0\0\0";
     static const char xlmr[] = "{\"tokenizer_class\":\"XLMRobertaTokenizer\"}";
-    FJ_FAILS_WITH(fj_tokenizer_from_sentencepiece(piece, sizeof piece - 1, xlmr, sizeof xlmr - 1, &e), e,
-                  "XLMRobertaTokenizer");
+    FJ_FAILS_WITH(
+        fj_tokenizer_from_sentencepiece(piece, sizeof piece - 1, xlmr, sizeof xlmr - 1, &e), e,
+        "XLMRobertaTokenizer");
     fj_tokenizer *t = fj_tokenizer_from_sentencepiece(piece, sizeof piece - 1, NULL, 0, &e);
     if (!t) fail_msg("%s", e.msg);
     fj_tokenizer_free(t);
@@ -257,41 +296,122 @@ static bool count(void *ctx, const char *s, size_t n, fj_err *e) {
 }
 static void test_names(void **state) {
     (void)state;
-    static const char *const names[] = {
-        "default", "llama-bpe", "llama3", "llama4", "deepseek-llm", "deepseek-coder", "deepseek-v3",
-        "deepseek-r1-qwen", "falcon", "falcon3", "falcon-h1", "mpt", "starcoder", "gpt-2", "phi-2", "jais", "jais-2",
-        "refact", "command-r", "qwen2", "qwen35", "stablelm2", "olmo", "dbrx", "smaug-bpe", "poro-chat",
-        "chatglm-bpe", "glm4", "viking", "jina-es", "jina-de", "jina-v1-en", "jina-v2-es", "jina-v2-de",
-        "jina-v2-code", "roberta-bpe", "tekken", "pixtral", "smollm", "codeshell", "bloom", "gpt3-finnish", "exaone",
-        "exaone4", "exaone-moe", "chameleon", "minerva-7b", "megrez", "gpt-4o", "superbpe", "trillion", "bailingmoe",
-        "bailingmoe2", "llada-moe", "seed-coder", "hunyuan", "hunyuan-dense", "kimi-k2", "grok-2", "granite-docling",
-        "granite-embed-multi-97m", "minimax-m2", "afmoe", "solar-open", "youtu", "lfm2", "gigachat", "a.x-4.0",
-        "mellum", "mellum2", "modern-bert", "kormo", "tiny_aya", "cohere2moe", "minicpm5", "spark2_5", "laguna",
-        "midm-2.0", "kanana2", "joyai-llm", "hy_v4", "ufakzeka", "f2llmv2"
-    };
-    static const char text[] = "It's  12345 \xe6\xbc\xa2\xe5\xad\x97 na\xc3\xafve\n\n x_y(z)! \xe2\x80\xa6";
+    static const char *const names[] = { "default",
+                                         "llama-bpe",
+                                         "llama3",
+                                         "llama4",
+                                         "deepseek-llm",
+                                         "deepseek-coder",
+                                         "deepseek-v3",
+                                         "deepseek-r1-qwen",
+                                         "falcon",
+                                         "falcon3",
+                                         "falcon-h1",
+                                         "mpt",
+                                         "starcoder",
+                                         "gpt-2",
+                                         "phi-2",
+                                         "jais",
+                                         "jais-2",
+                                         "refact",
+                                         "command-r",
+                                         "qwen2",
+                                         "qwen35",
+                                         "stablelm2",
+                                         "olmo",
+                                         "dbrx",
+                                         "smaug-bpe",
+                                         "poro-chat",
+                                         "chatglm-bpe",
+                                         "glm4",
+                                         "viking",
+                                         "jina-es",
+                                         "jina-de",
+                                         "jina-v1-en",
+                                         "jina-v2-es",
+                                         "jina-v2-de",
+                                         "jina-v2-code",
+                                         "roberta-bpe",
+                                         "tekken",
+                                         "pixtral",
+                                         "smollm",
+                                         "codeshell",
+                                         "bloom",
+                                         "gpt3-finnish",
+                                         "exaone",
+                                         "exaone4",
+                                         "exaone-moe",
+                                         "chameleon",
+                                         "minerva-7b",
+                                         "megrez",
+                                         "gpt-4o",
+                                         "superbpe",
+                                         "trillion",
+                                         "bailingmoe",
+                                         "bailingmoe2",
+                                         "llada-moe",
+                                         "seed-coder",
+                                         "hunyuan",
+                                         "hunyuan-dense",
+                                         "kimi-k2",
+                                         "grok-2",
+                                         "granite-docling",
+                                         "granite-embed-multi-97m",
+                                         "minimax-m2",
+                                         "afmoe",
+                                         "solar-open",
+                                         "youtu",
+                                         "lfm2",
+                                         "gigachat",
+                                         "a.x-4.0",
+                                         "mellum",
+                                         "mellum2",
+                                         "modern-bert",
+                                         "kormo",
+                                         "tiny_aya",
+                                         "cohere2moe",
+                                         "minicpm5",
+                                         "spark2_5",
+                                         "laguna",
+                                         "midm-2.0",
+                                         "kanana2",
+                                         "joyai-llm",
+                                         "hy_v4",
+                                         "ufakzeka",
+                                         "f2llmv2" };
+    static const char text[] =
+        "It's  12345 \xe6\xbc\xa2\xe5\xad\x97 na\xc3\xafve\n\n x_y(z)! \xe2\x80\xa6";
     for (size_t i = 0; i < FJ_LEN(names); i++) {
         fj_tok_pre steps[FJ_PRE_MAX];
         fj_pre_traits traits;
         int n = fj_pre_by_name(names[i], steps, &traits);
         if (n < 1) fail_msg("%s is not known", names[i]);
-        fj_tok_desc d = { .n = 1, .pieces = &(fj_bytes){ "a", 1 }, .byte_level = true, .pres = steps,
-                          .n_pres = (size_t)n, .bos = -1, .eos = -1, .eot = -1, .unk = -1, .pad = -1 };
+        fj_tok_desc d = { .n = 1,
+                          .pieces = &(fj_bytes){ "a", 1 },
+                          .byte_level = true,
+                          .pres = steps,
+                          .n_pres = (size_t)n,
+                          .bos = -1,
+                          .eos = -1,
+                          .eot = -1,
+                          .unk = -1,
+                          .pad = -1 };
         fj_err e = { 0 };
         fj_tokenizer *t = fj_tokenizer_build(&d, &e);
         if (!t) fail_msg("%s: %s", names[i], e.msg);
         size_t bytes = 0;
         FJ_OK_OR_FAIL(fj_each_word(t, text, sizeof text - 1, count, &bytes, &e), e);
-        if (bytes != sizeof text - 1) fail_msg("%s: %zu of %zu bytes", names[i], bytes, sizeof text - 1);
+        if (bytes != sizeof text - 1)
+            fail_msg("%s: %zu of %zu bytes", names[i], bytes, sizeof text - 1);
         fj_tokenizer_free(t);
     }
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scanners),         cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_scanners),          cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_unigram_stretches), cmocka_unit_test(test_holes),
-        cmocka_unit_test(test_refused_files),    cmocka_unit_test(test_names),
+        cmocka_unit_test(test_refused_files),     cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

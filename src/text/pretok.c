@@ -196,7 +196,6 @@ static bool apply(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e) {
     char c[4];
     switch (st->d.kind) {
     case FJ_PRE_SPLIT:
-    case FJ_PRE_SCRIPTS:
         for (size_t i = 0; i < n;) {
             size_t valid = fj_utf8_span(s + i, n - i);
             if (valid && !(st->scan ? split_scan : split_regex)(p, k, s + i, valid, e))

@@ -198,6 +198,12 @@ typedef struct fj_bpe_scratch {
     uint32_t *rank;
     size_t rank_cap;
 } fj_bpe_scratch;
+/* May come out of merging: control tokens and bytes never do. */
+static inline bool fj_mergeable(const fj_tokenizer *t, int32_t id) {
+    return t->type[id] == FJ_TOKEN_NORMAL || t->type[id] == FJ_TOKEN_USER;
+}
+/* sym_low, syms, pseudo and merges of a tokenizer that is being built.  (merges.c) */
+bool fj_build_merges(fj_tokenizer *t, const fj_tok_desc *d, fj_err *e);
 uint64_t fj_merge_hash(uint64_t key);
 const fj_merge_slot *fj_merge_find(const fj_tokenizer *t, int32_t l, int32_t r);
 /* Merges s->sym[0..n); leaves the result in front; returns how many are left. */

@@ -62,7 +62,6 @@ typedef enum fj_pre_kind {
     FJ_PRE_METASPACE, /* ' ' to U+2581, one in front as `prefix` says, split before each */
     FJ_PRE_CLASS,     /* by a class of characters: `cls` */
     FJ_PRE_FIXED,     /* pieces of `count` characters */
-    FJ_PRE_SCRIPTS,   /* where the script changes */
     FJ_PRE_BYTES,     /* every byte by its stand-in: ByteLevel that other steps follow */
 } fj_pre_kind;
 typedef enum fj_pre_class {
@@ -128,7 +127,6 @@ typedef struct fj_tok_desc {
     const double *scores; /* by_score: merges come from these; UNIGRAM: log probabilities */
     bool by_score, byte_level, byte_fallback, fuse_unk, ignore_merges;
     bool single;       /* UNIGRAM adds scores in float, as SentencePiece does; else in double */
-    bool ranks;        /* byte level, no merges given: ids are ranks (tiktoken) */
     fj_bytes cont;     /* in front of what continues a word ("##"), "" for none */
     fj_bytes word_end; /* behind the last character of a word ("</w>"), "" for none */
     size_t max_chars;  /* WORDPIECE: longer words are unknown */

@@ -160,7 +160,6 @@ static json_t *pre_tokenizer(const fj_tokenizer *t, fj_err *e) {
         case FJ_PRE_FIXED:
             j = json_pack("{s:s, s:i}", "type", "FixedLength", "length", d->count);
             break;
-        case FJ_PRE_SCRIPTS: j = json_pack("{s:s}", "type", "UnicodeScripts"); break;
         case FJ_PRE_BYTES: j = byte_level(false, false); break;
         }
         json_array_append_new(v, j);

@@ -28,7 +28,59 @@ static bool same(const fj_ids *a, const fj_ids *b) {
     return a->n == b->n && (!a->n || !memcmp(a->p, b->p, a->n * sizeof *a->p));
 }
 
-static void compare(const char *name) {
+/* The texts of want.txt, encoded by both. */
+static void same_on_texts(const char *name, const char *how, const fj_tokenizer *t,
+                          const fj_tokenizer *u, const char *want, size_t n) {
+    char *text = fj_alloc(n);
+    fj_ids a = { 0 }, b = { 0 };
+    fj_err e = { 0 };
+    for (const char *p = want, *eol; (eol = strchr(p, '\n')); p = eol + 1) {
+        size_t m = unhex(p, memchr(p, ';', (size_t)(eol - p)), text);
+        unsigned flags = FJ_TOK_BOS | FJ_TOK_EOS | FJ_TOK_SPECIAL;
+        fj_ids_clear(&a);
+        fj_ids_clear(&b);
+        FJ_OK_OR_FAIL(fj_tokenize(t, text, m, flags, &a, &e), e);
+        FJ_OK_OR_FAIL(fj_tokenize(u, text, m, flags, &b, &e), e);
+        if (!same(&a, &b))
+            fail_msg("%s, written as %s: \"%.*s\": other ids", name, how, (int)m, text);
+    }
+    fj_ids_free(&a);
+    fj_ids_free(&b);
+    free(text);
+}
+
+/* What is written reads back as the same tokenizer; what a format cannot say is refused, and only the families
+ * below are.  How many formats could: *json, *gguf. */
+static void there_and_back(const char *name, const fj_tokenizer *t, const char *want, size_t n,
+                           int *json, int *gguf) {
+    fj_err e = { 0 };
+    size_t m;
+    char *text = fj_tokenizer_to_json(t, &m, &e);
+    if (text) {
+        fj_tokenizer *u = fj_tokenizer_from_json(text, m, NULL, 0, &e);
+        if (!u) fail_msg("%s: %s", name, e.msg);
+        same_on_texts(name, "JSON", t, u, want, n);
+        fj_tokenizer_free(u);
+        free(text);
+        ++*json;
+    } else {
+        printf("%s as JSON: %s\n", name, e.msg);
+        assert_int_equal(e.code, FJ_EUNSUP);
+    }
+    fj_tok_parts p;
+    e = (fj_err){ 0 };
+    if (fj_tokenizer_parts(t, &p, &e)) {
+        fj_tokenizer *u = fj_tokenizer_from_parts(&p, &e);
+        if (!u) fail_msg("%s: %s", name, e.msg);
+        /* Readers of GGUF add probabilities in double, SentencePiece in float: ties fall otherwise. */
+        if (strcmp(name, "sp-unigram") != 0) same_on_texts(name, "GGUF", t, u, want, n);
+        fj_tokenizer_free(u);
+        fj_tokenizer_parts_free(&p);
+        ++*gguf;
+    } else assert_int_equal(e.code, FJ_EUNSUP);
+}
+
+static void compare(const char *name, int *json, int *gguf) {
     char rel[128];
     fj_err e = { 0 };
     size_t n;
@@ -63,6 +115,7 @@ static void compare(const char *name) {
         free(ours);
     }
     if (lines < 40) fail_msg("%s: only %d texts", name, lines);
+    there_and_back(name, t, want, n, json, gguf);
     printf("%s: %d texts, %d of them decoded\n", name, lines, texts);
     fj_ids_free(&ids);
     fj_ids_free(&theirs);
@@ -78,7 +131,10 @@ static void test_families(void **state) {
                                          "bpe-llama",  "bpe-gpt1",  "bpe-clip", "added",
                                          "sp-unigram", "sp-bpe",    "unigram",  "wordpiece",
                                          "wordlevel",  "tiktoken" };
-    for (size_t i = 0; i < FJ_LEN(names); i++) compare(names[i]);
+    int json = 0, gguf = 0;
+    for (size_t i = 0; i < FJ_LEN(names); i++) compare(names[i], &json, &gguf);
+    printf("written and read again: %d as JSON, %d as GGUF\n", json, gguf);
+    assert_true(json >= 10 && gguf >= 5);
 }
 
 /* A list that is one id off is seen. */

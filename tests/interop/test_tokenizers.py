@@ -3,6 +3,7 @@ models of the shared data, and tokenizers of every family made on the spot."""
 import base64
 import json
 import os
+import struct
 import unicodedata
 
 import sentencepiece as spm
@@ -139,6 +140,59 @@ def sentencepiece():
         same("sentencepiece tinyllama", sample, tokenize(path, sample, "--no-bos"), theirs.encode)
 
 
+def gguf_files():
+    """The same SentencePiece models and a WordPiece in GGUF, as its Python package writes them."""
+    import gguf
+    texts = corpus.texts(rng("gguf train"), 2500)
+
+    def write(path, model, tokens, scores, types, **ids):
+        w = gguf.GGUFWriter(path, "llama")
+        w.add_tokenizer_model(model)
+        w.add_token_list(tokens)
+        if scores:
+            w.add_token_scores(scores)
+        w.add_token_types(types)
+        for k, v in ids.items():
+            getattr(w, "add_" + k)(v)
+        w.write_header_to_file()
+        w.write_kv_data_to_file()
+        w.close()
+
+    def sp_parts(data):
+        fields = [dict(tok_make.fields(v)) for k, v in tok_make.fields(data) if k == 1]
+        return ([f[1] for f in fields], [struct.unpack("<f", f.get(2, bytes(4)))[0] for f in fields], [f.get(3, 1) for f in fields])
+
+    with Folder() as f:
+        data = tok_make.sp_train(texts, "bpe", byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False)
+        sp = spm.SentencePieceProcessor(model_proto=data)
+        write(f("bpe.gguf"), "llama", *sp_parts(data), bos_token_id=1, eos_token_id=2, unk_token_id=0)
+        sample = [t for t in corpus.texts(rng("corpus gguf bpe"), 1500) if t and "\0" not in t and "▁" not in t]
+        same("gguf llama", sample, tokenize(f("bpe.gguf"), sample, "--no-bos"), sp.encode)
+
+        data = tok_make.sp_train(texts, "unigram")
+        sp = spm.SentencePieceProcessor(model_proto=data)
+        write(f("t5.gguf"), "t5", *sp_parts(data), eos_token_id=2, unk_token_id=0, add_space_prefix=True,
+              remove_extra_whitespaces=True, precompiled_charsmap=tok_make.charsmap(data))
+        # Runs of one character have many cuts of equal worth: double and float choose among them differently.
+        sample = [t for t in corpus.texts(rng("corpus gguf t5"), 1500)
+                  if "\0" not in t and not any(t[i:i + 3] == t[i] * 3 for i in range(len(t)))]
+        same("gguf t5", sample, tokenize(f("t5.gguf"), sample, "--no-bos"), sp.encode)
+
+        # Not with U+2581, by which GGUF marks the beginnings of words.
+        t = tok_make.wordpiece([x for x in texts if "▁" not in x], tok_make.N.BertNormalizer())
+        vocab = sorted(t.get_vocab().items(), key=lambda x: x[1])
+        special = {"[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"}
+        tokens = [p if p in special else p[2:] if p.startswith("##") else "▁" + p for p, _ in vocab]
+        write(f("bert.gguf"), "bert", [p.encode() for p in tokens], None, [3 if p in special else 1 for p, _ in vocab],
+              unk_token_id=t.token_to_id("[UNK]"), sep_token_id=t.token_to_id("[SEP]"), bos_token_id=t.token_to_id("[CLS]"))
+        d = json.loads(t.to_str())
+        d["model"]["max_input_chars_per_word"] = 100
+        t = Tokenizer.from_str(json.dumps(d))
+        odd = odd_characters()
+        sample = [x for x in corpus.texts(rng("corpus gguf bert"), 1500) if not odd.intersection(x) and "▁" not in x]
+        same("gguf bert", sample, tokenize(f("bert.gguf"), sample, "--special", "--eos"), lambda x: t.encode(x).ids)
+
+
 def ranks_of(tokenizer):
     """The vocabulary of a byte-level BPE in the order of its merges, as a tiktoken file has it."""
     chars = {}
@@ -219,6 +273,7 @@ def main():
     old_files()
     families()
     sentencepiece()
+    gguf_files()
     tiktoken_files()
     invalid()
     print(f"  {total} comparisons of texts")

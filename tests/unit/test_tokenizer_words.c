@@ -5,6 +5,8 @@
 
 #include "text/tok.h"
 
+#include <pthread.h>
+
 /* ---- expressions ----------------------------------------------------------------------------------- */
 static bool unassigned(const pcre2_code *cn, pcre2_match_data *md, const char *b, size_t n) {
     return pcre2_match(cn, (PCRE2_SPTR)b, n, 0, 0, md, NULL) >= 0;
@@ -145,6 +147,58 @@ static void test_blocks(void **state) {
         same_in_blocks(t, s, n - fj_rng_below(&r, 5000));
     }
     free(s);
+    fj_str_free(&text);
+    fj_tokenizer_free(t);
+}
+
+/* ---- threads: one tokenizer, one answer ---------------------------------------------------------------- */
+typedef struct thread {
+    pthread_t id;
+    const fj_tokenizer *t;
+    const fj_str *text;
+    const fj_ids *want;
+    bool ok;
+} thread;
+
+static void *encode_again(void *ctx) {
+    thread *w = ctx;
+    fj_err e = { 0 };
+    fj_ids ids = { 0 };
+    w->ok = true;
+    for (int i = 0; i < 20 && w->ok; i++) {
+        fj_ids_clear(&ids);
+        w->ok = fj_tokenize(w->t, w->text->s, w->text->n, 0, &ids, &e) && ids.n == w->want->n &&
+                memcmp(ids.p, w->want->p, ids.n * sizeof *ids.p) == 0;
+    }
+    fj_ids_free(&ids);
+    return NULL;
+}
+
+static void test_threads(void **state) {
+    (void)state;
+    fj_rng r = fj_test_rng();
+    fj_str text = { 0 };
+    for (int i = 0; i < 6000; i++) {
+        char w[16];
+        size_t n = 1 + fj_rng_below(&r, 6);
+        for (size_t k = 0; k < n; k++) w[k] = (char)('a' + fj_rng_below(&r, 5));
+        fj_str_addn(&text, w, n);
+        fj_str_addc(&text, ' ');
+    }
+    fj_tokenizer *t = trained(text.s, 500);
+    fj_ids want = { 0 };
+    fj_err e = { 0 };
+    FJ_OK_OR_FAIL(fj_tokenize(t, text.s, text.n, 0, &want, &e), e);
+    thread w[4];
+    for (int i = 0; i < 4; i++) {
+        w[i] = (thread){ .t = t, .text = &text, .want = &want };
+        assert_int_equal(pthread_create(&w[i].id, NULL, encode_again, &w[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(w[i].id, NULL);
+        assert_true(w[i].ok);
+    }
+    fj_ids_free(&want);
     fj_str_free(&text);
     fj_tokenizer_free(t);
 }
@@ -412,6 +466,7 @@ int main(void) {
         cmocka_unit_test(test_scanners),          cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_unigram_stretches), cmocka_unit_test(test_holes),
         cmocka_unit_test(test_refused_files),     cmocka_unit_test(test_names),
+        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -156,7 +156,7 @@ static bool read(fj_tok_rd *r, sp *m, const char *data, size_t n) {
         if (f.number == 3 && !normalizer(r, m, f.bytes)) return false;
         if (f.number == 5 && !denormalizer(r, f.bytes)) return false;
     }
-    if (b.p != b.end || !r->m.n) return broken(r, "the file");
+    if (b.p != b.end || !r->m.n || !m->types) return broken(r, "the file");
     if (m->type != 1 && m->type != 2)
         return UNSUP(r, "model_type %s; unigram and BPE are supported",
                      m->type == 3   ? "word"

@@ -74,7 +74,8 @@ typedef struct sp {
 } sp;
 
 static bool broken(fj_tok_rd *r, const char *where) {
-    return BAD(r, "%s is cut off or no protobuf of SentencePiece", where);
+    BAD(r, "%s is cut off or no protobuf of SentencePiece", where);
+    return false;
 }
 
 static bool piece(fj_tok_rd *r, sp *m, fj_bytes s) {

@@ -1,6 +1,7 @@
 /* tokenizer.h - text to token ids and back.
  *
- * An fj_tokenizer is made from tokenizer.json (Hugging Face) or from the metadata of a GGUF file.  It
+ * An fj_tokenizer is made from tokenizer.json (Hugging Face), tokenizer.model (SentencePiece), a file of
+ * tiktoken, or from the metadata of a GGUF file: BPE, unigram, WordPiece, whole words.  It
  * is read-only after that: any number of threads may use one at the same time.  Text is bytes; UTF-8
  * is expected, and bytes that are not UTF-8 are encoded one by one as far as the vocabulary can, so
  * that byte-level and byte-fallback vocabularies give every input back exactly (but for models that
@@ -43,6 +44,34 @@ FJ_API void fj_ids_free(fj_ids *ids);
 FJ_API fj_tokenizer *fj_tokenizer_from_json(const char *json, size_t n, const char *config,
                                             size_t config_n, fj_err *e);
 
+/* tokenizer.model of SentencePiece (BPE or unigram), whose user-defined pieces, normalizer and byte
+ * tokens hold.  config as above: added tokens, and what goes around a text.  A model whose ids are not
+ * those of its class (XLM-R and its kin) is refused by name. */
+FJ_API fj_tokenizer *fj_tokenizer_from_sentencepiece(const char *model, size_t n,
+                                                     const char *config, size_t config_n,
+                                                     fj_err *e);
+
+/* A file of tiktoken, lines of "base64 rank".  name: whose expression cuts words: llama3, qwen, cl100k,
+ * o200k, kimi, gpt2; NULL: what config or the number of ranks says. */
+FJ_API fj_tokenizer *fj_tokenizer_from_tiktoken(const char *file, size_t n, const char *name,
+                                                const char *config, size_t config_n, fj_err *e);
+
+/* Mistral's tekken.json. */
+FJ_API fj_tokenizer *fj_tokenizer_from_tekken(const char *json, size_t n, fj_err *e);
+
+/* vocab.json and merges.txt (byte-level BPE), or merges NULL: vocab is the vocab.txt of a BERT.  The
+ * class in config says how text is cut; one that is not known is an error that names it. */
+FJ_API fj_tokenizer *fj_tokenizer_from_vocab(const char *vocab, size_t n, const char *merges,
+                                             size_t merges_n, const char *config, size_t config_n,
+                                             fj_err *e);
+
+/* From what a folder holds, the first that is there: tokenizer.json, tokenizer.model (SentencePiece or
+ * tiktoken), tekken.json, NAME.tiktoken, vocab.json with merges.txt, vocab.txt; each with the
+ * tokenizer_config.json and added_tokens.json beside it. */
+FJ_API fj_tokenizer *fj_tokenizer_from_folder(const char *dir, fj_err *e);
+/* From one of these files, known by its name or its first bytes. */
+FJ_API fj_tokenizer *fj_tokenizer_from_file(const char *path, fj_err *e);
+
 /* What GGUF says about a tokenizer (docs/gguf.md of ggml: tokenizer.ggml.*). */
 typedef enum fj_tok_type {
     FJ_TOKEN_NORMAL = 1,
@@ -54,22 +83,25 @@ typedef enum fj_tok_type {
 } fj_tok_type;
 
 typedef struct fj_tok_parts {
-    const char *model;      /* "llama" (scores) or "gpt2" (merges) */
-    const char *pre;        /* name of the pre-tokenizer of "gpt2"; NULL: "default" */
-    size_t n;               /* tokens */
+    const char *model; /* "llama" (scores), "gpt2" or "gemma4" (merges), "bert", "t5" (scores) */
+    const char *pre;   /* name of the pre-tokenizer of "gpt2"; NULL: "default" */
+    size_t n;          /* tokens */
     const fj_bytes *tokens; /* n pieces */
-    const float *scores;    /* n, or NULL ("llama" needs them) */
+    const float *scores;    /* n, or NULL ("llama" and "t5" need them) */
     const int32_t *types;   /* n of fj_tok_type, or NULL: all normal */
     size_t n_merges;
     const fj_bytes *merges;           /* "left right" ("gpt2" needs them) */
     int32_t bos, eos, eot, unk, pad;  /* -1: none */
     int add_bos, add_eos, add_prefix; /* 1, 0, or -1: not said, the default of the model holds */
     void *own;                        /* fj_tokenizer_parts_free's */
+    int32_t sep, cls;                 /* "bert": behind and in front; -1: none */
+    int remove_spaces;                /* "t5": runs of spaces become one; 1, 0, -1 as above */
+    fj_bytes charsmap;                /* "t5", "llama": precompiled_charsmap; empty: none */
 } fj_tok_parts;
 #define FJ_TOK_PARTS_INIT                                                                          \
     {                                                                                              \
         .bos = -1, .eos = -1, .eot = -1, .unk = -1, .pad = -1, .add_bos = -1, .add_eos = -1,       \
-        .add_prefix = -1                                                                           \
+        .add_prefix = -1, .sep = -1, .cls = -1, .remove_spaces = -1                                \
     }
 
 /* Copies what it needs.  An unknown `pre` is an error that names it. */
@@ -101,9 +133,10 @@ FJ_API bool fj_tokenize(const fj_tokenizer *t, const char *text, size_t n, unsig
 /* A decoder holds back the bytes of a character that is not whole yet, and takes away the space that
  * encoding put in front.  Zero-initialise; one per text. */
 typedef struct fj_detok {
-    bool started;
+    bool started, space;
     uint8_t n;
     char held[4];
+    uint32_t last;
 } fj_detok;
 
 /* Bytes of token id; room for them must be asked from fj_token_bytes_max(t) + 4.  Returns how many

@@ -32,7 +32,7 @@ static const fj_opt table[] = {
     { .name = "json-lines",
       .kind = FJ_OPT_FLAG,
       .at = offsetof(opts, json_lines),
-      .help = "as --lines, each line being a JSON string, so that a text may hold line ends" },
+      .help = "as --lines, each text being a JSON string, so that it may hold line ends" },
     { .name = "special",
       .letter = 's',
       .kind = FJ_OPT_FLAG,
@@ -131,7 +131,11 @@ static bool decode(job *j, const char *text, size_t n, fj_err *e) {
     }
     size_t out_n;
     char *out = fj_detokenize(j->t, j->ids.p, j->ids.n, j->o->special, &out_n);
-    fwrite(out, 1, out_n, stdout);
+    if (j->o->json_lines) {
+        json_t *s = fj_json_text(out, out_n);
+        json_dumpf(s, stdout, JSON_ENCODE_ANY);
+        json_decref(s);
+    } else fwrite(out, 1, out_n, stdout);
     if (j->by_line) putchar('\n');
     free(out);
     return true;
@@ -178,7 +182,7 @@ static int run(fj_call *c) {
     if (ok) ok = j.by_line ? by_lines(&j, text.s, text.n, &e) : one(&j, text.s, text.n, &e);
     if (ok && j.dropped)
         fj_term_say(c->term, FJ_WARN,
-                    "%zu bytes have no token in this vocabulary and were left out", j.ids.dropped);
+                    "%zu bytes have no token in this vocabulary and were left out", j.dropped);
     fj_str_free(&text);
     fj_ids_free(&j.ids);
     fj_tokenizer_free(t);
@@ -190,8 +194,9 @@ const fj_cmd fj_cmd_tokenize = {
     .args = "MODEL [TEXT]",
     .summary = "Turn text into token ids, or ids into text.",
     .manual =
-        "MODEL is a GGUF file, a folder with tokenizer.json, or a tokenizer.json. Without TEXT the\n"
-        "standard input is read, to its last byte.\n\n"
+        "MODEL is a GGUF file, a folder with a tokenizer (tokenizer.json, tokenizer.model, tekken.json,\n"
+        "NAME.tiktoken, vocab.json with merges.txt, vocab.txt), or one of these files. Without TEXT\n"
+        "the standard input is read, to its last byte.\n\n"
         "  forja tokenize model.gguf \"Good morning\"\n"
         "  forja tokenize hf --no-bos --lines < questions.txt\n"
         "  forja tokenize hf --decode \"1 403 407\"",

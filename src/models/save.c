@@ -103,15 +103,23 @@ static void put_tokenizer(fj_gguf_writer *w, const fj_tok_parts *p, const fj_tem
         const char *key;
         int32_t id;
     } ids[] = {
-        { K("bos_token_id"), p->bos },     { K("eos_token_id"), p->eos },
-        { K("eot_token_id"), p->eot },     { K("unknown_token_id"), p->unk },
-        { K("padding_token_id"), p->pad },
+        { K("bos_token_id"), p->bos },       { K("eos_token_id"), p->eos },
+        { K("eot_token_id"), p->eot },       { K("unknown_token_id"), p->unk },
+        { K("padding_token_id"), p->pad },   { K("cls_token_id"), p->cls },
+        { K("seperator_token_id"), p->sep },
     };
     for (size_t i = 0; i < FJ_LEN(ids); i++)
         if (ids[i].id >= 0) fj_gguf_put_u32(w, ids[i].key, (uint32_t)ids[i].id);
     if (p->add_bos >= 0) fj_gguf_put_bool(w, K("add_bos_token"), p->add_bos);
     if (p->add_eos >= 0) fj_gguf_put_bool(w, K("add_eos_token"), p->add_eos);
     if (p->add_prefix >= 0) fj_gguf_put_bool(w, K("add_space_prefix"), p->add_prefix);
+    if (p->remove_spaces >= 0) fj_gguf_put_bool(w, K("remove_extra_whitespaces"), p->remove_spaces);
+    if (p->charsmap.n)
+        fj_gguf_put(w, &(fj_gguf_kv){ .key = K("precompiled_charsmap"),
+                                      .type = FJ_GGUF_U8,
+                                      .array = true,
+                                      .n = p->charsmap.n,
+                                      .data = p->charsmap.p });
 #undef K
     for (size_t i = 0; i < t->n; i++) {
         bool is_default = !strcmp(t->v[i].name, "default");

@@ -114,6 +114,15 @@ static bool optional_flag(const fj_gguf *g, const char *key, int *flag, fj_err *
     return true;
 }
 
+static bool charsmap(const fj_gguf *g, const char *key, fj_bytes *b, fj_err *e) {
+    const fj_gguf_kv *kv = fj_gguf_find(g, key);
+    if (!kv) return true;
+    if (!kv->array || (kv->type != FJ_GGUF_U8 && kv->type != FJ_GGUF_I8))
+        return fj_fail(e, FJ_EFORMAT, "%s: %s is not an array of bytes", g->name, key);
+    *b = (fj_bytes){ kv->data, kv->n };
+    return true;
+}
+
 static fj_tokenizer *from_gguf(const fj_gguf *g, fj_err *e) {
     fj_tok_parts p = FJ_TOK_PARTS_INIT;
     size_t n = 0, n_scores = 0, n_types = 0;
@@ -142,7 +151,11 @@ static fj_tokenizer *from_gguf(const fj_gguf *g, fj_err *e) {
         !optional_id(g, K("padding_token_id"), &p.pad, e) ||
         !optional_flag(g, K("add_bos_token"), &p.add_bos, e) ||
         !optional_flag(g, K("add_eos_token"), &p.add_eos, e) ||
-        !optional_flag(g, K("add_space_prefix"), &p.add_prefix, e))
+        !optional_id(g, K("cls_token_id"), &p.cls, e) ||
+        !optional_id(g, K("seperator_token_id"), &p.sep, e) ||
+        !optional_flag(g, K("remove_extra_whitespaces"), &p.remove_spaces, e) ||
+        !optional_flag(g, K("add_space_prefix"), &p.add_prefix, e) ||
+        !charsmap(g, K("precompiled_charsmap"), &p.charsmap, e))
         return NULL;
 #undef K
     fj_bytes *t = fj_alloc((n + p.n_merges + 1) * sizeof *t);
@@ -159,17 +172,5 @@ static fj_tokenizer *from_gguf(const fj_gguf *g, fj_err *e) {
 }
 
 fj_tokenizer *fj_source_tokenizer(const fj_source *s, fj_err *e) {
-    if (s->gguf) return from_gguf(s->gguf, e);
-    size_t n = 0, cn = 0;
-    char *json = fj_hf_load(s->hf, "tokenizer.json", &n, e), *config = NULL;
-    if (!json) return NULL;
-    if (s->hf->tokenizer_config && !(config = fj_hf_load(s->hf, "tokenizer_config.json", &cn, e))) {
-        free(json);
-        return NULL;
-    }
-    fj_tokenizer *t = fj_tokenizer_from_json(json, n, config, cn, e);
-    if (!t) fj_wrap(e, "%s/tokenizer.json", s->path);
-    free(json);
-    free(config);
-    return t;
+    return s->gguf ? from_gguf(s->gguf, e) : fj_tokenizer_from_folder(s->path, e);
 }

@@ -24,7 +24,8 @@ static uint32_t rank_of(const fj_tokenizer *t, int32_t l, int32_t r) {
     return m ? m->rank : UINT32_MAX;
 }
 
-static size_t merge_short(const fj_tokenizer *t, fj_bpe_scratch *s, size_t n) {
+/* Merges of a rank below `limit`. */
+static size_t merge_short(const fj_tokenizer *t, fj_bpe_scratch *s, size_t n, uint32_t limit) {
     FJ_GROW(s->rank, n, s->rank_cap);
     fj_sym *y = s->sym;
     uint32_t *rank = s->rank;
@@ -33,7 +34,7 @@ static size_t merge_short(const fj_tokenizer *t, fj_bpe_scratch *s, size_t n) {
         size_t best = 0;
         for (size_t i = 1; i + 1 < n; i++)
             if (rank[i] < rank[best]) best = i;
-        if (rank[best] == UINT32_MAX) break;
+        if (rank[best] >= limit) break;
         y[best].id = fj_merge_find(t, y[best].id, y[best + 1].id)->id;
         n--;
         memmove(y + best + 1, y + best + 2, (n - best - 1) * sizeof *y);
@@ -107,13 +108,17 @@ static size_t merge_long(const fj_tokenizer *t, fj_bpe_scratch *s, size_t n) {
         }
     }
     size_t k = 0;
-    for (int32_t i = 0; i >= 0; i = y[i].next) y[k++].id = y[i].id; /* k <= i: safe in place */
+    for (int32_t i = 0, next; i >= 0; i = next) { /* k <= i: safe in place */
+        next = y[i].next;
+        y[k].id = y[i].id;
+        y[k++].at = y[i].at;
+    }
     return k;
 }
 
 size_t fj_bpe_merge(const fj_tokenizer *t, fj_bpe_scratch *s, size_t n) {
     if (n < 2) return n;
-    return n <= 40 ? merge_short(t, s, n) : merge_long(t, s, n);
+    return n <= 40 ? merge_short(t, s, n, UINT32_MAX) : merge_long(t, s, n);
 }
 
 void fj_bpe_scratch_free(fj_bpe_scratch *s) {
@@ -121,4 +126,55 @@ void fj_bpe_scratch_free(fj_bpe_scratch *s) {
     free(s->heap);
     free(s->rank);
     *s = (fj_bpe_scratch){ 0 };
+}
+
+/* ---- for writing --------------------------------------------------------------------------------- */
+static int by_rank(const void *a, const void *b) {
+    const fj_merge_slot *x = a, *y = b;
+    if (x->rank != y->rank) return x->rank < y->rank ? -1 : 1;
+    if (x->id != y->id) return x->id < y->id ? -1 : 1;
+    return (x->key > y->key) - (x->key < y->key);
+}
+
+/* The two symbols that the bytes of token id become, when no merge of its rank or later is made. */
+static bool halves(const fj_tokenizer *t, fj_bpe_scratch *s, const fj_merge_slot *m) {
+    fj_bytes b = t->bytes[m->id];
+    FJ_GROW(s->sym, b.n, s->sym_cap);
+    for (size_t i = 0; i < b.n; i++) {
+        s->sym[i] = (fj_sym){ .id = t->byte_id[(unsigned char)b.p[i]] };
+        if (s->sym[i].id < 0) return false;
+    }
+    return merge_short(t, s, b.n, m->rank) == 2 && s->sym[0].id == (int32_t)(m->key >> 32) &&
+           s->sym[1].id == (int32_t)(uint32_t)m->key;
+}
+
+fj_tok_merge *fj_merge_list(const fj_tokenizer *t, size_t *n) {
+    fj_tok_merge *out;
+    *n = 0;
+    if (t->merge_list) {
+        out = fj_alloc((t->n_merge_list + 1) * sizeof *out);
+        for (size_t i = 0; i < t->n_merge_list; i++)
+            out[i] = (fj_tok_merge){ t->piece[t->merge_list[i].l], t->piece[t->merge_list[i].r] };
+        *n = t->n_merge_list;
+        return out;
+    }
+    fj_merge_slot *m = fj_alloc((t->n_merges + 1) * sizeof *m);
+    fj_bpe_scratch s = { 0 };
+    size_t k = 0;
+    for (uint64_t i = 0; i <= t->merge_mask; i++)
+        if (t->merges[i].key != UINT64_MAX && (!t->byte_level || halves(t, &s, &t->merges[i])))
+            m[k++] = t->merges[i];
+    /* Merges have no ties.  Tokens of one score (Llama 2 has some) follow each other as their ids, which
+     * is what the tokenizer.json of those models does. */
+    qsort(m, k, sizeof *m, by_rank);
+    out = fj_alloc((k + 1) * sizeof *out);
+    for (size_t i = 0; i < k; i++) {
+        int32_t l = (int32_t)(m[i].key >> 32), r = (int32_t)(uint32_t)m[i].key;
+        out[i].l = l < t->n ? t->piece[l] : t->pseudo[l - t->n];
+        out[i].r = r < t->n ? t->piece[r] : t->pseudo[r - t->n];
+    }
+    *n = k;
+    free(m);
+    fj_bpe_scratch_free(&s);
+    return out;
 }

@@ -245,9 +245,10 @@ fj_tokenizer *fj_bpe_train(const fj_bytes *texts, size_t n, const fj_bpe_opts *o
     fj_tok_pre pres[FJ_PRE_MAX];
     fj_tok_norm nfc = { .kind = FJ_NORM_NFC };
     const char *pre = o->pre ? o->pre : "gpt-2";
-    bool with_nfc;
-    int steps = fj_pre_by_name(pre, pres, &with_nfc, &d.ignore_merges);
-    if (steps < 0) {
+    fj_tok_dec bytes = { .kind = FJ_DEC_BYTE_LEVEL };
+    fj_pre_traits traits;
+    int steps = fj_pre_by_name(pre, pres, &traits);
+    if (steps < 0 || traits.meta) {
         fj_fail(e, FJ_EINVAL,
                 "pre-tokenizer \"%s\" is not known; gpt-2, llama-bpe, qwen2, smollm are", pre);
         return NULL;
@@ -255,7 +256,10 @@ fj_tokenizer *fj_bpe_train(const fj_bytes *texts, size_t n, const fj_bpe_opts *o
     d.pres = pres;
     d.n_pres = (size_t)steps;
     d.norms = &nfc;
-    d.n_norms = with_nfc;
+    d.n_norms = traits.nfc;
+    d.ignore_merges = traits.ignore_merges;
+    d.decs = &bytes;
+    d.n_decs = 1;
     vocab v = { 0 };
     train t = { .base = (int32_t)o->n_special };
     fj_tokenizer *cutter = NULL, *result = NULL;

@@ -6,25 +6,33 @@
 
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 #define ENGLISH "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define LLAMA3                                                                                     \
-    ENGLISH                                                                                        \
-    "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define QWEN2                                                                                      \
-    ENGLISH                                                                                        \
-    "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define WORD "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
+#define SIGNS " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+#define SPACES "\\s+(?!\\S)|\\s+"
+#define LINES "\\s*[\\r\\n]+|" SPACES
+#define LLAMA3 ENGLISH "|" WORD "\\p{N}{1,3}|" SIGNS LINES
+#define QWEN2 ENGLISH "|" WORD "\\p{N}|" SIGNS LINES
 #define QWEN35                                                                                     \
     ENGLISH                                                                                        \
-    "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define CASED_A                                                                                    \
-    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
-#define CASED_B                                                                                    \
-    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*"
-#define CASED_END " ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define DEEPSEEK3                                                                                        \
-    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|" \
-    " ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+    "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" LINES
+#define UPPER "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}"
+#define LOWER "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
+#define CASED_A "[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]*[" LOWER "]+"
+#define CASED_B "[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]+[" LOWER "]*"
+#define CASED_END " ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" LINES
+#define O200K CASED_A ENGLISH "?|" CASED_B ENGLISH "?|\\p{N}{1,3}|" CASED_END
+#define NO_HAN "&&[^\\p{Han}]]"
+#define KIMI                                                                                       \
+    "[\\p{Han}]+|[^\\r\\n\\p{L}\\p{N}]?[" UPPER NO_HAN "*[" LOWER NO_HAN "+" ENGLISH               \
+    "?|[^\\r\\n\\p{L}\\p{N}]?[" UPPER NO_HAN "+[" LOWER NO_HAN "*" ENGLISH                         \
+    "?|\\p{N}{1,3}|" SIGNS LINES
+#define ASCII_SIGN "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]"
+#define DEEPSEEK3                                                                                  \
+    ASCII_SIGN                                                                                     \
+    "[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|" LINES
 #define HAN "[\\x{4e00}-\\x{9fa5}\\x{800}-\\x{4e00}\\x{ac00}-\\x{d7ff}]+"
-
+#define KANA "[\\x{4e00}-\\x{9fa5}\\x{3040}-\\x{309f}\\x{30a0}-\\x{30ff}]+"
+#define BLOOM " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{ff0c}\\x{3001}\\x{964}\\x{6d4}\\x{60c})]+"
 const char fj_pre_gpt2[] = GPT2;
 
 static const char deepseek_letters[] =
@@ -50,89 +58,181 @@ static const char deepseek_letters[] =
     "\\x{10cc0}-\\x{10cf2}\\x{118a0}-\\x{118df}\\x{1e900}-\\x{1e943}"
     "]+";
 
+enum { NFC = 1, WHOLE = 2, BOS = 4, META = 8 };
 typedef struct pre_name {
     const char *name;
-    bool nfc, ignore_merges; /* what the models of this name do besides cutting */
+    unsigned traits; /* what the models of this name do besides cutting */
     const char *step[6];
 } pre_name;
 
+#define DIGIT_GPT2                                                                                 \
+    { "\\p{N}", GPT2 }
+#define PLAIN                                                                                      \
+    { GPT2 }
+
 /* When steps are looked up, the first name that fits is taken. */
 static const pre_name names[] = {
-    { "gpt-2", false, false, { GPT2 } },
-    { "smollm", false, false, { "\\p{N}", GPT2 } },
-    { "llama-bpe", false, true, { LLAMA3 } },
-    { "smaug-bpe", false, false, { LLAMA3 } },
-    { "qwen2", true, false, { QWEN2 } },
-    { "stablelm2", false, false, { QWEN2 } },
-    { "qwen35", true, false, { QWEN35 } },
-    { "tekken", false, true, { CASED_A "|" CASED_B "|\\p{N}|" CASED_END } },
-    { "gpt-4o", false, false, { CASED_A ENGLISH "?|" CASED_B ENGLISH "?|\\p{N}{1,3}|" CASED_END } },
+    { "gpt-2", 0, PLAIN },
+    { "smollm", 0, DIGIT_GPT2 },
+    { "llama-bpe", WHOLE | BOS, { LLAMA3 } },
+    { "smaug-bpe", 0, { LLAMA3 } },
+    { "qwen2", NFC, { QWEN2 } },
+    { "stablelm2", 0, { QWEN2 } },
+    { "qwen35", NFC, { QWEN35 } },
+    { "tekken", WHOLE | BOS, { CASED_A "|" CASED_B "|\\p{N}|" CASED_END } },
+    { "gpt-4o", 0, { O200K } },
     { "deepseek-llm",
-      false,
-      false,
+      0,
       { "[\\r\\n]", deepseek_letters,
         "\\s?[!-/:-~\\x{ff01}-\\x{ff0f}\\x{ff1a}-\\x{ff5e}\\x{2018}-\\x{201f}\\x{3000}-\\x{3002}]+",
         "\\s+$", HAN, "\\p{N}+" } },
-    { "deepseek-coder", false, false, { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", HAN, "\\p{N}" } },
-    { "deepseek-v3",
-      false,
-      false,
-      { "\\p{N}{1,3}", "[\\x{4e00}-\\x{9fa5}\\x{3040}-\\x{309f}\\x{30a0}-\\x{30ff}]+",
+    { "deepseek-coder", 0, { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", HAN, "\\p{N}" } },
+    { "deepseek-v3", 0, { "\\p{N}{1,3}", KANA, DEEPSEEK3 } },
+    { "falcon", 0, { "[\\p{P}\\$\\+<=>\\^~\\|`]+", GPT2, "[0-9][0-9][0-9]" } },
+    { "default", 0, { "[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]" } },
+    { "bloom", 0, { BLOOM } },
+    { "viking", 0, { BLOOM, "\\p{N}" } },
+    { "kimi-k2", 0, { KIMI } },
+    { "superbpe", 0, { "\\p{N}+", "(?=(\\d{3})+(?!\\d))" } },
+    { "bailingmoe",
+      0,
+      { "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|"
+        "\\s*[\\r\\n]|" SPACES } },
+    { "seed-coder", 0, { ENGLISH "|" WORD "\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|" LINES } },
+    { "ufakzeka", 0, { WORD "\\p{N}|" SIGNS LINES } },
+    { "laguna", 0, { "[^\\n]+|[\\n]+", QWEN2 } },
+    { "exaone-moe",
+      0,
+      { ENGLISH "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}|"
+                " ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|" SPACES } },
+    { "minicpm5", WHOLE, { "\\p{N}{1,3}", ENGLISH "|" WORD "\\p{N}+|" SIGNS LINES } },
+    { "spark2_5",
+      0,
+      { "\\p{N}{1,3}", KANA,
+        ASCII_SIGN
+        "[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+|[\\r\\n]|" SPACES,
+        "\\p{N}" } },
+    { "youtu",
+      WHOLE,
+      { "[\\x{ac00}-\\x{d7a3}\\x{3131}-\\x{318e}]+|[\\x{ff01}\\x{2026}\\x{201c}\\x{201d}\\x{2018}\\x{2019}\\x{2014}"
+        "\\x{ff1a}\\x{ff1b}\\x{ff0c}\\x{3001}-\\x{303f}\\x{fe30}-\\x{fe4f}]+|[\\x{3105}-\\x{312f}]+|" KANA,
+        CASED_A ENGLISH "?|" CASED_B ENGLISH "?|\\p{N}|" CASED_END } },
+    { "jais-2",
+      0,
+      { ENGLISH
+        "|" WORD "\\p{N}{1,3}|" SIGNS
+        "\\s*[\\r\\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|"
+        "\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}" } },
+    { "tiny_aya", 0, { "\\d{1,3}(?=(?:\\d{3})*\\b)", O200K } },
+    { "afmoe",
+      0,
+      { "\\p{N}{1,3}(?=(?:\\p{N}{3})*(?!\\p{N}))",
+        "[\\x{4e00}-\\x{9fff}\\x{3400}-\\x{4dbf}\\x{f900}-\\x{faff}\\x{3040}-\\x{309f}\\x{30a0}-\\x{30ff}"
+        "\\x{ff65}-\\x{ff9f}\\x{2f00}-\\x{2fdf}\\x{e40}-\\x{e7f}\\x{e80}-\\x{eff}\\x{1780}-\\x{17ff}"
+        "\\x{1000}-\\x{109f}\\x{aa60}-\\x{aa7f}\\x{a9e0}-\\x{a9ff}\\x{ac00}-\\x{d7af}\\x{1100}-\\x{11ff}]+",
         DEEPSEEK3 } },
-    { "falcon", false, false, { "[\\p{P}\\$\\+<=>\\^~\\|`]+", GPT2, "[0-9][0-9][0-9]" } },
-    { "default",
-      false,
-      false,
-      { "[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]" } },
+    { "chameleon",
+      BOS,
+      { "<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", "([\\t\\n]|    |  )", "\\p{N}",
+        "[\\p{P}!-/:-@\\[-`{-~]", GPT2 } },
+    { "gemma4", META, { "[^\\n]+|[\\n]+" } },
     /* The same under other names: only for reading. */
-    { "llama3", false, true, { LLAMA3 } },
-    { "llama-v3", false, true, { LLAMA3 } },
-    { "falcon3", false, true, { LLAMA3 } },
-    { "falcon-h1", false, true, { LLAMA3 } },
-    { "pixtral", false, true, { LLAMA3 } },
-    { "lfm2", false, true, { LLAMA3 } },
-    { "dbrx", false, false, { LLAMA3 } },
-    { "llama4", false, false, { CASED_A ENGLISH "?|" CASED_B ENGLISH "?|\\p{N}{1,3}|" CASED_END } },
-    { "phi-2", false, false, { GPT2 } },
-    { "mpt", false, false, { GPT2 } },
-    { "olmo", false, false, { GPT2 } },
-    { "jais", false, false, { GPT2 } },
-    { "starcoder", false, false, { "\\p{N}", GPT2 } },
-    { "refact", false, false, { "\\p{N}", GPT2 } },
-    { "command-r", false, false, { "\\p{N}", GPT2 } },
-    { "codeshell", false, false, { "\\p{N}", GPT2 } },
-    { "exaone", false, false, { "\\p{N}", GPT2 } },
-    { "minerva-7b", false, false, { "\\p{N}", GPT2 } },
-    { "deepseek-r1-qwen", false, false, { QWEN2 } },
-    { "megrez", false, false, { QWEN2 } },
-    { "hunyuan", false, false, { QWEN2 } },
+    { "llama3", WHOLE | BOS, { LLAMA3 } },
+    { "llama-v3", WHOLE | BOS, { LLAMA3 } },
+    { "falcon3", WHOLE | BOS, { LLAMA3 } },
+    { "falcon-h1", WHOLE | BOS, { LLAMA3 } },
+    { "pixtral", WHOLE | BOS, { LLAMA3 } },
+    { "midm-2.0", WHOLE | BOS, { LLAMA3 } },
+    { "lfm2", WHOLE | BOS, { LLAMA3 } },
+    { "jina-v5-nano", WHOLE | BOS, { LLAMA3 } },
+    { "dbrx", 0, { LLAMA3 } },
+    { "chatglm-bpe", 0, { LLAMA3 } },
+    { "glm4", 0, { LLAMA3 } },
+    { "llama4", 0, { O200K } },
+    { "kanana2", 0, { O200K } },
+    { "talkie", 0, { O200K } },
+    { "minimax-m2", 0, { O200K } },
+    { "granite-embed-multi-97m", WHOLE, { O200K } },
+    { "cohere2moe", 0, { "\\d{1,3}(?=(?:\\d{3})*\\b)", O200K } },
+    { "phi-2", 0, PLAIN },
+    { "mpt", 0, PLAIN },
+    { "olmo", 0, PLAIN },
+    { "jais", 0, PLAIN },
+    { "trillion", 0, PLAIN },
+    { "granite-docling", 0, PLAIN },
+    { "exaone4", 0, PLAIN },
+    { "gigachat", 0, PLAIN },
+    { "a.x-4.0", 0, PLAIN },
+    { "mellum", 0, PLAIN },
+    { "modern-bert", 0, PLAIN },
+    { "jina-es", 0, PLAIN },
+    { "jina-de", 0, PLAIN },
+    { "jina-v2-es", 0, PLAIN },
+    { "jina-v2-de", 0, PLAIN },
+    { "jina-v1-en", 0, PLAIN },
+    { "jina-v2-code", 0, PLAIN },
+    { "roberta-bpe", 0, PLAIN },
+    { "starcoder", 0, DIGIT_GPT2 },
+    { "refact", 0, DIGIT_GPT2 },
+    { "command-r", 0, DIGIT_GPT2 },
+    { "codeshell", 0, DIGIT_GPT2 },
+    { "exaone", 0, DIGIT_GPT2 },
+    { "minerva-7b", 0, DIGIT_GPT2 },
+    { "mellum2", 0, DIGIT_GPT2 },
+    { "deepseek-r1-qwen", 0, { QWEN2 } },
+    { "kormo", 0, { QWEN2 } },
+    { "f2llmv2", 0, { QWEN2 } },
+    { "megrez", 0, { QWEN2 } },
+    { "hunyuan", 0, { QWEN2 } },
+    { "solar-open", 0, { QWEN2 } },
+    { "grok-2", 0, { QWEN2 } },
+    { "hunyuan-dense", 0, { "\\p{N}{1,3}", KANA, DEEPSEEK3 } },
+    { "joyai-llm", 0, { "\\p{N}{1,3}", KANA, DEEPSEEK3 } },
+    { "hy_v4", 0, { "\\p{N}{1,3}", KANA, DEEPSEEK3 } },
+    { "poro-chat", 0, { BLOOM } },
+    { "gpt3-finnish", 0, { BLOOM } },
+    { "bailingmoe2",
+      0,
+      { "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|"
+        "\\s*[\\r\\n]|" SPACES } },
+    { "llada-moe",
+      0,
+      { "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|"
+        "\\s*[\\r\\n]|" SPACES } },
+    { "granite-embed-multi-311m", META, { "[^\\n]+|[\\n]+" } },
+    { "sarvam-moe", META, { "[^\\n]+|[\\n]+" } },
 };
 
-int fj_pre_by_name(const char *name, fj_tok_pre out[FJ_PRE_MAX], bool *nfc, bool *ignore_merges) {
+int fj_pre_by_name(const char *name, fj_tok_pre out[FJ_PRE_MAX], fj_pre_traits *traits) {
     for (size_t i = 0; i < FJ_LEN(names); i++) {
         if (strcmp(names[i].name, name) != 0) continue;
         int n = 0;
         for (; n < (int)FJ_LEN(names[i].step) && names[i].step[n]; n++)
             out[n] = (fj_tok_pre){ .kind = FJ_PRE_SPLIT,
                                    .regex = { names[i].step[n], strlen(names[i].step[n]) } };
-        *nfc = names[i].nfc;
-        *ignore_merges = names[i].ignore_merges;
+        unsigned t = names[i].traits;
+        *traits = (fj_pre_traits){ t & NFC, t & WHOLE, t & BOS, t & META };
         return n;
     }
     return -1;
 }
 
-const char *fj_pre_name(const fj_pre_step *pres, size_t n, bool nfc, bool ignore_merges) {
+static bool is_step(const fj_tok_pre *d, const char *step) {
+    /* Digits, as tokenizer.json names them, are the same as the expression. */
+    if (d->kind == FJ_PRE_CLASS && d->cls == FJ_CLS_NUMERIC && d->keep == FJ_KEEP_ISOLATED)
+        return strcmp(step, "\\p{N}") == 0;
+    return d->kind == FJ_PRE_SPLIT && !d->literal && !d->invert && d->keep == FJ_KEEP_ISOLATED &&
+           d->regex.n == strlen(step) && memcmp(d->regex.p, step, d->regex.n) == 0;
+}
+
+const char *fj_pre_name(const fj_pre_step *pres, size_t n, const fj_pre_traits *traits) {
     for (size_t i = 0; i < FJ_LEN(names); i++) {
         const pre_name *p = &names[i];
-        if (p->nfc != nfc || p->ignore_merges != ignore_merges) continue;
+        if (((p->traits & NFC) != 0) != traits->nfc ||
+            ((p->traits & WHOLE) != 0) != traits->ignore_merges || p->traits & META)
+            continue;
         size_t k = 0;
-        for (; k < n && k < FJ_LEN(p->step) && p->step[k]; k++) {
-            const fj_tok_pre *d = &pres[k].d;
-            if (d->kind != FJ_PRE_SPLIT || d->literal || d->invert || d->keep != FJ_KEEP_ISOLATED ||
-                d->regex.n != strlen(p->step[k]) || memcmp(d->regex.p, p->step[k], d->regex.n) != 0)
-                break;
-        }
+        while (k < n && k < FJ_LEN(p->step) && p->step[k] && is_step(&pres[k].d, p->step[k])) k++;
         if (k == n && (k == FJ_LEN(p->step) || !p->step[k])) return p->name;
     }
     return NULL;

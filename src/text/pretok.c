@@ -1,84 +1,12 @@
-/* pretok.c - cutting text into the words that BPE merges inside of.
- *
- * Expressions are those of Hugging Face (Oniguruma) in PCRE2 with Unicode properties.  One meaning
- * differs and is rewritten: PCRE2's \s takes U+180E for a space, Unicode and Oniguruma do not. */
+/* pretok.c - cutting text into the words that the model works inside of. */
 #include "text/tok.h"
 
-#define SPACES                                                                                     \
-    "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-
-static bool rewrite(const fj_bytes re, fj_str *out, fj_err *e) {
-    int in_class = 0;
-    for (size_t i = 0; i < re.n; i++) {
-        char c = re.p[i];
-        if (c == '\\' && i + 1 < re.n) {
-            char d = re.p[++i];
-            if (d == 's' && in_class) fj_str_add(out, SPACES);
-            else if (d == 's') fj_str_add(out, "[" SPACES "]");
-            else if (d == 'S' && !in_class) fj_str_add(out, "[^" SPACES "]");
-            else if (d == 'S')
-                return fj_fail(e, FJ_EUNSUP,
-                               "pre-tokenizer expression has \\S inside a class: %.*s",
-                               (int)FJ_MIN(re.n, 200), re.p);
-            else {
-                fj_str_addc(out, c);
-                fj_str_addc(out, d);
-            }
-            continue;
-        }
-        if (c == '[' && in_class) {
-            /* Oniguruma nests classes; PCRE2 takes the bracket for itself. */
-            if (i + 1 < re.n && re.p[i + 1] == ':') fj_str_addc(out, c);
-            else
-                return fj_fail(e, FJ_EUNSUP,
-                               "pre-tokenizer expression has a class in a class: %.*s",
-                               (int)FJ_MIN(re.n, 200), re.p);
-            while (i + 1 < re.n && re.p[i + 1] != ']') fj_str_addc(out, re.p[++i]);
-            if (i + 1 < re.n) fj_str_addc(out, re.p[++i]);
-            continue;
-        }
-        if (c == '&' && in_class && i + 1 < re.n && re.p[i + 1] == '&')
-            return fj_fail(e, FJ_EUNSUP, "pre-tokenizer expression intersects classes (&&): %.*s",
-                           (int)FJ_MIN(re.n, 200), re.p);
-        if (c == '[') in_class = 1;
-        if (c == ']') in_class = 0;
-        fj_str_addc(out, c);
-    }
-    return true;
-}
-
-pcre2_code *fj_pre_compile(const fj_tok_pre *p, fj_err *e) {
-    fj_str re = { 0 };
-    uint32_t opt = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C;
-    if (p->literal) {
-        fj_str_addn(&re, p->regex.p, p->regex.n);
-        opt = PCRE2_UTF | PCRE2_LITERAL;
-    } else if (!rewrite(p->regex, &re, e)) {
-        fj_str_free(&re);
-        return NULL;
-    }
-    if (!re.n) fj_str_addn(&re, "", 0);
-    int code;
-    PCRE2_SIZE at;
-    pcre2_code *c = pcre2_compile((PCRE2_SPTR)re.s, re.n, opt, &code, &at, NULL);
-    if (!c) {
-        PCRE2_UCHAR why[160];
-        pcre2_get_error_message(code, why, sizeof why);
-        fj_fail(e, FJ_EFORMAT, "pre-tokenizer expression, at character %zu: %s: %.*s", (size_t)at,
-                (const char *)why, (int)FJ_MIN(re.n, 200), re.s);
-    } else {
-        pcre2_jit_compile(c,
-                          PCRE2_JIT_COMPLETE); /* no JIT on this processor: the interpreter runs */
-    }
-    fj_str_free(&re);
-    return c;
-}
-
-bool fj_pretok_init(fj_pretok *p, const fj_pre_step *steps, size_t n, fj_word_fn word, void *ctx,
-                    fj_err *e) {
-    *p = (fj_pretok){ .steps = steps, .n = n, .word = word, .ctx = ctx };
+bool fj_pretok_init(fj_pretok *p, const fj_tokenizer *t, fj_word_fn word, void *ctx, fj_err *e) {
+    *p = (fj_pretok){
+        .steps = t->pres, .n = t->n_pres, .chars = t->chars, .word = word, .ctx = ctx
+    };
     bool regex = false;
-    for (size_t i = 0; i < n; i++) regex |= steps[i].d.kind == FJ_PRE_SPLIT;
+    for (size_t i = 0; i < t->n_pres; i++) regex |= t->pres[i].re != NULL;
     if (!regex) return true;
     p->md = pcre2_match_data_create(1, NULL);
     p->mc = pcre2_match_context_create(NULL);
@@ -100,16 +28,73 @@ void fj_pretok_free(fj_pretok *p) {
 static bool apply(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e);
 
 static bool piece(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e) {
-    return n ? apply(p, k + 1, s, n, e) : true;
+    if (!n) return true;
+    return k + 1 == p->n ? p->word(p->ctx, s, n, e) : apply(p, k + 1, s, n, e);
 }
 
-/* s is valid UTF-8.  How matches and the text between them become pieces is what `tokenizers` calls
- * the behavior. */
-static bool split(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e) {
+/* ---- matches to pieces -------------------------------------------------------------------------- */
+/* A text is cut into matches and what is between them; `keep` says which of these join.  (What
+ * `tokenizers` calls the behavior.) */
+typedef struct cutter {
+    fj_pretok *p;
+    size_t k;
+    const char *s;
+    fj_pre_keep keep;
+    bool invert;
+    size_t done;     /* up to here was said */
+    size_t from, to; /* a piece that may still grow */
+    bool open, was;  /* it is there; the last item was a match */
+} cutter;
+
+static bool flush(cutter *c, fj_err *e) {
+    bool open = c->open;
+    c->open = false;
+    return open ? piece(c->p, c->k, c->s + c->from, c->to - c->from, e) : true;
+}
+
+static bool item(cutter *c, size_t from, size_t to, bool match, fj_err *e) {
+    match ^= c->invert;
+    bool was = c->was, join;
+    c->was = match;
+    switch (c->keep) {
+    case FJ_KEEP_ISOLATED: return piece(c->p, c->k, c->s + from, to - from, e);
+    case FJ_KEEP_REMOVED: return match ? true : piece(c->p, c->k, c->s + from, to - from, e);
+    case FJ_KEEP_PREVIOUS: join = match && !was; break;
+    case FJ_KEEP_NEXT: join = !match && was; break;
+    default: join = match == was; break;
+    }
+    if (c->open && join) {
+        c->to = to;
+        return true;
+    }
+    if (!flush(c, e)) return false;
+    c->open = true;
+    c->from = from;
+    c->to = to;
+    return true;
+}
+
+static bool matched(cutter *c, size_t from, size_t to, fj_err *e) {
+    if (from > c->done && !item(c, c->done, from, false, e)) return false;
+    c->done = to;
+    return item(c, from, to, true, e);
+}
+
+static bool finish(cutter *c, size_t n, fj_err *e) {
+    return (c->done >= n || item(c, c->done, n, false, e)) && flush(c, e);
+}
+
+static cutter start(fj_pretok *p, size_t k, const char *s) {
+    const fj_tok_pre *d = &p->steps[k].d;
+    return (cutter){ .p = p, .k = k, .s = s, .keep = d->keep, .invert = d->invert };
+}
+
+/* ---- the steps ---------------------------------------------------------------------------------- */
+/* s is valid UTF-8. */
+static bool split_regex(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e) {
     const fj_pre_step *st = &p->steps[k];
-    size_t at = 0;    /* search from here */
-    size_t start = 0; /* not given on yet */
-    size_t budget = n + 64;
+    cutter c = start(p, k, s);
+    size_t at = 0, budget = n + 64;
     pcre2_set_match_limit(p->mc,
                           (uint32_t)FJ_MIN((uint64_t)10000000 + 64 * (uint64_t)n, UINT32_MAX));
     while (at < n) {
@@ -126,81 +111,121 @@ static bool split(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e) {
         }
         const PCRE2_SIZE *ov = pcre2_get_ovector_pointer(p->md);
         size_t from = ov[0], to = ov[1];
-        if (to < from || budget-- == 0) /* \K in a lookahead can do this */
+        if (to < from || from < c.done || budget-- == 0) /* \K in a lookahead can do this */
             return fj_fail(e, FJ_EINVAL, "pre-tokenizer expression matches backwards");
-        if (to == from) { /* empty: step over one character */
-            at = to < n ? to + FJ_MAX(fj_utf8_len(s + to, n - to), (size_t)1) : n;
-            if (st->d.keep == FJ_KEEP_ISOLATED && !st->d.invert && from > start) {
-                if (!piece(p, k, s + start, from - start, e)) return false;
-                start = from;
-            }
-            continue;
-        }
-        bool ok = true;
-        fj_pre_keep keep = st->d.keep;
-        if (keep == FJ_KEEP_ISOLATED) {
-            ok = piece(p, k, s + start, from - start, e) && piece(p, k, s + from, to - from, e);
-            start = to;
-        } else if (keep == FJ_KEEP_REMOVED) {
-            ok = st->d.invert ? piece(p, k, s + from, to - from, e)
-                              : piece(p, k, s + start, from - start, e);
-            start = to;
-        } else if (keep == FJ_KEEP_PREVIOUS) {
-            ok = piece(p, k, s + start, to - start, e);
-            start = to;
-        } else {
-            ok = piece(p, k, s + start, from - start, e);
-            start = from;
-        }
-        if (!ok) return false;
-        at = to;
+        /* Empty: a place to cut at, and on by one character. */
+        at = to > from ? to : to + (to < n ? FJ_MAX(fj_utf8_len(s + to, n - to), (size_t)1) : 1);
+        if (!matched(&c, from, to, e)) return false;
     }
-    if (st->d.keep == FJ_KEEP_REMOVED && st->d.invert) return true;
-    return piece(p, k, s + start, n - start, e);
+    return finish(&c, n, e);
 }
 
-static bool apply(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e) {
-    if (k == p->n) return p->word(p->ctx, s, n, e);
+static bool split_scan(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e) {
+    const fj_pre_step *st = &p->steps[k];
+    cutter c = start(p, k, s);
+    for (size_t at = 0, len; at < n; at += len) {
+        len = fj_scan_at(st->scan, p->chars, s, n, at);
+        if (len) {
+            if (!matched(&c, at, at + len, e)) return false;
+        } else len = fj_utf8_len(s + at, n - at);
+    }
+    return finish(&c, n, e);
+}
+
+static bool in_class(const fj_tok_pre *d, const char *s, size_t len) {
+    if (d->cls == FJ_CLS_CHAR) return d->regex.n == len && memcmp(s, d->regex.p, len) == 0;
+    uint32_t c = fj_utf8_get(s, len);
+    if (d->cls == FJ_CLS_SPACE) return fj_char_space(c);
+    if (d->cls == FJ_CLS_PUNCT) return fj_char_punct(c);
+    return c < 128 ? c >= '0' && c <= '9' : (fj_char_class(c) & FJ_CH_N) != 0;
+}
+
+static bool split_class(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e) {
+    cutter c = start(p, k, s);
+    for (size_t at = 0, len; at < n; at += len) {
+        len = fj_utf8_len(s + at, n - at);
+        bool in = len && in_class(&p->steps[k].d, s + at, len);
+        if (!len) len = 1;
+        if (in && !matched(&c, at, at + len, e)) return false;
+    }
+    return finish(&c, n, e);
+}
+
+static bool fixed(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e) {
+    size_t from = 0;
+    int count = 0;
+    for (size_t at = 0, len; at < n;) {
+        len = fj_utf8_len(s + at, n - at);
+        at += len ? len : 1;
+        if (++count < p->steps[k].d.count && at < n) continue;
+        if (!piece(p, k, s + from, at - from, e)) return false;
+        from = at;
+        count = 0;
+    }
+    return true;
+}
+
+static bool metaspace(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e) {
     const fj_tok_pre *d = &p->steps[k].d;
-    if (d->kind == FJ_PRE_SPLIT) {
-        for (size_t i = 0; i < n;) {
-            size_t valid = fj_utf8_span(s + i, n - i);
-            if (valid && !split(p, k, s + i, valid, e)) return false;
-            i += valid;
-            size_t bad = 0; /* bytes that are not text: one piece of their own */
-            while (i + bad < n && !fj_utf8_len(s + i + bad, n - i - bad)) bad++;
-            if (bad && !apply(p, k + 1, s + i, bad, e)) return false;
-            i += bad;
-        }
-        return true;
-    }
     fj_str *b = &p->buf[k];
-    if (d->kind == FJ_PRE_SPACE) {
-        if (s[0] == ' ') return apply(p, k + 1, s, n, e);
-        fj_str_clear(b);
-        fj_str_addc(b, ' ');
-        fj_str_addn(b, s, n);
-        return apply(p, k + 1, b->s, b->n, e);
-    }
     fj_str_clear(b);
     bool has = s[0] == ' ' || (n >= 3 && memcmp(s, FJ_META, 3) == 0);
     if (!has && (d->prefix == FJ_PREFIX_ALWAYS || (d->prefix == FJ_PREFIX_FIRST && p->at_start)))
         fj_str_add(b, FJ_META);
-    for (size_t i = 0; i < n; i++) {
-        if (s[i] == ' ') fj_str_add(b, FJ_META);
-        else fj_str_addc(b, s[i]);
+    for (const char *end = s + n; s < end;) {
+        const char *sp = memchr(s, ' ', (size_t)(end - s));
+        if (!sp) sp = end;
+        fj_str_addn(b, s, (size_t)(sp - s));
+        if (sp < end) fj_str_addn(b, FJ_META, 3);
+        s = sp + 1;
     }
-    if (!d->split) return apply(p, k + 1, b->s, b->n, e);
+    if (!d->split) return piece(p, k, b->s, b->n, e);
     for (size_t i = 0; i < b->n;) {
         const char *next =
             b->n - i > 3 ? fj_find_bytes(b->s + i + 1, b->n - i - 1, FJ_META, 3) : NULL;
         size_t to = next ? (size_t)(next - b->s) : b->n;
-        if (!apply(p, k + 1, b->s + i, to - i, e)) return false;
+        if (!piece(p, k, b->s + i, to - i, e)) return false;
         i = to;
     }
     return true;
 }
 
+static bool apply(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e) {
+    const fj_pre_step *st = &p->steps[k];
+    fj_str *b = &p->buf[k];
+    char c[4];
+    switch (st->d.kind) {
+    case FJ_PRE_SPLIT:
+        for (size_t i = 0; i < n;) {
+            size_t valid = fj_utf8_span(s + i, n - i);
+            if (valid && !(st->scan ? split_scan : split_regex)(p, k, s + i, valid, e))
+                return false;
+            i += valid;
+            size_t bad = 0; /* bytes that are not text: one piece of their own */
+            while (i + bad < n && !fj_utf8_len(s + i + bad, n - i - bad)) bad++;
+            if (bad && !piece(p, k, s + i, bad, e)) return false;
+            i += bad;
+        }
+        return true;
+    case FJ_PRE_CLASS: return split_class(p, k, s, n, e);
+    case FJ_PRE_FIXED: return fixed(p, k, s, n, e);
+    case FJ_PRE_SPACE:
+        if (s[0] == ' ') return piece(p, k, s, n, e);
+        fj_str_clear(b);
+        fj_str_addc(b, ' ');
+        fj_str_addn(b, s, n);
+        return piece(p, k, b->s, b->n, e);
+    case FJ_PRE_BYTES:
+        fj_str_clear(b);
+        for (size_t i = 0; i < n; i++)
+            fj_str_addn(b, c, fj_utf8_put(fj_byte_char((uint8_t)s[i]), c));
+        return piece(p, k, b->s, b->n, e);
+    case FJ_PRE_METASPACE: break;
+    }
+    return metaspace(p, k, s, n, e);
+}
+
 bool fj_pretok_run(fj_pretok *p, const char *s, size_t n, fj_err *e) {
-    return n ? apply(p, 0, s, n, e) : true;
+    if (!n) return true;
+    return p->n ? apply(p, 0, s, n, e) : p->word(p->ctx, s, n, e);
 }

@@ -12,26 +12,84 @@ static json_t *added(const fj_tokenizer *t) {
         json_array_append_new(v, json_pack("{s:i, s:o, s:b, s:b, s:b, s:b, s:b}", "id", (int)a->id,
                                            "content", jstr(a->text), "single_word", a->single_word,
                                            "lstrip", a->lstrip, "rstrip", a->rstrip, "normalized",
-                                           a->normalized, "special", a->special));
+                                           a->match != FJ_ADDED_RAW, "special", a->special));
     }
     return v;
 }
 
-static json_t *normalizer(const fj_tokenizer *t) {
-    static const char *const forms[] = { "NFC", "NFD", "NFKC", "NFKD" };
+static void base64(fj_bytes s, fj_str *out) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < s.n; i += 3) {
+        uint32_t x = 0;
+        for (size_t k = 0; k < 3; k++) x = x << 8 | (i + k < s.n ? (unsigned char)s.p[i + k] : 0);
+        for (size_t k = 0; k < 4; k++)
+            fj_str_addc(out, i + k <= s.n ? digits[x >> (18 - 6 * k) & 63] : '=');
+    }
+}
+
+/* SentencePiece's own normalizer in steps of `tokenizers`.  NULL: it has none that do the same. */
+static json_t *sp_norm(const fj_tok_norm *n, json_t *list, fj_err *e) {
+    if (n->a.n || n->flags & (FJ_NORM_EXTRA | FJ_NORM_SUFFIX)) {
+        json_decref(list);
+        fj_fail(e, FJ_EUNSUP,
+                "tokenizer.json cannot say what this SentencePiece normalizer does (its charsmap, "
+                "removed or trailing spaces)");
+        return NULL;
+    }
+    bool meta = n->flags & FJ_NORM_ESCAPE;
+    if (n->flags & FJ_NORM_DUMMY)
+        json_array_append_new(
+            list, json_pack("{s:s, s:s}", "type", "Prepend", "prepend", meta ? FJ_META : " "));
+    if (meta)
+        json_array_append_new(list, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern",
+                                              "String", " ", "content", FJ_META));
+    return list;
+}
+
+static json_t *normalizer(const fj_tokenizer *t, fj_err *e) {
+    static const char *const bare[] = {
+        [FJ_NORM_NFC] = "NFC",   [FJ_NORM_NFD] = "NFD",         [FJ_NORM_NFKC] = "NFKC",
+        [FJ_NORM_NFKD] = "NFKD", [FJ_NORM_LOWER] = "Lowercase", [FJ_NORM_UNACCENT] = "StripAccents",
+        [FJ_NORM_NMT] = "Nmt",   [FJ_NORM_BYTES] = "ByteLevel",
+    };
     json_t *v = json_array();
     for (size_t i = 0; i < t->n_norms; i++) {
-        const fj_tok_norm *n = &t->norms[i];
-        json_t *j;
-        if (n->kind == FJ_NORM_PREPEND)
+        const fj_tok_norm *n = &t->norms[i].d;
+        unsigned f = n->flags;
+        json_t *j = NULL;
+        fj_str s = { 0 };
+        switch (n->kind) {
+        case FJ_NORM_PREPEND:
             j = json_pack("{s:s, s:o}", "type", "Prepend", "prepend", jstr(n->a));
-        else if (n->kind == FJ_NORM_REPLACE)
-            j = json_pack("{s:s, s:{s:o}, s:o}", "type", "Replace", "pattern", "String", jstr(n->a),
-                          "content", jstr(n->b));
-        else j = json_pack("{s:s}", "type", forms[n->kind - FJ_NORM_NFC]);
+            break;
+        case FJ_NORM_REPLACE:
+            j = json_pack("{s:s, s:{s:o}, s:o}", "type", "Replace", "pattern",
+                          f & FJ_NORM_REGEX ? "Regex" : "String", jstr(n->a), "content",
+                          jstr(n->b));
+            break;
+        case FJ_NORM_STRIP:
+            j = json_pack("{s:s, s:b, s:b}", "type", "Strip", "strip_left", f & FJ_NORM_LEFT,
+                          "strip_right", f & FJ_NORM_RIGHT);
+            break;
+        case FJ_NORM_BERT:
+            j = json_pack("{s:s, s:b, s:b, s:b, s:b}", "type", "BertNormalizer", "clean_text",
+                          f & FJ_NORM_CLEAN, "handle_chinese_chars", f & FJ_NORM_CJK,
+                          "strip_accents", f & FJ_NORM_ACCENTS, "lowercase", f & FJ_NORM_LOWERCASE);
+            break;
+        case FJ_NORM_CHARSMAP:
+            base64(n->a, &s);
+            j = json_pack("{s:s, s:s}", "type", "Precompiled", "precompiled_charsmap",
+                          s.s ? s.s : "");
+            fj_str_free(&s);
+            break;
+        case FJ_NORM_SP:
+            if (!sp_norm(n, v, e)) return NULL;
+            continue;
+        default: j = json_pack("{s:s}", "type", bare[n->kind]);
+        }
         json_array_append_new(v, j);
     }
-    if (!t->n_norms) {
+    if (!json_array_size(v)) {
         json_decref(v);
         return json_null();
     }
@@ -50,7 +108,7 @@ static bool is_gpt2(const fj_tok_pre *d) {
 
 static json_t *pre_tokenizer(const fj_tokenizer *t, fj_err *e) {
     static const char *const keep[] = { "Isolated", "Removed", "MergedWithPrevious",
-                                        "MergedWithNext" };
+                                        "MergedWithNext", "Contiguous" };
     static const char *const scheme[] = { "never", "always", "first" };
     json_t *v = json_array();
     size_t n = t->n_pres;
@@ -60,19 +118,51 @@ static json_t *pre_tokenizer(const fj_tokenizer *t, fj_err *e) {
     n -= space;
     for (size_t i = 0; i < n; i++) {
         const fj_tok_pre *d = &t->pres[i].d;
-        if (d->kind == FJ_PRE_SPACE) {
-            json_decref(v);
-            fj_fail(e, FJ_EUNSUP,
-                    "tokenizer.json cannot put a space in front before other pre-tokenizer steps");
-            return NULL;
+        json_t *j = NULL;
+        switch (d->kind) {
+        case FJ_PRE_SPACE:
+            /* ByteLevel says it together with its expression and its stand-ins. */
+            if (i + 1 < n && t->pres[i + 1].d.kind == FJ_PRE_BYTES) {
+                j = byte_level(true, false);
+                i++;
+            } else if (i + 2 < n && is_gpt2(&t->pres[i + 1].d) &&
+                       t->pres[i + 2].d.kind == FJ_PRE_BYTES) {
+                j = byte_level(true, true);
+                i += 2;
+            } else {
+                json_decref(v);
+                fj_fail(e, FJ_EUNSUP,
+                        "tokenizer.json cannot put a space in front before other pre-tokenizer "
+                        "steps");
+                return NULL;
+            }
+            break;
+        case FJ_PRE_SPLIT:
+            j = json_pack("{s:s, s:{s:o}, s:s, s:b}", "type", "Split", "pattern",
+                          d->literal ? "String" : "Regex", jstr(d->regex), "behavior",
+                          keep[d->keep], "invert", d->invert);
+            break;
+        case FJ_PRE_METASPACE:
+            j = json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", FJ_META,
+                          "prepend_scheme", scheme[d->prefix], "split", d->split);
+            break;
+        case FJ_PRE_CLASS:
+            if (d->cls == FJ_CLS_SPACE) j = json_pack("{s:s}", "type", "WhitespaceSplit");
+            else if (d->cls == FJ_CLS_PUNCT)
+                j = json_pack("{s:s, s:s}", "type", "Punctuation", "behavior", keep[d->keep]);
+            else if (d->cls == FJ_CLS_NUMERIC)
+                j = json_pack("{s:s, s:b}", "type", "Digits", "individual_digits",
+                              d->keep == FJ_KEEP_ISOLATED);
+            else
+                j = json_pack("{s:s, s:o}", "type", "CharDelimiterSplit", "delimiter",
+                              jstr(d->regex));
+            break;
+        case FJ_PRE_FIXED:
+            j = json_pack("{s:s, s:i}", "type", "FixedLength", "length", d->count);
+            break;
+        case FJ_PRE_BYTES: j = byte_level(false, false); break;
         }
-        json_array_append_new(
-            v, d->kind == FJ_PRE_SPLIT
-                   ? json_pack("{s:s, s:{s:o}, s:s, s:b}", "type", "Split", "pattern",
-                               d->literal ? "String" : "Regex", jstr(d->regex), "behavior",
-                               keep[d->keep], "invert", d->invert)
-                   : json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", FJ_META,
-                               "prepend_scheme", scheme[d->prefix], "split", d->split));
+        json_array_append_new(v, j);
     }
     if (t->byte_level) json_array_append_new(v, byte_level(space, regex));
     if (!json_array_size(v)) {
@@ -110,24 +200,51 @@ static json_t *post_processor(const fj_tokenizer *t) {
 }
 
 static json_t *decoder(const fj_tokenizer *t) {
-    if (t->byte_level) return byte_level(true, true);
     json_t *v = json_array();
-    if (t->metaspace)
-        json_array_append_new(v, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern",
-                                           "String", FJ_META, "content", " "));
-    if (t->byte_fallback) json_array_append_new(v, json_pack("{s:s}", "type", "ByteFallback"));
-    json_array_append_new(v, json_pack("{s:s}", "type", "Fuse"));
-    if (t->strip_left)
-        json_array_append_new(v, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ",
-                                           "start", 1, "stop", 0));
+    for (size_t i = 0; i < t->n_decs; i++) {
+        const fj_tok_dec *d = &t->decs[i];
+        json_t *j = NULL;
+        switch (d->kind) {
+        case FJ_DEC_BYTE_LEVEL: j = byte_level(true, true); break;
+        case FJ_DEC_BYTES: j = json_pack("{s:s}", "type", "ByteFallback"); break;
+        case FJ_DEC_FUSE: j = json_pack("{s:s}", "type", "Fuse"); break;
+        case FJ_DEC_STRIP:
+            j = json_pack("{s:s, s:o, s:i, s:i}", "type", "Strip", "content", jstr(d->a), "start",
+                          d->left, "stop", d->right);
+            break;
+        case FJ_DEC_REPLACE:
+            j = json_pack("{s:s, s:{s:o}, s:o}", "type", "Replace", "pattern",
+                          d->regex ? "Regex" : "String", jstr(d->a), "content", jstr(d->b));
+            break;
+        case FJ_DEC_META:
+            j = json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", FJ_META,
+                          "prepend_scheme", d->strip ? "always" : "never", "split", true);
+            break;
+        case FJ_DEC_WORDPIECE:
+            if (!d->a.n) continue; /* joined by spaces: no decoder */
+            j = json_pack("{s:s, s:o, s:b}", "type", "WordPiece", "prefix", jstr(d->a), "cleanup",
+                          d->clean);
+            break;
+        case FJ_DEC_SUFFIX:
+            j = json_pack("{s:s, s:o}", "type", "BPEDecoder", "suffix", jstr(d->a));
+            break;
+        case FJ_DEC_CTC:
+            j = json_pack("{s:s, s:o, s:o, s:b}", "type", "CTC", "pad_token", jstr(d->a),
+                          "word_delimiter_token", jstr(d->b), "cleanup", d->clean);
+            break;
+        }
+        json_array_append_new(v, j);
+    }
+    if (json_array_size(v) == 1) {
+        json_t *one = json_incref(json_array_get(v, 0));
+        json_decref(v);
+        return one;
+    }
+    if (!json_array_size(v)) {
+        json_decref(v);
+        return json_null();
+    }
     return json_pack("{s:s, s:o}", "type", "Sequence", "decoders", v);
-}
-
-static int by_rank(const void *a, const void *b) {
-    const fj_merge_slot *x = a, *y = b;
-    if (x->rank != y->rank) return x->rank < y->rank ? -1 : 1;
-    if (x->id != y->id) return x->id < y->id ? -1 : 1;
-    return (x->key > y->key) - (x->key < y->key);
 }
 
 static bool put_merge(json_t *list, fj_bytes l, fj_bytes r) {
@@ -136,64 +253,111 @@ static bool put_merge(json_t *list, fj_bytes l, fj_bytes r) {
 
 static json_t *merges(const fj_tokenizer *t, fj_err *e) {
     json_t *list = json_array();
+    size_t n;
+    fj_tok_merge *m = fj_merge_list(t, &n);
     bool ok = true;
-    for (size_t i = 0; i < t->n_merge_list && ok; i++)
-        ok = put_merge(list, t->merge_list[i].l, t->merge_list[i].r);
-    if (!ok) fj_fail(e, FJ_EUNSUP, "tokenizer.json: a merge that is not UTF-8");
-    if (t->by_score) {
-        /* Merges have no ties.  Tokens of one score (Llama 2 has some) follow each other as their ids,
-         * which is what the tokenizer.json of those models does. */
-        fj_merge_slot *m = fj_alloc((t->n_merges + 1) * sizeof *m);
-        size_t n = 0;
-        for (uint64_t i = 0; i <= t->merge_mask; i++)
-            if (t->merges[i].key != UINT64_MAX) m[n++] = t->merges[i];
-        qsort(m, n, sizeof *m, by_rank);
-        for (size_t i = 0; i < n && ok; i++) {
-            int32_t l = (int32_t)(m[i].key >> 32), r = (int32_t)m[i].key;
-            if (l >= t->n || r >= t->n)
-                ok = fj_fail(e, FJ_EUNSUP,
-                             "tokenizer.json: token %d is made of characters that are no tokens",
-                             (int)m[i].id);
-            else if (!put_merge(list, t->piece[l], t->piece[r]))
-                ok = fj_fail(e, FJ_EUNSUP, "tokenizer.json: a merge that is not UTF-8");
-        }
-        free(m);
+    for (size_t i = 0; i < n && ok; i++) {
+        if (!t->merge_list && (fj_spell_get(&t->ids, m[i].l.p, m[i].l.n) < 0 ||
+                               fj_spell_get(&t->ids, m[i].r.p, m[i].r.n) < 0))
+            ok = fj_fail(e, FJ_EUNSUP,
+                         "tokenizer.json: merge %zu is of characters that are no tokens", i);
+        else if (!put_merge(list, m[i].l, m[i].r))
+            ok = fj_fail(e, FJ_EUNSUP, "tokenizer.json: a merge that is not UTF-8");
     }
+    free(m);
     if (ok) return list;
     json_decref(list);
     return NULL;
 }
 
-char *fj_tokenizer_to_json(const fj_tokenizer *t, size_t *n, fj_err *e) {
-    json_t *vocab = json_object(), *m = NULL, *pre = NULL, *root = NULL;
-    char *text = NULL;
+static bool no_spelling(const fj_tokenizer *t, int32_t i, fj_err *e) {
+    return fj_fail(e, FJ_EUNSUP,
+                   "tokenizer.json cannot hold token %d \"%.*s\": spelled twice, or not UTF-8",
+                   (int)i, (int)FJ_MIN(t->piece[i].n, (size_t)60), t->piece[i].p);
+}
+
+/* [[piece, score]]: ids are places, so that only what is added may stand behind a hole. */
+static json_t *scored(const fj_tokenizer *t, fj_err *e) {
+    json_t *v = json_array();
+    if (t->single) {
+        json_decref(v);
+        fj_fail(
+            e, FJ_EUNSUP,
+            "tokenizer.json: `tokenizers` adds probabilities in another way than SentencePiece");
+        return NULL;
+    }
+    for (int32_t i = 0; i < t->n; i++) {
+        json_t *s = t->type[i] ? jstr(t->piece[i]) : NULL;
+        if (!s || json_array_append_new(v, json_pack("[o, f]", s, t->scores[i])) != 0) {
+            no_spelling(t, i, e);
+            json_decref(v);
+            return NULL;
+        }
+    }
+    return v;
+}
+
+static json_t *spelled(const fj_tokenizer *t, fj_err *e) {
+    json_t *v = json_object();
     for (int32_t i = 0; i < t->n; i++) {
         fj_bytes s = t->piece[i];
         if (!t->type[i]) continue;
-        if (memchr(s.p, 0, s.n) || json_object_getn(vocab, s.p, s.n) ||
-            json_object_setn_new(vocab, s.p, s.n, json_integer(i)) != 0) {
-            fj_fail(e, FJ_EUNSUP,
-                    "tokenizer.json cannot hold token %d \"%.*s\": spelled twice, or not UTF-8",
-                    (int)i, (int)FJ_MIN(s.n, 60), s.p);
-            goto out;
+        if (memchr(s.p, 0, s.n) || json_object_getn(v, s.p, s.n) ||
+            json_object_setn_new(v, s.p, s.n, json_integer(i)) != 0) {
+            no_spelling(t, i, e);
+            json_decref(v);
+            return NULL;
         }
     }
-    if (!(m = merges(t, e)) || !(pre = pre_tokenizer(t, e))) goto out;
-    root = json_pack(
-        "{s:s, s:n, s:n, s:o, s:o, s:O, s:o, s:o, s:{s:s, s:n, s:o, s:n, s:n, s:b, s:b, s:b, s:O, s:O}}",
-        "version", "1.0", "truncation", "padding", "added_tokens", added(t), "normalizer",
-        normalizer(t), "pre_tokenizer", pre, "post_processor", post_processor(t), "decoder",
-        decoder(t), "model", "type", "BPE", "dropout", "unk_token",
-        t->unk >= 0 ? jstr(t->piece[t->unk]) : json_null(), "continuing_subword_prefix",
-        "end_of_word_suffix", "fuse_unk", t->fuse_unk, "byte_fallback", t->byte_fallback,
-        "ignore_merges", t->ignore_merges, "vocab", vocab, "merges", m);
+    return v;
+}
+
+static json_t *model(const fj_tokenizer *t, fj_err *e) {
+    json_t *vocab = t->kind == FJ_MODEL_UNIGRAM ? scored(t, e) : spelled(t, e), *m;
+    if (!vocab) return NULL;
+    json_t *unk = t->unk >= 0 ? jstr(t->piece[t->unk]) : json_null();
+    switch (t->kind) {
+    case FJ_MODEL_UNIGRAM:
+        json_decref(unk);
+        return json_pack("{s:s, s:o, s:o, s:b}", "type", "Unigram", "unk_id",
+                         t->unk >= 0 ? json_integer(t->unk) : json_null(), "vocab", vocab,
+                         "byte_fallback", t->byte_fallback);
+    case FJ_MODEL_WORDPIECE:
+        return json_pack("{s:s, s:o, s:o, s:I, s:o}", "type", "WordPiece", "unk_token", unk,
+                         "continuing_subword_prefix", jstr(t->cont), "max_input_chars_per_word",
+                         (json_int_t)t->max_chars, "vocab", vocab);
+    case FJ_MODEL_WORDLEVEL:
+        return json_pack("{s:s, s:o, s:o}", "type", "WordLevel", "unk_token", unk, "vocab", vocab);
+    case FJ_MODEL_BPE: break;
+    }
+    if (!(m = merges(t, e))) {
+        json_decref(unk);
+        json_decref(vocab);
+        return NULL;
+    }
+    return json_pack("{s:s, s:n, s:o, s:o, s:o, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout",
+                     "unk_token", unk, "continuing_subword_prefix",
+                     t->cont.n ? jstr(t->cont) : json_null(), "end_of_word_suffix",
+                     t->word_end.n ? jstr(t->word_end) : json_null(), "fuse_unk", t->fuse_unk,
+                     "byte_fallback", t->byte_fallback, "ignore_merges", t->ignore_merges, "vocab",
+                     vocab, "merges", m);
+}
+
+char *fj_tokenizer_to_json(const fj_tokenizer *t, size_t *n, fj_err *e) {
+    json_t *m = model(t, e), *pre = NULL, *norm = NULL, *root = NULL;
+    char *text = NULL;
+    if (!m || !(pre = pre_tokenizer(t, e)) || !(norm = normalizer(t, e))) goto out;
+    root =
+        json_pack("{s:s, s:n, s:n, s:o, s:O, s:O, s:o, s:o, s:O}", "version", "1.0", "truncation",
+                  "padding", "added_tokens", added(t), "normalizer", norm, "pre_tokenizer", pre,
+                  "post_processor", post_processor(t), "decoder", decoder(t), "model", m);
     if (root) text = json_dumps(root, JSON_COMPACT);
     if (!text) fj_fail(e, FJ_EUNSUP, "tokenizer.json: a token that is not UTF-8");
     else if (n) *n = strlen(text);
 out:
     json_decref(root);
+    json_decref(norm);
     json_decref(pre);
     json_decref(m);
-    json_decref(vocab);
     return text;
 }

@@ -5,7 +5,7 @@ try 1 tokenize missing.json text
 err_is "forja tokenize: cannot open missing.json: No such file or directory"
 mkdir folder
 try 1 tokenize folder text
-err_has "cannot open folder/tokenizer.json"
+err_has "folder: no tokenizer in it: looked for tokenizer.json"
 echo '{"model": {"type": "BPE"' >tokenizer.json
 try 1 tokenize tokenizer.json text
 err_has "tokenizer.json"
@@ -73,4 +73,25 @@ out_is "1 403 407"
 shared models/stories260K/stories260K.gguf
 try 0 tokenize --ids "$SHARED_PATH" "Once upon a time"
 out_is "1 403 407 261 378"
+
+# The other files that folders hold, and a file by itself.
+G=$SRC/tests/golden/tokenizers
+try 0 tokenize --count --no-bos "$G/wordpiece" "the the"
+out_is 2
+try 0 tokenize --ids "$G/sp-bpe" "the"
+cp "$OUT" ids
+try 0 tokenize --ids "$G/sp-bpe/tokenizer.model" "the"
+cmp -s ids "$OUT" || fail "a folder and its file differ"
+printf '"a\\u0000\\n"\n' >in
+IN=in try 0 tokenize --json-lines --ids "$G/tiktoken"
+cp "$OUT" ids
+IN=ids try 0 tokenize --json-lines --decode "$G/tiktoken"
+cmp -s in "$OUT" || fail "a JSON string came back as another"
+mkdir bert
+printf '[UNK]\n[CLS]\n[SEP]\nhi\n##s\n' >bert/vocab.txt
+try 0 tokenize --ids --eos bert "HIS hi xyz"
+out_is "1 3 4 3 0 2"
+printf 'YQ== 0\n' >bert/x.tiktoken
+try 1 tokenize bert a
+err_has "1 ranks: no known model has so many"
 finish

@@ -10,3 +10,4 @@ python=${PYTHON:-../../build/interop-venv/bin/python}
 "$python" train.py "$@"
 "$python" tokens.py "$@"
 "$python" templates.py "$@"
+PYTHONPATH=../../tests/interop "$python" vocabularies.py "$@"

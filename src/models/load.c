@@ -374,8 +374,10 @@ static bool keep_files(fj_model *m, const fj_source *s, fj_err *e) {
         if (!fj_templates_of_gguf(&m->templates, s->gguf, e)) return false;
     } else {
         if (!fj_templates_of_folder(&m->templates, s->path, e)) return false;
-        m->tok_json = fj_hf_load(s->hf, "tokenizer.json", &m->tok_json_n, e);
-        if (!m->tok_json) return false;
+        /* A folder with an older kind of tokenizer file is saved with a tokenizer.json of the same ids. */
+        if (s->hf->has_tokenizer &&
+            !(m->tok_json = fj_hf_load(s->hf, "tokenizer.json", &m->tok_json_n, e)))
+            return false;
         if (s->hf->tokenizer_config)
             m->tok_config = fj_hf_load(s->hf, "tokenizer_config.json", NULL, e);
         if (s->hf->generation) m->gen_config = fj_hf_load(s->hf, "generation_config.json", NULL, e);
@@ -475,11 +477,16 @@ bool fj_model_hash(const fj_model *m, char hex[65], fj_err *e) {
     fj_str all = { 0 };
     bool ok = true;
     char one[65];
-    static const char *const parts[] = { "config.json", "tokenizer.json" };
+    static const char *const parts[] = { "config.json", "tokenizer.json", "tokenizer.model",
+                                         "tekken.json", "vocab.json",     "merges.txt",
+                                         "vocab.txt" };
     for (size_t i = 0; i < FJ_LEN(parts) && ok; i++) {
+        if (i > 1 && m->tok_json) break; /* it is what was read */
         char *p = fj_path_join(m->path, parts[i]);
-        ok = fj_sha256_file(p, one, e);
-        fj_str_addf(&all, "%s %s\n", one, parts[i]);
+        if (i == 0 || fj_exists(p)) {
+            ok = fj_sha256_file(p, one, e);
+            fj_str_addf(&all, "%s %s\n", one, parts[i]);
+        }
         free(p);
     }
     for (size_t i = 0; i < st->n_files && ok; i++) {

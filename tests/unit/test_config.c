@@ -2,6 +2,7 @@
  * a few keys of its config.json changed (null: taken out). */
 #include "test_util.h"
 
+#include "base/fs.h"
 #include "formats/gguf.h"
 #include "formats/json.h"
 #include "models/model.h"
@@ -147,6 +148,45 @@ static void test_accepted(void **state) {
     fj_dev_close(d);
 }
 
+/* A folder with vocab.json and merges.txt, as GPT-2's once were, and what is saved of it. */
+static void test_older_tokenizer(void **state) {
+    (void)state;
+    fj_err e = { 0 };
+    fj_dev *d = device();
+    const char *dir = changed("llama", "{}"), *saved = fj_test_path("saved");
+    assert_int_equal(unlink(fj_test_path("model/tokenizer.json")), 0);
+    json_t *vocab = json_object();
+    for (int i = 0; i < 62; i++) {
+        char c[2] = { (char)('A' + i), 0 };
+        json_object_set_new(vocab, c, json_integer(i));
+    }
+    json_object_set_new(vocab, "ab", json_integer(62));
+    json_object_set_new(vocab, "abc", json_integer(63));
+    FJ_OK_OR_FAIL(fj_json_save(fj_test_path("model/vocab.json"), vocab, &e), e);
+    json_decref(vocab);
+    static const char merges[] = "#version: 0.2\na b\nab c\n",
+                      config[] = "{\"tokenizer_class\": \"GPT2Tokenizer\"}";
+    FJ_OK_OR_FAIL(fj_write_file(fj_test_path("model/merges.txt"), merges, strlen(merges), &e), e);
+    FJ_OK_OR_FAIL(
+        fj_write_file(fj_test_path("model/tokenizer_config.json"), config, strlen(config), &e), e);
+    char hash[2][65];
+    for (int i = 0; i < 2; i++) {
+        fj_model *m = fj_model_open(d, i ? saved : dir, NULL, NULL, &e);
+        if (!m) fail_msg("%s", e.msg);
+        fj_ids ids = { 0 };
+        FJ_OK_OR_FAIL(fj_tokenize(fj_model_tokenizer(m), "abcab", 5, 0, &ids, &e), e);
+        assert_int_equal(ids.n, 2);
+        assert_int_equal(ids.p[0], 63);
+        assert_int_equal(ids.p[1], 62);
+        fj_ids_free(&ids);
+        FJ_OK_OR_FAIL(fj_model_hash(m, hash[i], &e), e);
+        if (!i) FJ_OK_OR_FAIL(fj_model_save_hf(m, saved, "F32", &e), e);
+        fj_model_close(m);
+    }
+    assert_string_not_equal(hash[0], hash[1]);
+    fj_dev_close(d);
+}
+
 /* ---- GGUF ---------------------------------------------------------------------------------------- */
 /* A copy of a GGUF file with one more key, or another value of it. */
 static void copy_with(const char *from, const char *to, const fj_gguf_kv *kv) {
@@ -216,6 +256,7 @@ int main(void) {
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_accepted),
         cmocka_unit_test(test_window_pattern),
+        cmocka_unit_test(test_older_tokenizer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

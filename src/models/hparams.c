@@ -9,7 +9,8 @@
 
 static void store(fj_hparams *hp, const fj_hp_row *r, double v) {
     char *at = (char *)hp + r->offset;
-    if (r->type == FJ_HP_INT) *(int64_t *)(void *)at = (int64_t)v;
+    static const double most = 9007199254740992.0; /* no size comes near it */
+    if (r->type == FJ_HP_INT) *(int64_t *)(void *)at = (int64_t)fmin(fmax(v, -most), most);
     if (r->type == FJ_HP_FLOAT) *(double *)(void *)at = v;
     if (r->type == FJ_HP_BOOL) *(bool *)(void *)at = v != 0;
 }
@@ -208,8 +209,9 @@ static bool rope_object(const json_t *o, const char *file, const fj_arch *a, con
 /* How much of a head is turned, and the tables that depend on it. */
 static bool rope_dims(const json_t *o, const char *file, const fj_hparams *hp, fj_rope_hp *r,
                       fj_arena *mem, fj_err *e) {
-    r->dims = (int64_t)((double)hp->head_dim * r->partial);
-    if (!(r->partial > 0 && r->partial <= 1) || r->dims < 2 || r->dims % 2)
+    bool share = r->partial > 0 && r->partial <= 1;
+    r->dims = share ? (int64_t)((double)hp->head_dim * r->partial) : 0;
+    if (r->dims < 2 || r->dims % 2)
         return fj_fail(e, FJ_EFORMAT,
                        "%s: partial_rotary_factor %g turns %lld of the %lld values of a head, "
                        "wanted an even number of them",

@@ -94,6 +94,7 @@ static void test_refusals(void **state) {
         { "smollm3", "{\"no_rope_layer_interval\": 0}", "no_rope_layer_interval is 0" },
         { "qwen3-moe", "{\"decoder_sparse_step\": 0}", "decoder_sparse_step is 0" },
         { "qwen3-moe", "{\"mlp_only_layers\": [\"one\"]}", "mlp_only_layers[0] is not a layer" },
+        { "llama", "{\"vocab_size\": 9223372036854775807}", "vocabulary is 9007199254740992" },
         { "llama", "{\"num_hidden_layers\": 100000}", "layers is 100000, wanted 1 to 512" },
         { "llama", "{\"num_key_value_heads\": 3}", "attention heads cannot share 3 key heads" },
         { "llama", "{\"head_dim\": 7}", "a head of 7 values cannot be rotated in pairs" },

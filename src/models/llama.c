@@ -12,15 +12,7 @@ static const fj_hp_row hp[] = {
     FJ_HP_MLP_BIAS,
 };
 
-static const fj_weight_row weights[FJ_W_ROLES] = {
-    FJ_ROWS_ENDS(0),
-    FJ_ROWS_PRE_NORMS,
-    FJ_ROWS_QKVO(FJ_IS_PAIRS),
-    FJ_ROWS_QKV_BIAS(FJ_IS_PAIRS, FJ_IF_ATTN_BIAS),
-    FJ_ROW_O_BIAS,
-    FJ_ROWS_GATED(FJ_ALWAYS),
-    FJ_ROWS_GATED_BIAS,
-};
+static const fj_weight_row weights[FJ_W_ROLES] = { FJ_ROWS_LLAMA };
 
 static bool finish(fj_hparams *h, fj_err *e) { return fj_finish_heads(h, e); }
 

@@ -16,12 +16,7 @@ static const fj_hp_row hp[] = {
 
 #define X(n) "mlp.experts.%e." n
 static const fj_weight_row weights[FJ_W_ROLES] = {
-    FJ_ROWS_ENDS(0),
-    FJ_ROWS_PRE_NORMS,
-    FJ_ROWS_QKVO(0),
-    FJ_ROWS_QKV_BIAS(0, FJ_IF_ATTN_BIAS),
-    FJ_ROW_O_BIAS,
-    FJ_ROWS_QK_NORM(FJ_HEAD_DIM, FJ_HEAD_DIM, 0),
+    FJ_ROWS_QWEN3,
     FJ_ROWS_GATED(FJ_IF_DENSE),
     FJ_ROWS_EXPERTS("mlp.gate.weight", X("gate_proj.weight"), X("up_proj.weight"),
                     X("down_proj.weight")),

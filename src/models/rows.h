@@ -119,6 +119,16 @@
     [FJ_W_DOWN_B] = { FJ_B("ffn_down.bias"), FJ_L("mlp.down_proj.bias"), FJ_ONE, FJ_WIDTH,         \
                       FJ_IF_MLP_BIAS }
 
+/* All of Llama, with biases where a config asks for them. */
+#define FJ_ROWS_LLAMA                                                                              \
+    FJ_ROWS_ENDS(0), FJ_ROWS_PRE_NORMS, FJ_ROWS_QKVO(FJ_IS_PAIRS),                                 \
+        FJ_ROWS_QKV_BIAS(FJ_IS_PAIRS, FJ_IF_ATTN_BIAS), FJ_ROW_O_BIAS, FJ_ROWS_GATED(FJ_ALWAYS),   \
+        FJ_ROWS_GATED_BIAS
+/* All of Qwen3 but the feed-forward network. */
+#define FJ_ROWS_QWEN3                                                                              \
+    FJ_ROWS_ENDS(0), FJ_ROWS_PRE_NORMS, FJ_ROWS_QKVO(0), FJ_ROWS_QKV_BIAS(0, FJ_IF_ATTN_BIAS),     \
+        FJ_ROW_O_BIAS, FJ_ROWS_QK_NORM(FJ_HEAD_DIM, FJ_HEAD_DIM, 0)
+
 /* Experts as transformers holds them since version 5 (one tensor of all), named in files one by one. */
 #define FJ_ROWS_EXPERTS(router, gate, up, down)                                                    \
     [FJ_W_ROUTER] = { FJ_B("ffn_gate_inp.weight"),                                                 \

@@ -57,7 +57,7 @@ static const char foot[] =
     "- Sliding windows are written (`attention.sliding_window`, and `attention.sliding_window_pattern` where the layers are not the\n"
     "  usual ones), and read back. Other readers may look for them in Gemma and gpt-oss files only: for Mistral, Qwen2, Qwen3 and Phi-3 check that yours\n"
     "  does, or keep the context within the window.\n"
-    "- Adapters of experts are PEFT folders (`target_parameters`), not GGUF.\n\n"
+    "\n"
     "## Adapters\n"
     "`target_modules` of a recipe are last parts of module paths (`q_proj`, `qkv_proj`, `c_attn`); `all-linear` is every linear layer but the\n"
     "head. Experts are `gate_up_proj` and `down_proj`, routers `gate` or `router`; PEFT calls them `target_parameters`, and forja\n"

@@ -44,12 +44,14 @@ static bool check_pairs(struct fj_peft_own *o, fj_err *e) {
         if (!p->a.data || !p->b.data)
             return fj_fail(e, FJ_EFORMAT, "%s: module %s has no matrix %c", f->name, p->module,
                            p->a.data ? 'B' : 'A');
-        if (p->a.rows != p->b.cols || p->a.rows < 1 || p->a.cols < 1 || p->b.rows < 1)
+        int64_t mats = FJ_MAX(p->mats, 1);
+        if (p->a.rows % mats || p->b.rows % mats || p->a.rows / mats != p->b.cols ||
+            p->a.rows < 1 || p->a.cols < 1 || p->b.rows < 1)
             return fj_fail(e, FJ_EFORMAT,
                            "%s: module %s: A [%" PRId64 ", %" PRId64 "] and B [%" PRId64
                            ", %" PRId64 "] do not fit, expected [r, in] and [out, r]",
                            f->name, p->module, p->a.rows, p->a.cols, p->b.rows, p->b.cols);
-        p->r = p->a.rows;
+        p->r = p->a.rows / mats;
     }
     qsort(o->pairs, f->n, sizeof *o->pairs, by_module);
     f->pairs = o->pairs;
@@ -190,11 +192,19 @@ static bool open_gguf(struct fj_peft_own *o, const char *path, fj_err *e) {
                            path, name);
         const fj_gguf_tensor *t = fj_gguf_tensor_get(g, name, e);
         if (!t) return false;
-        if (t->n_dims > 2)
-            return fj_fail(e, FJ_EFORMAT, "%s: tensor %s has %d dimensions, expected 2", path, name,
-                           t->n_dims);
+        if (t->n_dims > 3)
+            return fj_fail(e, FJ_EFORMAT, "%s: tensor %s has %d dimensions, expected 2 or 3", path,
+                           name, t->n_dims);
         fj_peft_pair *p = pair_of(o, name, strlen(name) - 7);
-        *(a ? &p->a : &p->b) = (fj_peft_mat){ t->dim[1], t->dim[0], t->dtype, t->data };
+        if (p->mats && p->mats != t->dim[2])
+            return fj_fail(e, FJ_EFORMAT,
+                           "%s: tensor %s is for %" PRId64 " experts, its other half for %" PRId64,
+                           path, name, t->dim[2], p->mats);
+        int64_t rows;
+        if (__builtin_mul_overflow(t->dim[1], t->dim[2], &rows))
+            return fj_fail(e, FJ_EFORMAT, "%s: tensor %s has no size", path, name);
+        p->mats = t->dim[2];
+        *(a ? &p->a : &p->b) = (fj_peft_mat){ rows, t->dim[0], t->dtype, t->data };
     }
     if (!check_pairs(o, e)) return false;
     /* as llama.cpp: no alpha means a scale of 1 */
@@ -225,7 +235,9 @@ void fj_peft_close(fj_peft_file *f) {
 
 /* ---- writing --------------------------------------------------------------------------------- */
 static bool check_shape(const char *path, const fj_peft_pair *p, fj_err *e) {
-    if (p->r > 0 && p->a.rows == p->b.cols && p->a.rows % p->r == 0) return true;
+    if (p->mats > 1 && p->a.rows == p->r * p->mats && p->b.cols == p->r && p->b.rows % p->mats == 0)
+        return true;
+    if (p->mats < 2 && p->r > 0 && p->a.rows == p->b.cols && p->a.rows % p->r == 0) return true;
     return fj_fail(e, FJ_EINVAL,
                    "%s: module %s: A has %" PRId64 " rows, B %" PRId64 " columns, the rank "
                    "is %" PRId64,
@@ -317,7 +329,9 @@ bool fj_peft_save_gguf(const char *path, const char *arch, const char *base_mode
         const fj_peft_mat *m = half(pairs, i);
         fj_str name = { 0 };
         fj_str_addf(&name, "%s.lora_%c", pairs[i / 2].module, i % 2 ? 'b' : 'a');
-        fj_gguf_add_tensor(w, name.s, m->dtype, 2, (int64_t[]){ m->cols, m->rows });
+        int64_t mats = FJ_MAX(pairs[i / 2].mats, 1);
+        fj_gguf_add_tensor(w, name.s, m->dtype, mats > 1 ? 3 : 2,
+                           (int64_t[]){ m->cols, m->rows / mats, mats });
         fj_str_free(&name);
     }
     for (size_t i = 0; i < 2 * n; i++) {

@@ -58,6 +58,9 @@ typedef struct fj_peft_pair {
     fj_peft_mat a, b; /* [r, in], [out, r]; of experts see above */
     int64_t r;
     double scale;
+    /* GGUF: of this many experts (over 1), each with matrices of its own, one after the other: a [mats * r,
+     * in], b [mats * out, r] */
+    int64_t mats;
 } fj_peft_pair;
 
 typedef struct fj_peft_file {

@@ -141,23 +141,35 @@ void fj_lora_close(fj_lora *l) {
     free(l);
 }
 
-/* The name of w in an adapter file. */
-static const char *file_name(const fj_model *m, const fj_weight *w, bool gguf, fj_arena *a) {
-    if (!gguf) return module_path(w, a);
+/* Names of w in an adapter file: one, or in GGUF one for each of its parts. */
+static int file_names(const fj_model *m, const fj_weight *w, bool gguf, fj_arena *a,
+                      const char *names[2]) {
+    if (!gguf) {
+        names[0] = module_path(w, a);
+        return 1;
+    }
     fj_part *parts;
-    fj_parts_of(m, w, true, a, &parts);
-    return parts[0].name;
+    int n = fj_parts_of(m, w, true, a, &parts);
+    for (int i = 0; i < n; i++) names[i] = parts[i].name;
+    return n;
 }
 
-/* The weight that a module of an adapter file names, -1: none. */
-static int weight_named(const fj_model *m, const char *module, bool gguf) {
-    fj_arena names = { 0 };
+/* The weight that a module of an adapter file names, -1: none; *part: which of its parts. */
+static int weight_named(const fj_model *m, const char *module, bool gguf, int *part) {
+    fj_arena mem = { 0 };
     int found = -1;
+    *part = 0;
     for (int i = 0; i < m->n_w && found < 0; i++) {
+        const char *names[2];
         if (!(m->w[i].row->is & FJ_IS_LINEAR)) continue;
-        if (!strcmp(file_name(m, &m->w[i], gguf, &names), module)) found = i;
+        int n = file_names(m, &m->w[i], gguf, &mem, names);
+        for (int k = 0; k < n; k++)
+            if (!strcmp(names[k], module)) {
+                found = i;
+                *part = k;
+            }
     }
-    fj_arena_free(&names);
+    fj_arena_free(&mem);
     return found;
 }
 
@@ -180,19 +192,60 @@ static void turn_experts(const fj_lora_pair *p, const float *ours, float *out, b
             }
 }
 
+static bool wrong_shape(const fj_peft_file *f, const fj_peft_pair *p, int64_t a_rows, int64_t in,
+                        int64_t b_rows, int64_t b_cols, fj_err *e) {
+    return fj_fail(e, FJ_EFORMAT,
+                   "%s: %s is A %lld x %lld, B %lld x %lld; the model and rank %lld want A %lld x "
+                   "%lld, B %lld x %lld",
+                   f->name, p->module, (long long)p->a.rows, (long long)p->a.cols,
+                   (long long)p->b.rows, (long long)p->b.cols, (long long)p->r, (long long)a_rows,
+                   (long long)in, (long long)b_rows, (long long)b_cols);
+}
+
+/* Experts of GGUF: gate and up are pairs of their own.  Where their A differ, the pair in memory has the
+ * ranks of both, one behind the other, and B is zero where a rank is the other one's. */
+static bool read_experts(fj_lora *l, const fj_peft_file *f, const fj_peft_pair *p, int w, int h,
+                         float *all, fj_err *e) {
+    const fj_lora_pair *q = fj_lora_find(l, w);
+    const fj_weight *x = &l->m->w[w];
+    fj_arena mem = { 0 };
+    fj_part *parts;
+    fj_parts_of(l->m, x, true, &mem, &parts);
+    const fj_part *t = &parts[h];
+    int64_t k0 = h ? q->r - p->r : 0;
+    bool ok = p->mats == q->mats && p->a.rows == q->mats * p->r && p->a.cols == q->in &&
+              p->b.rows == q->mats * t->rows && p->b.cols == p->r;
+    if (ok) {
+        float *a = all + q->a / sizeof(float), *b = all + q->b / sizeof(float);
+        float *in = fj_alloc((size_t)(p->a.rows * q->in + p->b.rows * p->r) * sizeof *in);
+        float *pb = in + p->a.rows * q->in, by = (float)(p->scale / q->scale);
+        put_rows(in, &p->a);
+        put_rows(pb, &p->b);
+        for (int64_t i = 0; i < q->mats; i++) {
+            memcpy(a + (i * q->r + k0) * q->in, in + i * p->r * q->in,
+                   (size_t)(p->r * q->in) * sizeof *a);
+            for (int64_t r = 0; r < t->rows; r++)
+                for (int64_t k = 0; k < p->r; k++)
+                    b[fj_part_row(l->m, x, t, i, r) * q->r + k0 + k] =
+                        by * pb[(i * t->rows + r) * p->r + k];
+        }
+        free(in);
+    } else {
+        wrong_shape(f, p, q->mats * p->r, q->in, q->mats * t->rows, p->r, e);
+    }
+    fj_arena_free(&mem);
+    return ok;
+}
+
 static bool read_pair(fj_lora *l, const fj_peft_file *f, const fj_peft_pair *p, float *all,
                       fj_err *e) {
-    int w = weight_named(l->m, p->module, f->gguf);
+    int part, w = weight_named(l->m, p->module, f->gguf, &part);
     const fj_lora_pair *q = fj_lora_find(l, w);
+    if (f->gguf && q->mats > 1) return read_experts(l, f, p, w, part, all, e);
     int64_t ranks = q->mats * q->r, rows = q->out / q->mats;
-    if (p->a.rows != ranks || p->a.cols != q->in || p->b.rows != rows || p->b.cols != ranks)
-        return fj_fail(
-            e, FJ_EFORMAT,
-            "%s: %s is A %lld x %lld, B %lld x %lld; the model and rank %lld want A %lld "
-            "x %lld, B %lld x %lld",
-            f->name, p->module, (long long)p->a.rows, (long long)p->a.cols, (long long)p->b.rows,
-            (long long)p->b.cols, (long long)q->r, (long long)ranks, (long long)q->in,
-            (long long)rows, (long long)ranks);
+    if (p->mats > 1 || p->a.rows != ranks || p->a.cols != q->in || p->b.rows != rows ||
+        p->b.cols != ranks)
+        return wrong_shape(f, p, ranks, q->in, rows, ranks, e);
     put_rows(all + q->a / sizeof(float), &p->a);
     float *b = all + q->b / sizeof(float);
     size_t bytes = (size_t)(q->out * q->r) * sizeof *b;
@@ -207,6 +260,14 @@ static bool read_pair(fj_lora *l, const fj_peft_file *f, const fj_peft_pair *p, 
                (size_t)q->r * sizeof *b);
     free(tmp);
     return true;
+}
+
+/* Ranks that the second half of a weight needs beside the first's: none where they share A. */
+static int64_t more_ranks(const fj_peft_pair *a, const fj_peft_pair *b) {
+    const fj_peft_mat *x = &a->a, *y = &b->a;
+    bool same = x->rows == y->rows && x->cols == y->cols && x->dtype == y->dtype &&
+                !memcmp(x->data, y->data, (size_t)fj_dtype_size(x->dtype, x->rows, x->cols));
+    return same ? 0 : b->r;
 }
 
 fj_lora *fj_lora_open(fj_model *m, const char *path, fj_err *e) {
@@ -229,27 +290,25 @@ fj_lora *fj_lora_open(fj_model *m, const char *path, fj_err *e) {
             l->base = fj_strdup(f->config.base_model);
         }
     }
-    int64_t *at = fj_alloc((f->n + 1) * sizeof *at);
+    int *at = fj_alloc((f->n + 1) * sizeof *at), part;
     for (size_t i = 0; ok && i < f->n; i++) {
-        at[i] = weight_named(m, f->pairs[i].module, f->gguf);
+        at[i] = weight_named(m, f->pairs[i].module, f->gguf, &part);
         if (at[i] < 0)
             ok = fj_fail(e, FJ_EFORMAT, "%s: the model %s has no linear layer %s", path, m->path,
                          f->pairs[i].module);
-        else if (f->gguf && m->w[at[i]].mats > 1)
-            ok = fj_fail(e, FJ_EUNSUP,
-                         "%s: %s is an adapter of experts, which is read from PEFT folders only",
-                         path, f->pairs[i].module);
     }
     /* In the order of the model's weights, whatever the order of the file. */
-    for (int w = 0; ok && w < m->n_w; w++)
+    for (int w = 0; ok && w < m->n_w; w++) {
+        const fj_peft_pair *first = NULL, *second = NULL;
         for (size_t i = 0; i < f->n; i++)
-            if (at[i] == w) {
-                add_pair(l, w, f->pairs[i].r, f->pairs[i].scale);
-                break;
-            }
+            if (at[i] == w) *(first ? &second : &first) = &f->pairs[i];
+        if (first)
+            add_pair(l, w, first->r + (second ? more_ranks(first, second) : 0), first->scale);
+    }
     free(at);
     ok = ok && (l->buf = m->dev->fn->alloc(m->dev, l->bytes, "the adapter", e)) &&
          (all = fj_try_alloc(l->bytes, 1, "the adapter's values", e));
+    if (ok) memset(all, 0, l->bytes);
     for (size_t i = 0; ok && i < f->n; i++) ok = read_pair(l, f, &f->pairs[i], all, e);
     ok = ok && m->dev->fn->upload(l->buf, 0, all, l->bytes, e);
     free(all);
@@ -259,36 +318,48 @@ fj_lora *fj_lora_open(fj_model *m, const char *path, fj_err *e) {
     return NULL;
 }
 
-/* Host copies of all pairs under the names of one world; data live in *all. */
-static fj_peft_pair *pairs_of(const fj_lora *l, bool gguf, float **all, fj_arena *names,
+/* Host copies of all pairs under the names of one world, *n of them; data live in *all. */
+static fj_peft_pair *pairs_of(const fj_lora *l, bool gguf, float **all, fj_arena *mem, size_t *n,
                               fj_err *e) {
+    *n = 0;
     *all = fj_try_alloc(l->bytes, 2, "a copy of the adapter", e);
     if (!*all || !l->m->dev->fn->download(l->buf, 0, *all, l->bytes, e)) return NULL;
-    fj_peft_pair *out = fj_arena_alloc(names, (size_t)l->n_pairs * sizeof *out);
+    fj_peft_pair *out = fj_arena_alloc(mem, 2 * (size_t)l->n_pairs * sizeof *out);
     for (int i = 0; i < l->n_pairs; i++) {
         const fj_lora_pair *p = &l->pairs[i];
         const fj_weight *w = &l->m->w[p->w];
-        const char *name = file_name(l->m, w, gguf, names);
+        const char *names[2];
+        int halves = file_names(l->m, w, gguf, mem, names);
         const float *b = *all + p->b / sizeof(float);
         float *moved = *all + (l->bytes + p->b) / sizeof(float);
-        if (gguf && p->mats > 1) {
-            fj_fail(e, FJ_EUNSUP,
-                    "%s: an adapter of experts is written as a PEFT folder only, not as GGUF",
-                    name);
-            return NULL;
+        int64_t ranks = p->mats * p->r;
+        fj_peft_pair pair = { .module = names[0],
+                              .r = p->r,
+                              .scale = p->scale,
+                              .a = { ranks, p->in, FJ_F32, *all + p->a / sizeof(float) },
+                              .b = { p->out / p->mats, ranks, FJ_F32, moved } };
+        if (gguf && p->mats > 1) { /* each half with all of A and its own rows of B */
+            fj_part *parts;
+            fj_parts_of(l->m, w, true, mem, &parts);
+            pair.mats = p->mats;
+            for (int h = 0; h < halves; h++) {
+                pair.module = names[h];
+                pair.b = (fj_peft_mat){ p->mats * parts[h].rows, p->r, FJ_F32, moved };
+                for (int64_t k = 0; k < p->mats; k++)
+                    for (int64_t r = 0; r < parts[h].rows; r++, moved += p->r)
+                        memcpy(moved, b + fj_part_row(l->m, w, &parts[h], k, r) * p->r,
+                               (size_t)p->r * sizeof *b);
+                out[(*n)++] = pair;
+            }
+            continue;
         }
         if (p->mats > 1) turn_experts(p, b, moved, false);
         else if (gguf && w->row->is & FJ_IS_PAIRS)
             for (int64_t r = 0; r < p->out; r++)
                 memcpy(moved + fj_gguf_row(l->m, w, r) * p->r, b + r * p->r,
                        (size_t)p->r * sizeof *b);
-        else moved = NULL;
-        int64_t ranks = p->mats * p->r;
-        out[i] = (fj_peft_pair){ .module = name,
-                                 .r = p->r,
-                                 .scale = p->scale,
-                                 .a = { ranks, p->in, FJ_F32, *all + p->a / sizeof(float) },
-                                 .b = { p->out / p->mats, ranks, FJ_F32, moved ? moved : b } };
+        else pair.b.data = b;
+        out[(*n)++] = pair;
     }
     return out;
 }
@@ -311,7 +382,8 @@ bool fj_lora_save_peft(const fj_lora *l, const char *dir, fj_err *e) {
     if (!fj_mkdirs(dir, e)) return false;
     float *all = NULL;
     fj_arena names = { 0 };
-    fj_peft_pair *p = pairs_of(l, false, &all, &names, e);
+    size_t n;
+    fj_peft_pair *p = pairs_of(l, false, &all, &names, &n, e);
     fj_peft_config c = { .base_model = l->base,
                          .task_type = "CAUSAL_LM",
                          .r = l->r,
@@ -323,7 +395,7 @@ bool fj_lora_save_peft(const fj_lora *l, const char *dir, fj_err *e) {
                          .params = (const char *const *)l->params,
                          .n_params = (size_t)l->n_params };
     if (p) patterns_of(l, p, &c, &names);
-    bool ok = p && fj_peft_save(dir, &c, p, (size_t)l->n_pairs, e);
+    bool ok = p && fj_peft_save(dir, &c, p, n, e);
     free(all);
     fj_arena_free(&names);
     return ok;
@@ -332,8 +404,9 @@ bool fj_lora_save_peft(const fj_lora *l, const char *dir, fj_err *e) {
 bool fj_lora_save_gguf(const fj_lora *l, const char *path, fj_err *e) {
     float *all = NULL;
     fj_arena names = { 0 };
-    fj_peft_pair *p = pairs_of(l, true, &all, &names, e);
-    bool ok = p && fj_peft_save_gguf(path, l->m->arch->name, l->base, p, (size_t)l->n_pairs, e);
+    size_t n;
+    fj_peft_pair *p = pairs_of(l, true, &all, &names, &n, e);
+    bool ok = p && fj_peft_save_gguf(path, l->m->arch->name, l->base, p, n, e);
     free(all);
     fj_arena_free(&names);
     return ok;

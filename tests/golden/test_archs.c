@@ -34,11 +34,7 @@ static const refusal gguf_refused[] = {
     { "gpt-oss-mxfp4", "GGUF cannot say that swiglu_limit is 1.5" },
     { NULL, NULL },
 };
-#define EXPERTS "an adapter of experts is written as a PEFT folder only"
-static const refusal gguf_lora_refused[] = {
-    { "qwen3-moe", EXPERTS }, { "qwen3-moe-mixed", EXPERTS }, { "mixtral", EXPERTS },
-    { "gpt-oss", EXPERTS },   { "gpt-oss-mxfp4", EXPERTS },   { NULL, NULL },
-};
+static const refusal gguf_lora_refused[] = { { NULL, NULL } };
 
 static const char *refused(const refusal *r, const char *name) {
     for (; r->name; r++)

@@ -31,8 +31,8 @@ static const fj_peft_config config = {
 };
 
 static void make_pairs(fj_peft_pair p[2], const char *q, const char *v) {
-    p[0] = (fj_peft_pair){ q, { 2, 3, FJ_F32, a0 }, { 4, 2, FJ_F32, b0 }, 2, 8 / sqrt(2) };
-    p[1] = (fj_peft_pair){ v, { 1, 3, FJ_F32, a1 }, { 4, 1, FJ_F32, b1 }, 1, 3 };
+    p[0] = (fj_peft_pair){ q, { 2, 3, FJ_F32, a0 }, { 4, 2, FJ_F32, b0 }, 2, 8 / sqrt(2), 0 };
+    p[1] = (fj_peft_pair){ v, { 1, 3, FJ_F32, a1 }, { 4, 1, FJ_F32, b1 }, 1, 3, 0 };
 }
 
 static void peft_round_trip(void **state) {

@@ -5,6 +5,8 @@
 #include "formats/peft.h"
 #include "models/model.h"
 
+#include <math.h>
+
 static void test_gemma3(void **state) {
     (void)state;
     const char *path = fj_test_shared("models/adapters/gemma3-270m-r4");
@@ -60,7 +62,63 @@ static void test_gemma3(void **state) {
     fj_dev_close(d);
 }
 
+/* GGUF adapters of others have an A for the gate and another for the up half of experts: together they are
+ * one pair of both ranks. */
+static void test_gate_and_up_apart(void **state) {
+    (void)state;
+    fj_err e = { 0 };
+    fj_dev *d = fj_dev_open(&(fj_dev_opts){ .threads = 1 }, &e);
+    if (!d) fail_msg("%s", e.msg);
+    fj_model *m = fj_model_open(d, fj_test_source("tests/golden/archs/mixtral"), NULL, NULL, &e);
+    if (!m) fail_msg("%s", e.msg);
+    int64_t experts = m->hp.experts, in = m->hp.width, out = m->hp.expert_ffn;
+    float a[2][3 * 32 * 8], b[2][3 * 64 * 8];
+    assert_true(experts <= 8 && in <= 32 && out <= 64);
+    for (int h = 0; h < 2; h++) {
+        for (size_t i = 0; i < FJ_LEN(a[0]); i++) a[h][i] = (float)(i + 1) + 0.25f * (float)h;
+        for (size_t i = 0; i < FJ_LEN(b[0]); i++) b[h][i] = -(float)(i + 1) - 0.25f * (float)h;
+    }
+    fj_peft_pair pairs[2] = {
+        { .module = "blk.1.ffn_gate_exps.weight", .r = 2, .scale = 3, .mats = experts },
+        { .module = "blk.1.ffn_up_exps.weight", .r = 3, .scale = 2, .mats = experts },
+    };
+    for (int h = 0; h < 2; h++) {
+        pairs[h].a = (fj_peft_mat){ experts * pairs[h].r, in, FJ_F32, a[h] };
+        pairs[h].b = (fj_peft_mat){ experts * out, pairs[h].r, FJ_F32, b[h] };
+    }
+    const char *path = fj_test_path("apart.gguf");
+    FJ_OK_OR_FAIL(fj_peft_save_gguf(path, "llama", "x", pairs, 2, &e), e);
+    fj_lora *l = fj_lora_open(m, path, &e);
+    if (!l) fail_msg("%s", e.msg);
+    assert_int_equal(l->n_pairs, 1);
+    const fj_lora_pair *p = &l->pairs[0];
+    assert_int_equal(p->r, 5);
+    float *all = fj_alloc(l->bytes), *pa = all + p->a / sizeof *all, *pb = all + p->b / sizeof *all;
+    FJ_OK_OR_FAIL(d->fn->download(l->buf, 0, all, l->bytes, &e), e);
+    for (int64_t x = 0; x < experts; x++) {
+        assert_memory_equal(pa + x * 5 * in, a[0] + x * 2 * in, (size_t)(2 * in) * sizeof *pa);
+        assert_memory_equal(pa + (x * 5 + 2) * in, a[1] + x * 3 * in,
+                            (size_t)(3 * in) * sizeof *pa);
+        for (int64_t r = 0; r < out; r++)
+            for (int k = 0; k < 5; k++) {
+                double gate = k < 2 ? (double)b[0][(x * out + r) * 2 + k] * 3 : 0;
+                double up = k < 2 ? 0 : (double)b[1][(x * out + r) * 3 + k - 2] * 2;
+                const float *row = pb + (x * 2 * out + r) * 5 + k;
+                assert_true(fabs((double)row[0] * p->scale - gate) <= 1e-5 * fabs(gate));
+                assert_true(fabs((double)row[out * 5] * p->scale - up) <= 1e-5 * fabs(up));
+            }
+    }
+    free(all);
+    fj_lora_close(l);
+    pairs[1].a.cols = in / 2; /* of another model */
+    FJ_OK_OR_FAIL(fj_peft_save_gguf(path, "llama", "x", pairs, 2, &e), e);
+    FJ_FAILS_WITH(fj_lora_open(m, path, &e), e, "blk.1.ffn_up_exps.weight is A ");
+    fj_model_close(m);
+    fj_dev_close(d);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_gemma3) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_gemma3),
+                                        cmocka_unit_test(test_gate_and_up_apart) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

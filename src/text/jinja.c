@@ -94,7 +94,7 @@ bool fj_jinja_render(const fj_jinja *t, const fj_jinja_var *vars, size_t n_vars,
     r->mem = (jmem){ .limit = o->max_memory ? o->max_memory : (size_t)256 << 20 };
     r->max_steps = o->max_steps ? o->max_steps : 20000000;
     r->max_depth = FJ_MIN(o->max_depth ? o->max_depth : DEPTH, DEPTH_MAX);
-    r->max_output = o->max_output ? o->max_output : (size_t)64 << 20;
+    r->max_output = FJ_MIN(o->max_output ? o->max_output : (size_t)64 << 20, (size_t)INT32_MAX);
     r->now = o->now;
     r->top.r = r;
     r->out = &r->top;

@@ -98,21 +98,19 @@ static jv strftime_now(jr *r, const jargs *a) {
     if (!localtime_r(&at, &tm)) fjj_fail(r, "strftime_now: the clock cannot be read");
     jb b = { .r = r };
     for (size_t i = 0; i < s->n; i++) {
-        char one[4] = { '%', 0, 0, 0 }, buf[256];
+        char one[16] = "%", buf[256];
         if (s->p[i] != '%' || i + 1 >= s->n) {
             fjb_sub(&b, s, i, 1);
             continue;
         }
-        i++;
-        if (s->p[i] == 'f') {
-            fjb_z(&b, fjj_printf(r, "%06d", micro));
-            continue;
-        }
-        if (s->p[i] == 'z' || s->p[i] == 'Z') continue; /* datetime.now() has no zone: empty */
-        one[1] = s->p[i];
-        if (s->p[i] == '-' && i + 1 < s->n) one[2] = s->p[++i];
-        size_t n = strftime(buf, sizeof buf, one, &tm);
-        fjb_add(&b, buf, n, NULL);
+        size_t k = 1; /* flags and a width in front of the letter */
+        while (k < 12 && i + k + 1 < s->n && s->p[i + k] && strchr("-_0^#123456789EO", s->p[i + k]))
+            k++;
+        memcpy(one + 1, s->p + i + 1, k);
+        i += k;
+        if (s->p[i] == 'f') fjb_z(&b, fjj_printf(r, "%06d", micro));
+        else if (s->p[i] != 'z' && s->p[i] != 'Z') /* datetime.now() has no zone: empty */
+            fjb_add(&b, buf, strftime(buf, sizeof buf, one, &tm), NULL);
     }
     return fjb_take(&b);
 }

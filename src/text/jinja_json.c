@@ -15,6 +15,7 @@ bool fj_jinja_plain_role(const char *s, size_t n) {
 }
 
 static jv text(jr *r, const char *s, size_t n, const uint8_t *from) {
+    if (n > INT32_MAX) fjj_fail(r, "a text of over %d bytes", INT32_MAX);
     char *p = fjj_alloc(r, n + 1); /* the caller's JSON may go before the text that is made of it */
     memcpy(p, s, n);
     p[n] = 0;

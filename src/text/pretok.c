@@ -124,8 +124,9 @@ static bool split_regex(fj_pretok *p, size_t k, const char *s, size_t n, fj_err 
 static bool split_scan(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e) {
     const fj_pre_step *st = &p->steps[k];
     cutter c = start(p, k, s);
+    fj_scan_run digits = { 0 };
     for (size_t at = 0, len; at < n; at += len) {
-        len = fj_scan_at(st->scan, p->chars, s, n, at);
+        len = fj_scan_at(st->scan, p->chars, s, n, at, &digits);
         if (len) {
             if (!matched(&c, at, at + len, e)) return false;
         } else len = fj_utf8_len(s + at, n - at);

@@ -19,6 +19,8 @@ struct fj_scan {
     const char *tail;          /* behind signs: any of these */
     bool lines;                /* \s*[\r\n]+ before the rest of white space */
     bool han;                  /* [\p{Han}]+ first, and no such character in a cased word */
+    char grouped; /* digits by three from the right, nothing else: 'b', Nd before a border of
+                                  words; 'n', any numbers */
 };
 
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
@@ -47,29 +49,32 @@ struct fj_scan {
 enum { L = FJ_CH_L, N = FJ_CH_N, M = FJ_CH_M, WS = FJ_CH_WS, PS = FJ_CH_PS };
 
 static const fj_scan known[] = {
-    { GPT2, 's', LEAD_SPACE, L, false, 255, true, 0, WS | L | N, "", false, false },
+    { GPT2, 's', LEAD_SPACE, L, false, 255, true, 0, WS | L | N, "", false, false, 0 },
     { C1 "|" WORD "\\p{N}{1,3}|" SIGNS LINES, 'i', LEAD_SIGN, L, false, 3, false, 0, WS | L | N,
-      "\r\n", true, false },
+      "\r\n", true, false, 0 },
     { C1 "|" WORD "\\p{N}|" SIGNS LINES, 'i', LEAD_SIGN, L, false, 1, false, 0, WS | L | N, "\r\n",
-      true, false },
+      true, false, 0 },
     { C1 "|" WORD "\\p{N}+|" SIGNS LINES, 'i', LEAD_SIGN, L, false, 255, false, 0, WS | L | N,
-      "\r\n", true, false },
+      "\r\n", true, false, 0 },
     { WORD "\\p{N}|" SIGNS LINES, 0, LEAD_SIGN, L, false, 1, false, 0, WS | L | N, "\r\n", true,
-      false },
+      false, 0 },
     { C1
       "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" LINES,
-      'i', LEAD_SIGN, L | M, false, 1, false, 0, WS | L | M | N, "\r\n", true, false },
+      'i', LEAD_SIGN, L | M, false, 1, false, 0, WS | L | M | N, "\r\n", true, false, 0 },
     { CASED_A "|" CASED_B "|\\p{N}|" CASED_END, 0, LEAD_SIGN, 0, false, 1, false, 0, WS | L | N,
-      "\r\n/", true, false },
+      "\r\n/", true, false, 0 },
     { CASED_A C1 "?|" CASED_B C1 "?|\\p{N}{1,3}|" CASED_END, 'e', LEAD_SIGN, 0, false, 3, false, 0,
-      WS | L | N, "\r\n/", true, false },
+      WS | L | N, "\r\n/", true, false, 0 },
     { CASED_A C1 "?|" CASED_B C1 "?|\\p{N}|" CASED_END, 'e', LEAD_SIGN, 0, false, 1, false, 0,
-      WS | L | N, "\r\n/", true, false },
+      WS | L | N, "\r\n/", true, false, 0 },
     { "[\\p{Han}]+|" LEAD UP "*[" LO "+" C1 "?|" LEAD UP "+[" LO "*" C1
       "?|\\p{N}{1,3}|" SIGNS LINES,
-      'e', LEAD_SIGN, 0, false, 3, false, 0, WS | L | N, "\r\n", true, true },
-    { DEEP, 0, LEAD_OTHER, L | M, true, 0, false, PS, 0, "\r\n", true, false },
-    { DEEP_RAW, 0, LEAD_OTHER, L | M, true, 0, false, PS, 0, "\r\n", true, false },
+      'e', LEAD_SIGN, 0, false, 3, false, 0, WS | L | N, "\r\n", true, true, 0 },
+    { DEEP, 0, LEAD_OTHER, L | M, true, 0, false, PS, 0, "\r\n", true, false, 0 },
+    { DEEP_RAW, 0, LEAD_OTHER, L | M, true, 0, false, PS, 0, "\r\n", true, false, 0 },
+    { "\\d{1,3}(?=(?:\\d{3})*\\b)", 0, LEAD_SIGN, 0, false, 0, false, 0, 0, "", false, false, 'b' },
+    { "\\p{N}{1,3}(?=(?:\\p{N}{3})*(?!\\p{N}))", 0, LEAD_SIGN, 0, false, 0, false, 0, 0, "", false,
+      false, 'n' },
 };
 
 const fj_scan *fj_scan_find(const fj_tok_pre *p) {
@@ -207,9 +212,42 @@ static size_t space(const fj_scan *sc, const text *t, size_t i) {
     return end < t->n && last > i ? last : end;
 }
 
-size_t fj_scan_at(const fj_scan *sc, const uint8_t *table, const char *s, size_t n, size_t i) {
+/* A run of digits is counted once, however many groups it has. */
+static size_t grouped(const fj_scan *sc, const text *t, size_t i, fj_scan_run *d) {
+    size_t len, k;
+    bool nd = sc->grouped == 'b';
+    if (i >= d->end) {
+        *d = (fj_scan_run){ i, i, 0 };
+        while (d->end < t->n) {
+            uint8_t c = at(t, d->end, &len);
+            const char *p = (const char *)t->s + d->end;
+            if (!(c & N) || (nd && !fj_char_digit(fj_utf8_get(p, len)))) break;
+            d->end += len;
+            d->left++;
+        }
+        if (!d->left) return 0;
+    }
+    for (; d->at < i; d->left--) {
+        at(t, d->at, &len);
+        d->at += len;
+    }
+    if (nd && d->end < t->n) {
+        at(t, d->end, &len);
+        if (fj_char_word(fj_utf8_get((const char *)t->s + d->end, len))) return 0;
+    }
+    size_t end = i;
+    for (k = d->left % 3 ? d->left % 3 : 3; k > 0; k--) {
+        at(t, end, &len);
+        end += len;
+    }
+    return end - i;
+}
+
+size_t fj_scan_at(const fj_scan *sc, const uint8_t *table, const char *s, size_t n, size_t i,
+                  fj_scan_run *digits) {
     text t = { table, (const unsigned char *)s, n };
     size_t len, end;
+    if (sc->grouped) return grouped(sc, &t, i, digits);
     uint8_t c = at(&t, i, &len);
     unsigned b = t.s[i];
     if (b == '\'' && (sc->contraction == 's' || sc->contraction == 'i') &&

@@ -14,7 +14,6 @@ bool fj_pretok_init(fj_pretok *p, const fj_tokenizer *t, fj_word_fn word, void *
         fj_pretok_free(p);
         return fj_fail(e, FJ_ENOMEM, "no memory for the pre-tokenizer");
     }
-    pcre2_set_heap_limit(p->mc, 64 << 10); /* KiB; only the interpreter uses it */
     return true;
 }
 
@@ -97,6 +96,8 @@ static bool split_regex(fj_pretok *p, size_t k, const char *s, size_t n, fj_err 
     size_t at = 0, budget = n + 64;
     pcre2_set_match_limit(p->mc,
                           (uint32_t)FJ_MIN((uint64_t)10000000 + 64 * (uint64_t)n, UINT32_MAX));
+    /* KiB, where the interpreter must go over one very long run. */
+    pcre2_set_heap_limit(p->mc, (uint32_t)FJ_MAX((size_t)64 << 10, n / 4));
     while (at < n) {
         uint32_t opt = PCRE2_NO_UTF_CHECK;
         int rc = pcre2_match(st->re, (PCRE2_SPTR)s, n, at, opt, p->md, p->mc);
@@ -123,8 +124,9 @@ static bool split_regex(fj_pretok *p, size_t k, const char *s, size_t n, fj_err 
 static bool split_scan(fj_pretok *p, size_t k, const char *s, size_t n, fj_err *e) {
     const fj_pre_step *st = &p->steps[k];
     cutter c = start(p, k, s);
+    fj_scan_run digits = { 0 };
     for (size_t at = 0, len; at < n; at += len) {
-        len = fj_scan_at(st->scan, p->chars, s, n, at);
+        len = fj_scan_at(st->scan, p->chars, s, n, at, &digits);
         if (len) {
             if (!matched(&c, at, at + len, e)) return false;
         } else len = fj_utf8_len(s + at, n - at);

@@ -1,7 +1,7 @@
 /* regex.c - expressions of Hugging Face (Oniguruma, Rust) in PCRE2 with Unicode properties.
  *
- * Four meanings differ and are rewritten: PCRE2's \s takes U+180E for a space, Unicode and Oniguruma do
- * not; \p{Han} means "in the script's extensions" in PCRE2 and "of the script" elsewhere; \w has marks and
+ * Five meanings differ and are rewritten: PCRE2's \s takes U+180E for a space, Unicode and Oniguruma do
+ * not; \p{Han} means "in the script's extensions" in PCRE2 and "of the script" elsewhere; \w, and with it \b, has marks and
  * connectors in it elsewhere; and classes may be nested and intersected: [a&&[^b]] is (?:(?![b])[a]). */
 #include "text/tok.h"
 
@@ -62,6 +62,8 @@ static bool escape(rw *r, bool in_class) {
     else if (d == 'S') return refuse(r, "has \\S inside a class");
     else if (d == 'w') fj_str_addf(r->out, in_class ? "%s" : "[%s]", WORDS);
     else if (d == 'W' && !in_class) fj_str_add(r->out, "[^" WORDS "]");
+    else if (d == 'b' && !in_class)
+        fj_str_add(r->out, "(?:(?<=[" WORDS "])(?![" WORDS "])|(?<![" WORDS "])(?=[" WORDS "]))");
     else if (d == 'h' && in_class) fj_str_add(r->out, "0-9a-fA-F"); /* Oniguruma: hexadecimal */
     else if (d == 'h') fj_str_add(r->out, "[0-9a-fA-F]");
     else {

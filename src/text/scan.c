@@ -18,6 +18,9 @@ struct fj_scan {
     uint8_t sign_in, sign_out; /* a run of signs: in one of (when not 0), in none of */
     const char *tail;          /* behind signs: any of these */
     bool lines;                /* \s*[\r\n]+ before the rest of white space */
+    bool han;                  /* [\p{Han}]+ first, and no such character in a cased word */
+    char grouped; /* digits by three from the right, nothing else: 'b', Nd before a border of
+                                  words; 'n', any numbers */
 };
 
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
@@ -39,28 +42,39 @@ struct fj_scan {
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|" \
     " ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|" SP
 
+#define UP "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]"
+#define LO "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]"
+#define LEAD "[^\\r\\n\\p{L}\\p{N}]?["
+
 enum { L = FJ_CH_L, N = FJ_CH_N, M = FJ_CH_M, WS = FJ_CH_WS, PS = FJ_CH_PS };
 
 static const fj_scan known[] = {
-    { GPT2, 's', LEAD_SPACE, L, false, 255, true, 0, WS | L | N, "", false },
+    { GPT2, 's', LEAD_SPACE, L, false, 255, true, 0, WS | L | N, "", false, false, 0 },
     { C1 "|" WORD "\\p{N}{1,3}|" SIGNS LINES, 'i', LEAD_SIGN, L, false, 3, false, 0, WS | L | N,
-      "\r\n", true },
+      "\r\n", true, false, 0 },
     { C1 "|" WORD "\\p{N}|" SIGNS LINES, 'i', LEAD_SIGN, L, false, 1, false, 0, WS | L | N, "\r\n",
-      true },
+      true, false, 0 },
     { C1 "|" WORD "\\p{N}+|" SIGNS LINES, 'i', LEAD_SIGN, L, false, 255, false, 0, WS | L | N,
-      "\r\n", true },
-    { WORD "\\p{N}|" SIGNS LINES, 0, LEAD_SIGN, L, false, 1, false, 0, WS | L | N, "\r\n", true },
+      "\r\n", true, false, 0 },
+    { WORD "\\p{N}|" SIGNS LINES, 0, LEAD_SIGN, L, false, 1, false, 0, WS | L | N, "\r\n", true,
+      false, 0 },
     { C1
       "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" LINES,
-      'i', LEAD_SIGN, L | M, false, 1, false, 0, WS | L | M | N, "\r\n", true },
+      'i', LEAD_SIGN, L | M, false, 1, false, 0, WS | L | M | N, "\r\n", true, false, 0 },
     { CASED_A "|" CASED_B "|\\p{N}|" CASED_END, 0, LEAD_SIGN, 0, false, 1, false, 0, WS | L | N,
-      "\r\n/", true },
+      "\r\n/", true, false, 0 },
     { CASED_A C1 "?|" CASED_B C1 "?|\\p{N}{1,3}|" CASED_END, 'e', LEAD_SIGN, 0, false, 3, false, 0,
-      WS | L | N, "\r\n/", true },
+      WS | L | N, "\r\n/", true, false, 0 },
     { CASED_A C1 "?|" CASED_B C1 "?|\\p{N}|" CASED_END, 'e', LEAD_SIGN, 0, false, 1, false, 0,
-      WS | L | N, "\r\n/", true },
-    { DEEP, 0, LEAD_OTHER, L | M, true, 0, false, PS, 0, "\r\n", true },
-    { DEEP_RAW, 0, LEAD_OTHER, L | M, true, 0, false, PS, 0, "\r\n", true },
+      WS | L | N, "\r\n/", true, false, 0 },
+    { "[\\p{Han}]+|" LEAD UP "*[" LO "+" C1 "?|" LEAD UP "+[" LO "*" C1
+      "?|\\p{N}{1,3}|" SIGNS LINES,
+      'e', LEAD_SIGN, 0, false, 3, false, 0, WS | L | N, "\r\n", true, true, 0 },
+    { DEEP, 0, LEAD_OTHER, L | M, true, 0, false, PS, 0, "\r\n", true, false, 0 },
+    { DEEP_RAW, 0, LEAD_OTHER, L | M, true, 0, false, PS, 0, "\r\n", true, false, 0 },
+    { "\\d{1,3}(?=(?:\\d{3})*\\b)", 0, LEAD_SIGN, 0, false, 0, false, 0, 0, "", false, false, 'b' },
+    { "\\p{N}{1,3}(?=(?:\\p{N}{3})*(?!\\p{N}))", 0, LEAD_SIGN, 0, false, 0, false, 0, 0, "", false,
+      false, 'n' },
 };
 
 const fj_scan *fj_scan_find(const fj_tok_pre *p) {
@@ -98,6 +112,20 @@ static inline uint8_t at(const text *t, size_t i, size_t *len) {
     return fj_char_class(fj_utf8_get((const char *)u, 4));
 }
 
+/* Script=Han, of what is a letter, a number or a mark. */
+static bool han(const text *t, size_t i) {
+    const unsigned char *u = t->s + i;
+    if (u[0] < 0xe2) return false;
+    uint32_t c = fj_utf8_get((const char *)u, u[0] < 0xf0 ? 3 : 4);
+    return (c >= 0x4e00 && c <= 0x9fff) || (c >= 0x3400 && c <= 0x4dbf) || c == 0x3005 ||
+           c == 0x3007 || (c >= 0x3021 && c <= 0x3029) || (c >= 0x3038 && c <= 0x303b) ||
+           (c >= 0x2e80 && c <= 0x2ef3 && c != 0x2e9a) || (c >= 0x2f00 && c <= 0x2fd5) ||
+           (c >= 0xf900 && c <= 0xfa6d) || (c >= 0xfa70 && c <= 0xfad9) || c == 0x16fe2 ||
+           c == 0x16fe3 || c == 0x16ff0 || c == 0x16ff1 || (c >= 0x20000 && c <= 0x2a6df) ||
+           (c >= 0x2a700 && c <= 0x2ebe0) || (c >= 0x2f800 && c <= 0x2fa1d) ||
+           (c >= 0x30000 && c <= 0x323af);
+}
+
 /* End of the run from i of characters in one of `in` and none of `out`. */
 static inline size_t run(const text *t, size_t i, uint8_t in, uint8_t out) {
     size_t len;
@@ -128,17 +156,18 @@ static size_t contraction(const text *t, size_t i, bool any_case) {
 
 /* A word in upper case, then lower (A), or in upper case alone (B), from i; i: none.  The classes overlap
  * (marks, letters without case), so that a run of "upper" gives back to its last such character. */
-static size_t cased(const text *t, size_t i, bool b) {
+static size_t cased(const text *t, size_t i, bool b, bool no_han) {
     size_t j = i, len, both = i;
     while (j < t->n) {
         uint8_t c = at(t, j, &len);
-        if (!(c & FJ_CH_UP)) break;
+        if (!(c & FJ_CH_UP) || (no_han && c & FJ_CH_LO && han(t, j))) break;
         j += len;
         if (c & FJ_CH_LO) both = j;
     }
-    if (b) return j > i ? run(t, j, FJ_CH_LO, 0) : i;
-    size_t end = run(t, j, FJ_CH_LO, 0);
-    return end > j ? end : both;
+    if (b && j == i) return i;
+    size_t end = j;
+    while (end < t->n && at(t, end, &len) & FJ_CH_LO && !(no_han && han(t, end))) end += len;
+    return b || end > j ? end : both;
 }
 
 static bool ascii_letter(unsigned c) { return (c | 0x20) >= 'a' && (c | 0x20) <= 'z'; }
@@ -157,9 +186,9 @@ static size_t word(const fj_scan *sc, const text *t, size_t i, size_t len, uint8
         return end > lead ? end : i;
     }
     for (int b = 0; b < 2; b++) {
-        size_t end = cased(t, lead, b);
+        size_t end = cased(t, lead, b, sc->han);
         if (end == lead && lead > i) {
-            end = cased(t, i, b);
+            end = cased(t, i, b, sc->han);
             if (end == i) continue;
         } else if (end == lead) continue;
         if (sc->contraction == 'e' && end < t->n && t->s[end] == '\'')
@@ -183,14 +212,51 @@ static size_t space(const fj_scan *sc, const text *t, size_t i) {
     return end < t->n && last > i ? last : end;
 }
 
-size_t fj_scan_at(const fj_scan *sc, const uint8_t *table, const char *s, size_t n, size_t i) {
+/* A run of digits is counted once, however many groups it has. */
+static size_t grouped(const fj_scan *sc, const text *t, size_t i, fj_scan_run *d) {
+    size_t len, k;
+    bool nd = sc->grouped == 'b';
+    if (i >= d->end) {
+        *d = (fj_scan_run){ i, i, 0 };
+        while (d->end < t->n) {
+            uint8_t c = at(t, d->end, &len);
+            const char *p = (const char *)t->s + d->end;
+            if (!(c & N) || (nd && !fj_char_digit(fj_utf8_get(p, len)))) break;
+            d->end += len;
+            d->left++;
+        }
+        if (!d->left) return 0;
+    }
+    for (; d->at < i; d->left--) {
+        at(t, d->at, &len);
+        d->at += len;
+    }
+    if (nd && d->end < t->n) {
+        at(t, d->end, &len);
+        if (fj_char_word(fj_utf8_get((const char *)t->s + d->end, len))) return 0;
+    }
+    size_t end = i;
+    for (k = d->left % 3 ? d->left % 3 : 3; k > 0; k--) {
+        at(t, end, &len);
+        end += len;
+    }
+    return end - i;
+}
+
+size_t fj_scan_at(const fj_scan *sc, const uint8_t *table, const char *s, size_t n, size_t i,
+                  fj_scan_run *digits) {
     text t = { table, (const unsigned char *)s, n };
     size_t len, end;
+    if (sc->grouped) return grouped(sc, &t, i, digits);
     uint8_t c = at(&t, i, &len);
     unsigned b = t.s[i];
     if (b == '\'' && (sc->contraction == 's' || sc->contraction == 'i') &&
         (end = contraction(&t, i, sc->contraction == 'i')) > i)
         return end - i;
+    if (sc->han && han(&t, i)) {
+        for (end = i; end < n && han(&t, end);) end += t.s[end] < 0xf0 ? 3 : 4;
+        return end - i;
+    }
     if (sc->ascii_words && b < 0x80 && c & PS && i + 1 < n && ascii_letter(t.s[i + 1])) {
         for (end = i + 1; end < n && ascii_letter(t.s[end]);) end++;
         return end - i;

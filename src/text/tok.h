@@ -83,6 +83,8 @@ uint8_t fj_char_class(uint32_t c);
 bool fj_char_space(uint32_t c);
 bool fj_char_punct(uint32_t c); /* FJ_CLS_PUNCT */
 bool fj_char_mark(uint32_t c);  /* any M */
+bool fj_char_digit(uint32_t c); /* Nd */
+bool fj_char_word(uint32_t c);  /* Oniguruma's \w */
 /* fj_char_class of the first 65536; the caller frees. */
 uint8_t *fj_char_table(void);
 
@@ -91,7 +93,11 @@ typedef struct fj_scan fj_scan;
 const fj_scan *fj_scan_find(const fj_tok_pre *p); /* NULL: not known */
 const char *fj_scan_expression(size_t i);         /* of the table; NULL: no more */
 /* Length of the match of the expression at s[i]; 0: none begins there.  s[0..n) is valid UTF-8. */
-size_t fj_scan_at(const fj_scan *sc, const uint8_t *table, const char *s, size_t n, size_t i);
+typedef struct fj_scan_run { /* zeroed before the first call for a text, whose calls go forward */
+    size_t at, end, left;    /* a run of digits up to `end`, of which `left` are there from `at` */
+} fj_scan_run;
+size_t fj_scan_at(const fj_scan *sc, const uint8_t *table, const char *s, size_t n, size_t i,
+                  fj_scan_run *digits);
 
 /* ---- charsmap.c: SentencePiece's precompiled normalization -------------------------------------------- */
 typedef struct fj_charsmap {

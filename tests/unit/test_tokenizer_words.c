@@ -27,6 +27,9 @@ static void random_text(fj_rng *r, const pcre2_code *cn, pcre2_match_data *md, f
                                         "Word",
                                         "WORD",
                                         "12",
+                                        "1234567",
+                                        "_",
+                                        "\xd9\xa1",
                                         "3",
                                         "\xc2\xa0",
                                         "\xe2\x80\xa8",
@@ -83,10 +86,12 @@ static void test_scanners(void **state) {
         if (!re) fail_msg("%s", e.msg);
         pcre2_match_data *md = pcre2_match_data_create(1, NULL);
         for (int i = 0; i < 1500; i++) {
+            fj_scan_run digits = { 0 };
             random_text(&r, cn, md, &s, 1 + fj_rng_below(&r, 24));
             for (size_t at = 0; at < s.n;
                  at += FJ_MAX(fj_utf8_len(s.s + at, s.n - at), (size_t)1)) {
-                size_t want = by_pcre(re, md, &s, at), got = fj_scan_at(sc, table, s.s, s.n, at);
+                size_t want = by_pcre(re, md, &s, at),
+                       got = fj_scan_at(sc, table, s.s, s.n, at, &digits);
                 if (want != got)
                     fail_msg("expression %zu at byte %zu of \"%s\": %zu bytes, PCRE2 matches %zu",
                              k, at, s.s, got, want);

@@ -4,7 +4,7 @@
  *
  * Lines out: what, and a number: milliseconds to load; MB/s for the text at once, line by line, and for
  * what has no space in it, 1 MB and 10 MB of it (equal when the time grows with the length alone).
- * Each is the best of several runs, in time of the processor.  bench/tokenize.py runs it beside
+ * Each is the best of several runs, in time of the processor.  tools/golden/tokenize_bench.py runs it beside
  * `tokenizers`. */
 #include "base/fs.h"
 #include "base/mem.h"

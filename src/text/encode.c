@@ -191,6 +191,14 @@ static bool long_word(enc *c, const char *s, size_t n, fj_err *e) {
     return true;
 }
 
+/* A word in blocks is looked at more than once, so nothing of it may have to be counted as dropped. */
+static bool in_blocks(const fj_tokenizer *t, const char *s, size_t n) {
+    if (!t->blocks || t->complete) return t->blocks;
+    for (size_t i = 0; i < n; i++)
+        if (!t->byte_level || t->byte_id[(unsigned char)s[i]] < 0) return false;
+    return true;
+}
+
 static bool bpe_word(enc *c, const char *s, size_t n, fj_err *e) {
     const fj_tokenizer *t = c->t;
     if (t->ignore_merges) {
@@ -200,7 +208,7 @@ static bool bpe_word(enc *c, const char *s, size_t n, fj_err *e) {
             return true;
         }
     }
-    if (n > LONG && t->blocks) return long_word(c, s, n, e);
+    if (n > LONG && in_blocks(t, s, n)) return long_word(c, s, n, e);
     if (!sym_room(&c->scratch, n, e)) return false;
     size_t k = fj_bpe_merge(t, &c->scratch, symbols(c, &c->scratch, s, n));
     put_symbols(c, c->scratch.sym, k, c->ids->n);

@@ -155,6 +155,7 @@ struct fj_tokenizer {
     fj_bytes dec_end; /* decoding: pieces with this end have a space behind, but for the last */
     bool cut_meta;    /* no piece has U+2581 behind another character: words may be cut there */
     bool blocks;      /* long words may be merged in blocks (encode.c) */
+    bool complete;    /* there is a token for whatever comes, be it "unknown" */
     fj_bytes cont, word_end;
     size_t max_chars;
     fj_spell ids; /* spelling to id */

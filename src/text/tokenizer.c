@@ -80,8 +80,8 @@ static bool vocabulary(fj_tokenizer *t, const fj_tok_desc *d, fj_err *e) {
         t->byte_id[b] = id;
         all_there &= id >= 0;
     }
-    /* A word in blocks is looked at more than once: nothing may have to be counted. */
-    t->blocks = (all_there || d->unk >= 0) && !t->cont.n && !t->word_end.n;
+    t->blocks = !t->cont.n && !t->word_end.n;
+    t->complete = all_there || d->unk >= 0;
     return true;
 }
 

@@ -1,5 +1,5 @@
 """forja-bench-tokenize beside the `tokenizers` package, one thread each, in one run: build/interop-venv/bin/python
-bench/tokenize.py build/forja-bench-tokenize TEXT-FILE [FOLDER with tokenizer.json ...]. Prints MB/s and the ratio."""
+tools/golden/tokenize_bench.py build/forja-bench-tokenize TEXT-FILE [FOLDER with tokenizer.json ...]. Prints MB/s and the ratio."""
 import os
 import subprocess
 import sys

@@ -16,17 +16,23 @@ char *fj_read_file(const char *path, size_t max, size_t *n, fj_err *e) {
         fj_fail_errno(e, "cannot open %s", path);
         return NULL;
     }
+    /* The size is a hint: what is no file has none, and a file may grow while it is read. */
     fj_str s = { 0 };
-    char buf[1 << 16];
+    struct stat st;
+    size_t hint = !fstat(fd, &st) && st.st_size > 0 ? FJ_MIN((size_t)st.st_size, max) : 0;
     ssize_t r;
-    while ((r = read(fd, buf, sizeof buf)) > 0 || (r < 0 && errno == EINTR)) {
-        if (r < 0) continue;
-        if (s.n + (size_t)r > max) {
+    for (;;) {
+        FJ_GROW(s.s, FJ_MAX(s.n + (1 << 12), hint + 2), s.cap);
+        r = read(fd, s.s + s.n, s.cap - s.n - 1);
+        if (r < 0 && errno == EINTR) continue;
+        if (r <= 0) break;
+        s.n += (size_t)r;
+        if (s.n > max) {
             fj_fail(e, FJ_EFORMAT, "%s is larger than the %zu bytes allowed here", path, max);
             goto bad;
         }
-        fj_str_addn(&s, buf, (size_t)r);
     }
+    s.s[s.n] = 0;
     if (r < 0) {
         fj_fail_errno(e, "cannot read %s", path);
         goto bad;

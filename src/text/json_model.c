@@ -16,13 +16,16 @@ static bool bad(js *j, const char *what) {
                    (size_t)(j->p - j->start), what);
 }
 
+/* Most of a large file is the indentation of its merges. */
 static void ws(js *j) {
-    while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\r' || *j->p == '\t'))
+    while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\r' || *j->p == '\t')) {
         j->p++;
+        while (j->end - j->p >= 4 && !memcmp(j->p, "    ", 4)) j->p += 4;
+    }
 }
 
 static bool eat(js *j, char c) {
-    ws(j);
+    if (j->p < j->end && *j->p != c) ws(j);
     if (j->p == j->end || *j->p != c) return false;
     j->p++;
     return true;

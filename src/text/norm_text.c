@@ -147,7 +147,7 @@ void fj_norm_bert(const char *s, size_t n, unsigned flags, fj_str *tmp, fj_str *
         else fj_str_addn(first, s + i, k);
         if (apart) fj_str_addc(first, ' ');
     }
-    if (first == out) return;
+    if (first == out || tmp->n == from) return; /* nothing may be left of a text */
     fj_str marks = { 0 };
     const char *t = tmp->s + from;
     size_t m = tmp->n - from;

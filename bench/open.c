@@ -1,6 +1,6 @@
 /* open.c - forja-bench-open VOCABULARY.gguf [FILE]: the time until a model of a billion weights is open.
  *
- * Writes FILE (default: forja-open.gguf in TMPDIR or /tmp, removed at the end; 2.4 GB) in the shape of Llama-3.2-1B with
+ * Writes FILE (default: forja-open.gguf in TMPDIR or /tmp, removed at the end; 2.6 GB) in the shape of Llama-3.2-1B with
  * the vocabulary of the given GGUF file and weights of noise in BF16, then opens it five times mapped and three
  * times copied, and the tokenizer alone five times. Prints medians; the file is in the page cache. */
 #include "base/fs.h"

@@ -257,8 +257,9 @@ static bool gguf_factors(const fj_source *s, const char *name, int64_t n, const 
     float *f = fj_arena_alloc(mem, (size_t)n * sizeof *f);
     memcpy(f, t.data, (size_t)n * sizeof *f);
     for (int64_t i = 0; i < n; i++)
-        if (!(f[i] > 0))
-            return fj_fail(e, FJ_EFORMAT, "%s: %s has a value that is not positive", s->path, name);
+        if (!(f[i] > 0) || !isfinite(f[i]))
+            return fj_fail(e, FJ_EFORMAT, "%s: %s has a value that is not a positive number",
+                           s->path, name);
     *to = f;
     return true;
 }

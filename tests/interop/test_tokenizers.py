@@ -116,7 +116,7 @@ def sentencepiece():
         "bpe llama": dict(kind="bpe", byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False),
         "unigram": dict(kind="unigram"), "unigram nfkc_cf": dict(kind="unigram", normalization_rule_name="nfkc_cf"),
         "unigram bytes": dict(kind="unigram", byte_fallback=True, vocab=1200),
-        "unigram user": dict(kind="unigram", user_defined_symbols="<sep>,the,  ,▁of▁"),
+        "unigram user": dict(kind="unigram", user_defined_symbols="<sep>"),
         "bpe user": dict(kind="bpe", user_defined_symbols="<sep>,the,▁▁,ing", control_symbols="<ctl>"),
         "unigram no dummy": dict(kind="unigram", add_dummy_prefix=False),
         "unigram suffix": dict(kind="unigram", treat_whitespace_as_suffix=True),

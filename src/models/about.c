@@ -1,16 +1,10 @@
 /* about.c - an architecture in words, from its tables: lists and documentation say what the code does. */
-#include "models/model.h"
+#include "models/source.h"
 
 static bool row(const fj_arch *a, fj_role w) { return a->weights[w].hf != NULL; }
 
-static bool field(const fj_arch *a, size_t offset) {
-    for (int i = 0; i < a->n_hp; i++)
-        if (a->hp[i].offset == offset) return true;
-    return false;
-}
-
 void fj_arch_features(const fj_arch *a, fj_str *s) {
-#define HAS(f) field(a, offsetof(fj_hparams, f))
+#define HAS(f) fj_arch_has(a, offsetof(fj_hparams, f))
     const struct {
         bool there;
         const char *name;

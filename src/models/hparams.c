@@ -324,7 +324,7 @@ static bool rope_gguf(const fj_source *s, const fj_arch *a, fj_hparams *hp, fj_a
 }
 
 /* ---- kinds of layers ----------------------------------------------------------------------------- */
-/* A list with an entry for every layer: those that `bit_if` names get the bit, others lose it. */
+/* A list with a name for every layer, which goes before what finish() has set. */
 static bool layer_types(const fj_source *s, fj_hparams *hp, fj_err *e) {
     const json_t *list = fj_js_find(s->hf->config, "layer_types");
     if (!list) return true;

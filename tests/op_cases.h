@@ -23,6 +23,7 @@ typedef struct oc_arg {
     fj_buf *buf;   /* of an extern, owned by the case */
     bool differ;   /* gradients are asked for */
     bool changes;  /* the op writes into it: a result too */
+    bool act;      /* activations: rounded where they are BF16 */
     int64_t packs; /* weights in a tensor of weights: as panels, each is packed alone */
 } oc_arg;
 
@@ -30,6 +31,7 @@ typedef struct oc {
     fj_dev *dev;
     fj_graph *g;
     fj_dtype real; /* F32 or F64 */
+    bool bf16;     /* activations are BF16, or in F64 have its values */
     bool panels;   /* weights as panels where the format has them (never in f64) */
     fj_rng rng;
     oc_arg arg[10];
@@ -40,6 +42,11 @@ typedef struct oc {
     double tol; /* allowed in f32, relative to the largest value; set by the case when not exact */
     double tol_f32; /* the same with every product in f32 */
 } oc;
+
+/* The format of activations of the case. */
+static FJ_UNUSED fj_dtype oc_act(const oc *c) {
+    return c->bf16 && c->real == FJ_F32 ? FJ_BF16 : c->real;
+}
 
 static FJ_UNUSED void oc_open(oc *c, fj_dev *d, fj_dtype as, uint64_t seed) {
     *c = (oc){ .dev = d, .g = fj_graph_new(), .real = as, .tol = 1e-5, .tol_f32 = 1e-5 };
@@ -71,15 +78,21 @@ static fj_tensor *oc_add(oc *c, fj_tensor *t, oc_arg a) {
     return t;
 }
 
-/* Numbers [rows, cols], N(0, 1); gradients are checked when differ. */
+/* Activations [rows, cols], N(0, 1); gradients are checked when differ. */
 static FJ_UNUSED fj_tensor *oc_real(oc *c, int64_t rows, int64_t cols, bool differ) {
+    fj_tensor *t = fj_input(c->g, "numbers", oc_act(c), rows, cols);
+    return oc_add(c, t, (oc_arg){ .v = oc_draw(c, rows * cols), .differ = differ, .act = true });
+}
+
+/* The same for what is no activation: vectors, weights of rows, gradients of parameters. */
+static FJ_UNUSED fj_tensor *oc_vec(oc *c, int64_t rows, int64_t cols, bool differ) {
     fj_tensor *t = fj_input(c->g, "numbers", c->real, rows, cols);
     return oc_add(c, t, (oc_arg){ .v = oc_draw(c, rows * cols), .differ = differ });
 }
 
 /* The same, in (0, 1). */
 static FJ_UNUSED fj_tensor *oc_positive(oc *c, int64_t rows, int64_t cols) {
-    fj_tensor *t = oc_real(c, rows, cols, false);
+    fj_tensor *t = oc_vec(c, rows, cols, false);
     for (int64_t i = 0; i < rows * cols; i++) {
         double x = c->arg[c->n_args - 1].v[i];
         c->arg[c->n_args - 1].v[i] = (float)(1 / (1 + exp(-x)));
@@ -122,12 +135,23 @@ static FJ_UNUSED fj_tensor *oc_extern(oc *c, int64_t rows, int64_t cols, bool ch
     return oc_add(c, t, (oc_arg){ .v = oc_draw(c, rows * cols), .buf = b, .changes = changes });
 }
 
+/* The same for a cache of keys or values: it has the format of activations. */
+static FJ_UNUSED fj_tensor *oc_cache(oc *c, int64_t rows, int64_t cols) {
+    fj_err e = { 0 };
+    size_t bytes = (size_t)fj_dtype_size(oc_act(c), rows, cols);
+    fj_buf *b = c->dev->fn->alloc(c->dev, bytes, "a test", &e);
+    if (!b) fail_msg("%s", e.msg);
+    fj_tensor *t = fj_extern(c->g, "cache", oc_act(c), rows, cols, b, 0);
+    return oc_add(
+        c, t, (oc_arg){ .v = oc_draw(c, rows * cols), .buf = b, .changes = true, .act = true });
+}
+
 /* Weights [n, k] of a format, one after the other in a tensor [packs * n, k].  In f64 it is F64 with the
  * values that the format holds. */
 static FJ_UNUSED fj_tensor *oc_weights(oc *c, fj_dtype dt, int64_t packs, int64_t n, int64_t k,
                                        bool differ) {
     fj_err e = { 0 };
-    bool panels = c->panels && c->real != FJ_F64 && fj_wmat_packed_bytes(dt, n, k) >= 0;
+    bool panels = c->panels && c->dev->kern && c->real != FJ_F64 && fj_wmat_packed_bytes(dt, n, k) >= 0;
     int64_t packed = panels ? packs * fj_wmat_packed_bytes(dt, n, k) : 0;
     n *= packs;
     double *v = oc_draw(c, n * k);
@@ -175,6 +199,8 @@ static FJ_UNUSED void *oc_bytes(const oc *c, const oc_arg *a) {
     if (a->t->dtype == FJ_F64) {
         void *copy = fj_alloc((size_t)FJ_MAX(n, 1) * 8);
         if (n) memcpy(copy, a->v, (size_t)n * 8);
+        for (int64_t i = 0; c->bf16 && a->act && i < n; i++)
+            ((double *)copy)[i] = fj_bf16_to_f32(fj_f32_to_bf16((float)a->v[i]));
         return copy;
     }
     size_t stride = (size_t)fj_dtype_size(a->t->dtype, 1, cols);
@@ -229,6 +255,7 @@ static FJ_UNUSED double *oc_get(const fj_tensor *t) {
     for (int64_t i = 0; i < n; i++)
         v[i] = t->dtype == FJ_F64   ? ((double *)raw)[i]
                : t->dtype == FJ_I32 ? ((int32_t *)raw)[i]
+               : t->dtype == FJ_BF16 ? (double)fj_bf16_to_f32(((uint16_t *)raw)[i])
                                     : (double)((float *)raw)[i];
     free(raw);
     return v;
@@ -250,7 +277,7 @@ OC_CASE(add_bias) {
     static const int64_t shape[][2] = { { 1, 1 }, { 5, 3 }, { 70, 33 } };
     if (v >= (int)FJ_LEN(shape)) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], true);
-    oc_out(c, fj_add_bias(c->g, x, oc_real(c, 1, shape[v][1], true)));
+    oc_out(c, fj_add_bias(c->g, x, oc_vec(c, 1, shape[v][1], true)));
     return true;
 }
 
@@ -336,7 +363,7 @@ OC_CASE(rmsnorm) {
                                         { 131, 70, 70 }, { 5, 12, 4 }, { 50, 66, 33 } };
     if (v >= (int)FJ_LEN(shape)) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], true);
-    oc_out(c, fj_rmsnorm(c->g, x, oc_real(c, 1, shape[v][2], true), v ? 1e-5 : 0.1));
+    oc_out(c, fj_rmsnorm(c->g, x, oc_vec(c, 1, shape[v][2], true), v ? 1e-5 : 0.1));
     return true;
 }
 
@@ -346,8 +373,8 @@ OC_CASE(layernorm) {
                                         { 131, 70 }, { 4, 6 }, { 9, 17 } };
     if (v >= (int)FJ_LEN(shape)) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], v != 4),
-              *w = oc_real(c, 1, shape[v][1], true);
-    oc_out(c, fj_layernorm(c->g, x, w, v == 5 ? NULL : oc_real(c, 1, shape[v][1], true),
+              *w = oc_vec(c, 1, shape[v][1], true);
+    oc_out(c, fj_layernorm(c->g, x, w, v == 5 ? NULL : oc_vec(c, 1, shape[v][1], true),
                            v ? 1e-5 : 0.1));
     return true;
 }
@@ -424,7 +451,7 @@ OC_CASE(attn) {
     int64_t n, slots;
     oc_attn_inputs(c, &oc_attns[v], true, in, &n, &slots);
     fj_attn_params p = oc_attn_params(&oc_attns[v]);
-    fj_tensor *sinks = oc_attns[v].sinks ? oc_real(c, 1, p.heads, true) : NULL;
+    fj_tensor *sinks = oc_attns[v].sinks ? oc_vec(c, 1, p.heads, true) : NULL;
     oc_out(c, fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], sinks, &p));
     return true;
 }
@@ -566,7 +593,7 @@ OC_CASE(head_ce) {
 /* ---- ops that gradients emit -------------------------------------------------------------------- */
 OC_CASE(one) {
     if (v) return false;
-    oc_out(c, FJ_EMIT(c->g, &fj_op_one, NULL, oc_real(c, 3, 5, false)));
+    oc_out(c, FJ_EMIT(c->g, &fj_op_one, NULL, oc_vec(c, 3, 5, false)));
     return true;
 }
 
@@ -633,7 +660,7 @@ static bool oc_norm_bwd(oc *c, int v, const fj_op *op) {
     bool by_heads = op == &fj_op_rmsnorm_dx || op == &fj_op_rmsnorm_dw;
     if (v >= (int)FJ_LEN(shape) - !by_heads) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], false),
-              *w = oc_real(c, 1, shape[v][2], false);
+              *w = oc_vec(c, 1, shape[v][2], false);
     double eps = v ? 1e-5 : 0.1;
     oc_out(c, FJ_EMIT(c->g, op, &eps, x, w, oc_real(c, shape[v][0], shape[v][1], false)));
     return true;
@@ -649,7 +676,7 @@ OC_CASE(attn_bwd) {
     int64_t n, slots;
     oc_attn_inputs(c, &oc_attns[v], false, in, &n, &slots);
     fj_attn_params p = oc_attn_params(&oc_attns[v]);
-    fj_tensor *sinks = oc_attns[v].sinks ? oc_real(c, 1, p.heads, false) : NULL;
+    fj_tensor *sinks = oc_attns[v].sinks ? oc_vec(c, 1, p.heads, false) : NULL;
     fj_tensor *y = fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], sinks, &p);
     if (!y) return true;
     oc_outs(c,
@@ -666,7 +693,7 @@ OC_CASE(attn_sinks_bwd) {
                                        { 70, 8, 16 } }; /* rows, heads, hd */
     if (v >= (int)FJ_LEN(list)) return false;
     int64_t rows = list[v][0], heads = list[v][1], hd = list[v][2];
-    fj_tensor *sinks = oc_real(c, 1, heads, false), *lse = oc_positive(c, rows, heads);
+    fj_tensor *sinks = oc_vec(c, 1, heads, false), *lse = oc_positive(c, rows, heads);
     fj_tensor *y = oc_real(c, rows, heads * hd, false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_attn_sinks_bwd, NULL, sinks, lse, y,
                       oc_real(c, rows, heads * hd, false)));
@@ -743,7 +770,7 @@ OC_CASE(scatter) {
 OC_CASE(scale_by) {
     if (v > 1) return false;
     fj_tensor *x = oc_real(c, v ? 37 : 1, v ? 67 : 1, false);
-    oc_out(c, FJ_EMIT(c->g, &fj_op_scale_by, NULL, x, oc_real(c, 1, 1, false)));
+    oc_out(c, FJ_EMIT(c->g, &fj_op_scale_by, NULL, x, oc_vec(c, 1, 1, false)));
     return true;
 }
 
@@ -759,7 +786,7 @@ OC_CASE(rope_table) {
 OC_CASE(kv_put) {
     if (v > 1) return false;
     int64_t rows = v ? 33 : 1, cols = v ? 13 : 1, slots = v ? 64 : 1;
-    fj_tensor *cache = oc_extern(c, slots, cols, true), *x = oc_real(c, rows, cols, false);
+    fj_tensor *cache = oc_cache(c, slots, cols), *x = oc_real(c, rows, cols, false);
     oc_out(c, fj_kv_put(c->g, cache, x, oc_distinct(c, rows, slots)));
     return true;
 }
@@ -767,21 +794,21 @@ OC_CASE(kv_put) {
 OC_CASE(accum) {
     if (v > 1) return false;
     fj_tensor *acc = oc_extern(c, v ? 37 : 1, v ? 67 : 1, true);
-    oc_out(c, fj_accum(c->g, acc, oc_real(c, v ? 37 : 1, v ? 67 : 1, false)));
+    oc_out(c, fj_accum(c->g, acc, oc_vec(c, v ? 37 : 1, v ? 67 : 1, false)));
     return true;
 }
 
 OC_CASE(sumsq) {
     static const int64_t shape[][2] = { { 1, 1 }, { 7, 33 }, { 300, 131 }, { 0, 5 } };
     if (v >= (int)FJ_LEN(shape)) return false;
-    oc_out(c, fj_sumsq(c->g, oc_real(c, shape[v][0], shape[v][1], false)));
+    oc_out(c, fj_sumsq(c->g, oc_vec(c, shape[v][0], shape[v][1], false)));
     return true;
 }
 
 OC_CASE(adamw) {
     if (v > 1) return false;
     int64_t rows = v ? 37 : 1, cols = v ? 67 : 1;
-    fj_tensor *p = oc_extern(c, rows, cols, true), *grad = oc_real(c, rows, cols, false);
+    fj_tensor *p = oc_extern(c, rows, cols, true), *grad = oc_vec(c, rows, cols, false);
     fj_tensor *m = oc_extern(c, rows, cols, true), *s = oc_extern(c, rows, cols, true);
     for (int64_t i = 0; i < rows * cols; i++)
         c->arg[c->n_args - 1].v[i] = fabs(c->arg[c->n_args - 1].v[i]);
@@ -848,7 +875,7 @@ OC_CASE(route_dx) {
     const oc_moe *m = &oc_moes[v / 2];
     fj_tensor *x = oc_logits(c, m->n, m->experts, false), *w = fj_route(c->g, x, (int)m->k, v % 2);
     oc_out(c, FJ_EMIT(c->g, &fj_op_route_dx, w->node->params, x, w, w->node->out[1],
-                      oc_real(c, m->n, m->k, false)));
+                      oc_vec(c, m->n, m->k, false)));
     return true;
 }
 
@@ -866,7 +893,7 @@ OC_CASE(moe_gather) {
     fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n, v ? 35 : 1, true);
     oc_out(c, v < all ? fj_moe_gather(c->g, x, plan)
                       : FJ_EMIT(c->g, &fj_op_moe_gather, &m->k, x, plan, plan->node->out[1],
-                                oc_real(c, m->n, m->k, true)));
+                                oc_vec(c, m->n, m->k, true)));
     return true;
 }
 
@@ -875,7 +902,7 @@ OC_CASE(moe_combine) {
     if (v >= all + 1) return false;
     const oc_moe *m = &oc_moes[v < all ? v : 3];
     fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
-    oc_out(c, fj_moe_combine(c->g, y, v < all ? oc_real(c, m->n, m->k, true) : NULL, plan));
+    oc_out(c, fj_moe_combine(c->g, y, v < all ? oc_vec(c, m->n, m->k, true) : NULL, plan));
     return true;
 }
 
@@ -892,7 +919,7 @@ OC_CASE(moe_bias) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
     fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
-    oc_out(c, fj_moe_bias(c->g, y, oc_real(c, m->experts, y->cols, true), plan));
+    oc_out(c, fj_moe_bias(c->g, y, oc_vec(c, m->experts, y->cols, true), plan));
     return true;
 }
 

@@ -145,7 +145,7 @@ fj_dev *fj_cpu_open(const fj_dev_opts *o, fj_err *e) {
     c->pool = fj_pool_open(o->threads, e);
     if (!c->pool) goto bad;
     c->dev.kern = &c->kern;
-    c->dev.plan = (fj_graph_opts){ fj_pool_threads(c->pool), o->f32 };
+    c->dev.plan = (fj_graph_opts){ .threads = fj_pool_threads(c->pool), .f32 = o->f32 };
     c->dev.about =
         fj_arena_printf(&c->dev.arena, "%d thread%s, %s%s", c->dev.plan.threads,
                         c->dev.plan.threads == 1 ? "" : "s", c->kern.isa, o->f32 ? ", f32" : "");

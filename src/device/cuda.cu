@@ -3,7 +3,7 @@
  * One stream per device: copies, clears and ops run on it in order, and every function ends with a wait
  * on it, so that the host may go on.  Errors of CUDA become fj_err at this border, in one place (fine).
  * An op without a CUDA function is refused by name, before anything runs. */
-#include <cuda_runtime.h>
+#include "kernels/cuda/gpu.cuh"
 
 extern "C" {
 #include "device/device.h"
@@ -12,7 +12,7 @@ extern "C" {
 typedef struct cuda {
     fj_dev dev;
     int ordinal;
-    cudaStream_t stream;
+    fj_gpu gpu;
     int64_t now, peak, total;
 } cuda;
 
@@ -71,7 +71,7 @@ static fj_buf *alloc(fj_dev *d, size_t size, const char *what, fj_err *e) {
 /* True when bytes [off, off + n) are b's and its device can be had; *stream is that device's. */
 static bool ready(const fj_buf *b, size_t off, size_t n, cudaStream_t *stream, fj_err *e) {
     const cuda *c = (const cuda *)b->dev;
-    *stream = c->stream;
+    *stream = c->gpu.stream;
     if (off > b->size || n > b->size - off)
         return fj_fail(e, FJ_EINVAL, "bytes %zu..%zu of a buffer of %zu", off, off + n, b->size);
     return fine(cudaSetDevice(c->ordinal), "the device", e);
@@ -103,39 +103,30 @@ static bool zero(fj_buf *b, size_t off, size_t n, fj_err *e) {
            fine(cudaStreamSynchronize(s), "clearing memory", e);
 }
 
-static bool f32_only(const fj_node *n) {
-    for (int i = 0; i < n->n_in; i++)
-        if (n->in[i] && (n->in[i]->dtype != FJ_F32 || n->in[i]->panels)) return false;
-    for (int i = 0; i < n->n_out; i++)
-        if (n->out[i]->dtype != FJ_F32) return false;
-    return true;
-}
-
 static bool run(fj_dev *d, fj_graph *g, fj_err *e) {
     cuda *c = (cuda *)d;
     for (size_t i = 0; i < g->n_nodes; i++) {
         const fj_node *n = g->nodes[i];
-        if (!n->op->cuda)
-            return fj_fail(e, FJ_EUNSUP, "op %s does not run on the GPU", n->op->name);
-        if (!f32_only(n))
-            return fj_fail(e, FJ_EUNSUP, "op %s runs on the GPU in F32 only", n->op->name);
+        if (!n->op->cuda || !n->op->cuda->run || n->f64)
+            return fj_fail(e, FJ_EUNSUP, "op %s does not run on the GPU%s", n->op->name,
+                           n->f64 ? " in F64" : "");
     }
     if (!fine(cudaSetDevice(c->ordinal), "the device", e)) return false;
     for (size_t i = 0; i < g->n_nodes; i++) {
         const fj_node *n = g->nodes[i];
-        if (!n->op->cuda(c->stream, n, n->scratch ? g->mem + n->scratch_off : NULL, e)) {
-            cudaStreamSynchronize(c->stream); /* nothing may still write when the caller frees */
+        if (!n->op->cuda->run(&c->gpu, n, n->scratch ? g->mem + n->scratch_off : NULL, e)) {
+            cudaStreamSynchronize(c->gpu.stream); /* nothing may still write when the caller frees */
             return false;
         }
     }
-    return fine(cudaStreamSynchronize(c->stream), "a graph", e);
+    return fine(cudaStreamSynchronize(c->gpu.stream), "a graph", e);
 }
 
 static void close_dev(fj_dev *d) {
     if (!d) return;
     cuda *c = (cuda *)d;
     cudaSetDevice(c->ordinal);
-    if (c->stream) cudaStreamDestroy(c->stream);
+    if (c->gpu.stream) cudaStreamDestroy(c->gpu.stream);
     fj_arena_free(&d->arena);
     free(c);
 }
@@ -143,7 +134,7 @@ static void close_dev(fj_dev *d) {
 static const fj_dev_fns fns = { "cuda",   memory, alloc, buf_free, upload,
                                 download, zero,   run,   close_dev };
 
-extern "C" fj_dev *fj_cuda_open(int ordinal, fj_err *e) {
+extern "C" fj_dev *fj_cuda_open(int ordinal, bool f32, fj_err *e) {
     int count = 0;
     cudaError_t err = cudaGetDeviceCount(&count);
     if (err != cudaSuccess) {
@@ -158,15 +149,19 @@ extern "C" fj_dev *fj_cuda_open(int ordinal, fj_err *e) {
     cuda *c = (cuda *)fj_zalloc(sizeof *c);
     c->dev.fn = &fns;
     c->dev.plan.threads = 1;
-    c->dev.plan.f32 = true;
+    c->dev.plan.f32 = c->gpu.f32 = f32;
+    c->dev.plan.cuda = true;
+    c->dev.act = f32 ? FJ_F32 : FJ_BF16;
     c->ordinal = ordinal;
     cudaDeviceProp prop;
     if (!fine(cudaSetDevice(ordinal), "the device", e) ||
         !fine(cudaGetDeviceProperties(&prop, ordinal), "its properties", e) ||
-        !fine(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "a stream", e)) {
+        !fine(cudaStreamCreateWithFlags(&c->gpu.stream, cudaStreamNonBlocking), "a stream", e)) {
         close_dev(&c->dev);
         return NULL;
     }
+    c->gpu.sms = prop.multiProcessorCount;
+    c->gpu.compute = 10 * prop.major + prop.minor;
     c->total = (int64_t)prop.totalGlobalMem;
     c->dev.about = fj_arena_printf(&c->dev.arena, "GPU %d: %s, compute %d.%d, %lld MiB", ordinal,
                                    prop.name, prop.major, prop.minor, (long long)(c->total >> 20));

@@ -35,7 +35,7 @@ fj_dev *fj_dev_open(const fj_dev_opts *o, fj_err *e) {
         return NULL;
     }
 #ifdef FORJA_CUDA
-    return fj_cuda_open((int)gpu, e);
+    return fj_cuda_open((int)gpu, o->f32, e);
 #else
     fj_fail(e, FJ_EUNSUP,
             "device \"%s\": this forja was built without CUDA (make cuda builds with it)", name);

@@ -30,6 +30,7 @@ struct fj_dev {
     const fj_dev_fns *fn;
     fj_graph_opts plan;  /* what graphs for this device are planned with */
     fj_arena arena;      /* descriptions */
+    fj_dtype act;        /* format of activations and of the cache: F32 or BF16 */
     const char *about;   /* "2 threads, avx512 vnni bf16" */
     const fj_kern *kern; /* CPU only; NULL elsewhere */
 };
@@ -37,7 +38,7 @@ struct fj_dev {
 /* The processor: fj_dev_open of forja/model.h. */
 fj_dev *fj_cpu_open(const fj_dev_opts *o, fj_err *e);
 #ifdef FORJA_CUDA
-fj_dev *fj_cuda_open(int ordinal, fj_err *e);
+fj_dev *fj_cuda_open(int ordinal, bool f32, fj_err *e);
 #endif
 
 /* Runs fn on the CPU device's team (for packing weights at load); other devices: on this thread. */

@@ -102,7 +102,8 @@ fj_tensor *fj_emit(fj_graph *g, const fj_op *op, const void *params, int n_in,
     }
     for (int i = 0; i < op->n_out; i++) {
         n->out[i] = tensor(g, op->name, FJ_VALUE);
-        n->out[i]->dtype = n->f64 ? FJ_F64 : FJ_F32;
+        bool bf16 = !n->f64 && n_in > 0 && in[0] && in[0]->dtype == FJ_BF16;
+        n->out[i]->dtype = bf16 ? FJ_BF16 : fj_real_of(n);
         n->out[i]->grad = grad;
         n->out[i]->node = n;
     }

@@ -74,7 +74,15 @@ struct fj_node {
 typedef struct fj_graph_opts {
     int threads;
     bool f32;
+    bool cuda; /* a GPU: ops are those of fj_cuda_op */
 } fj_graph_opts;
+
+/* An op on a GPU (ops/op.cuh): run puts its kernels on g's stream and returns. */
+struct fj_gpu;
+typedef struct fj_cuda_op {
+    bool (*run)(const struct fj_gpu *g, const fj_node *n, void *scratch, fj_err *e);
+    size_t (*scratch)(const fj_node *n, const fj_graph_opts *o); /* as of fj_op */
+} fj_cuda_op;
 
 struct fj_op {
     const char *name;
@@ -83,8 +91,10 @@ struct fj_op {
     int share; /* 1 + index of the input whose memory out[0] may take when it dies here; 0: none */
     bool in_place; /* out[0] IS in[share - 1]: accumulation, cache writes */
     bool cheap;    /* backward makes the results once more rather than keep them since forward */
-    /* Sets rows, cols and dtype of every result from inputs and params.  dtype is preset to that of
-     * in[0] when that is F32 or F64, else to F32. */
+    /* Sets rows, cols and dtype of every result from inputs and params.  dtype is preset: F64 when an
+     * input has it, else that of in[0] when that is F32 or BF16, else F32.  So activations have the
+     * format that embed began with; what is no activation (gradients of weights, sums, weights of
+     * rows) says fj_real_of. */
     bool (*shape)(fj_node *n, fj_err *e);
     /* Emits nodes.  dy[i]: gradient of result i, or NULL.  dx[i]: on entry the gradient that in[i] has
      * from elsewhere, or NULL; add to it with fj_grad_add, or by an op that adds.  Only where
@@ -95,7 +105,7 @@ struct fj_op {
     void (*cpu)(const fj_team *t, const fj_node *n);
     void (*cpu64)(const fj_team *t,
                   const fj_node *n); /* oracle; NULL: the op has no floats to check */
-    bool (*cuda)(void *stream, const fj_node *n, void *scratch, fj_err *e); /* NULL: not there */
+    const fj_cuda_op *cuda; /* NULL: not there */
 };
 
 struct fj_graph {
@@ -106,6 +116,7 @@ struct fj_graph {
     fj_tensor **tensors;
     size_t n_tensors, cap_tensors;
     int segment; /* given to new nodes */
+    fj_dtype act; /* format of activations: F32, or BF16 on devices that compute in it */
     fj_graph_opts opts;
     size_t plan_bytes; /* memory that the plan needs: exact */
     char *mem;         /* where the plan lies, once bound */
@@ -142,6 +153,8 @@ fj_tensor *fj_graph_fail(fj_graph *g, fj_code code, const char *fmt, ...) FJ_PRI
  * (Chen et al. 2016, per layer).  Results of cheap ops are made once more in any case. */
 bool fj_backward(fj_graph *g, fj_tensor *loss, int n, fj_tensor *const *params, fj_tensor **grads,
                  const bool *recompute, int n_segments);
+/* The format of numbers that are no activations. */
+static inline fj_dtype fj_real_of(const fj_node *n) { return n->f64 ? FJ_F64 : FJ_F32; }
 static inline bool fj_wants_grad(const fj_node *n, int i) { return n->in[i] && n->in[i]->grad; }
 void fj_grad_add(fj_graph *g, fj_tensor **dx, fj_tensor *more);
 /* The two ops that this layer emits itself; they live in ops/ with all the others. */

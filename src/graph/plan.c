@@ -100,6 +100,11 @@ static void last_reads(const fj_graph *g, int64_t *last, const fj_map *index) {
     }
 }
 
+static size_t scratch_of(const fj_node *n, const fj_graph_opts *o) {
+    if (o->cuda) return n->op->cuda && n->op->cuda->scratch ? n->op->cuda->scratch(n, o) : 0;
+    return n->op->scratch ? n->op->scratch(n, o) : 0;
+}
+
 static size_t round_up(int64_t n) { return ((size_t)n + ALIGN - 1) / ALIGN * ALIGN; }
 
 bool fj_graph_plan(fj_graph *g, const fj_graph_opts *o, fj_err *e) {
@@ -167,7 +172,7 @@ bool fj_graph_plan(fj_graph *g, const fj_graph_opts *o, fj_err *e) {
                 s[n++] = (storage){ i, *dies, round_up(fj_tensor_bytes(y)), 0 };
             }
         }
-        nd->scratch = op->scratch ? round_up((int64_t)op->scratch(nd, o)) : 0;
+        nd->scratch = round_up((int64_t)scratch_of(nd, o));
         if (nd->scratch) {
             nd->scratch_off = n; /* its storage until offsets are known */
             s[n++] = (storage){ i, i, nd->scratch, 0 };
@@ -191,8 +196,7 @@ static bool fits(const fj_graph *g, const fj_graph *like) {
     if (g->n_nodes != like->n_nodes || g->n_tensors != like->n_tensors) return false;
     for (size_t i = 0; i < g->n_nodes; i++) {
         const fj_node *a = g->nodes[i], *b = like->nodes[i];
-        if (a->op != b->op || (a->op->scratch && (a->op->scratch(a, &like->opts) > b->scratch)))
-            return false;
+        if (a->op != b->op || scratch_of(a, &like->opts) > b->scratch) return false;
     }
     for (size_t i = 0; i < g->n_tensors; i++) {
         const fj_tensor *a = g->tensors[i], *b = like->tensors[i];

@@ -8,7 +8,8 @@
 #include "base/rng.h"
 
 size_t fj_kv_bytes(const fj_model *m, int64_t slots) {
-    return (size_t)(m->hp.layers * 2 * slots * m->hp.kv_heads * m->hp.head_dim) * sizeof(float);
+    return (size_t)(m->hp.layers * 2) *
+           (size_t)fj_dtype_size(m->dev->act, slots, m->hp.kv_heads * m->hp.head_dim);
 }
 
 /* Biases of experts are a row for each. */
@@ -88,10 +89,10 @@ fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor
     const fj_hparams *h = &f->m->hp;
     if (f->o.cache) {
         int64_t slots = f->o.cache->slots, d = h->kv_heads * h->head_dim;
-        size_t one = (size_t)(slots * d) * sizeof(float), off = one * 2 * (size_t)layer;
-        fj_tensor *ck = fj_extern(f->g, "key cache", FJ_F32, slots, d, f->o.cache->buf, off);
-        fj_tensor *cv =
-            fj_extern(f->g, "value cache", FJ_F32, slots, d, f->o.cache->buf, off + one);
+        fj_dtype t = f->m->dev->act;
+        size_t one = (size_t)fj_dtype_size(t, slots, d), off = one * 2 * (size_t)layer;
+        fj_tensor *ck = fj_extern(f->g, "key cache", t, slots, d, f->o.cache->buf, off);
+        fj_tensor *cv = fj_extern(f->g, "value cache", t, slots, d, f->o.cache->buf, off + one);
         k = fj_kv_put(f->g, ck, k, f->slots);
         v = fj_kv_put(f->g, cv, v, f->slots);
     }
@@ -143,6 +144,7 @@ fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
     f->m = m;
     f->o = *o;
     fj_graph *g = f->g = fj_graph_new();
+    g->act = m->dev->act;
     fj_rows_lora *loras = fj_arena_alloc(&g->arena, (size_t)o->n_loras * sizeof *loras);
     if (o->n_loras) memcpy(loras, o->loras, (size_t)o->n_loras * sizeof *loras);
     f->o.loras = loras;
@@ -165,7 +167,7 @@ fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
         fj_tensor *head = fj_w(f, m->hp.tied ? FJ_W_EMBED : FJ_W_HEAD, -1);
         double scale = 1 / m->hp.logit_div, cap = m->hp.logit_softcap;
         if (o->out == FJ_OUT_LOGITS) {
-            fj_tensor *y = fj_linear(g, x, head);
+            fj_tensor *y = fj_linear_real(g, x, head);
             if (scale != 1) y = fj_scale(g, y, scale);
             if (cap > 0) y = fj_softcap(g, y, cap);
             f->logits = fj_keep(y);

@@ -48,11 +48,10 @@ const fj_op fj_op_add = { .name = "add",
                           .share = 1,
                           .shape = shape_add,
                           .grad = grad_add,
-                          FJ_CPU_FNS(add),
-                          .cuda = FJ_CUDA_FN(add) };
+                          FJ_FNS(add) };
 
 static bool shape_bias(fj_node *n, fj_err *e) {
-    return fj_want(n->in[1], "bias", n->in[0]->dtype, 1, n->in[0]->cols, e) &&
+    return fj_want(n->in[1], "bias", fj_real_of(n), 1, n->in[0]->cols, e) &&
            fj_shape_like(n->out[0], n->in[0]);
 }
 
@@ -67,10 +66,11 @@ const fj_op fj_op_add_bias = { .name = "add_bias",
                                .share = 1,
                                .shape = shape_bias,
                                .grad = grad_bias,
-                               FJ_CPU_FNS(add_bias) };
+                               FJ_FNS(add_bias) };
 
 static bool shape_col_sum(fj_node *n, fj_err *e) {
     (void)e;
+    n->out[0]->dtype = fj_real_of(n);
     n->out[0]->rows = 1;
     n->out[0]->cols = n->in[0]->cols;
     return true;
@@ -80,7 +80,7 @@ const fj_op fj_op_col_sum = { .name = "col_sum",
                               .n_in = 1,
                               .n_out = 1,
                               .shape = shape_col_sum,
-                              FJ_CPU_FNS(col_sum) };
+                              FJ_FNS(col_sum) };
 
 static bool shape_one(fj_node *n, fj_err *e) {
     (void)e;
@@ -91,7 +91,7 @@ const fj_op fj_op_one = { .name = "one",
                           .n_in = 1,
                           .n_out = 1,
                           .shape = shape_one,
-                          FJ_CPU_FNS(one) };
+                          FJ_FNS(one) };
 
 fj_tensor *fj_add(fj_graph *g, fj_tensor *a, fj_tensor *b) {
     return FJ_EMIT(g, &fj_op_add, NULL, a, b);

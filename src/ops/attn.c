@@ -110,11 +110,12 @@ static bool shape(fj_node *n, fj_err *e) {
         return fj_fail(e, FJ_EINVAL,
                        "a window of %d positions, a cap of %g for scores: wanted 0 or more",
                        p->window, p->softcap);
-    if (n->in[5] && !fj_want(n->in[5], "sinks", q->dtype, 1, p->heads, e)) return false;
+    if (n->in[5] && !fj_want(n->in[5], "sinks", fj_real_of(n), 1, p->heads, e)) return false;
     if (!fj_same_shape(k, v, e) || !fj_want(n->in[3], "sequences", FJ_I32, -1, 4, e) ||
         !fj_want(n->in[4], "blocks", FJ_I32, 1, -1, e))
         return false;
     fj_shape_like(n->out[0], q);
+    n->out[1]->dtype = fj_real_of(n);
     n->out[1]->rows = q->rows;
     n->out[1]->cols = p->heads;
     return true;
@@ -149,7 +150,7 @@ const fj_op fj_op_attn = { .name = "attn",
                            .shape = shape,
                            .grad = grad,
                            .scratch = scratch,
-                           FJ_CPU_FNS(attn) };
+                           FJ_FNS(attn) };
 
 static bool shape_bwd(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[7], e) && fj_shape_like(n->out[0], n->in[0]) &&
@@ -162,7 +163,7 @@ const fj_op fj_op_attn_bwd = { .name = "attn_bwd",
                                .params = sizeof(params),
                                .shape = shape_bwd,
                                .scratch = scratch_bwd,
-                               FJ_CPU_FNS(attn_bwd) };
+                               FJ_FNS(attn_bwd) };
 
 static bool shape_sinks(fj_node *n, fj_err *e) {
     const fj_tensor *s = n->in[0];
@@ -175,7 +176,7 @@ const fj_op fj_op_attn_sinks_bwd = { .name = "attn_sinks_bwd",
                                      .n_in = 4,
                                      .n_out = 1,
                                      .shape = shape_sinks,
-                                     FJ_CPU_FNS(attn_sinks_bwd) };
+                                     FJ_FNS(attn_sinks_bwd) };
 
 fj_tensor *fj_attn(fj_graph *g, fj_tensor *q, fj_tensor *k, fj_tensor *v, fj_tensor *seqs,
                    fj_tensor *blocks, fj_tensor *sinks, const fj_attn_params *p) {

@@ -58,7 +58,7 @@ const fj_op fj_op_cols = { .name = "cols",
                            .params = sizeof(params),
                            .shape = shape,
                            .grad = grad,
-                           FJ_CPU_FNS(cols) };
+                           FJ_FNS(cols) };
 
 static bool shape_bwd(fj_node *n, fj_err *e) {
     const params *p = n->params;
@@ -77,7 +77,7 @@ const fj_op fj_op_cols_bwd = { .name = "cols_bwd",
                                .params = sizeof(params),
                                .share = 2,
                                .shape = shape_bwd,
-                               FJ_CPU_FNS(cols_bwd) };
+                               FJ_FNS(cols_bwd) };
 
 fj_tensor *fj_cols(fj_graph *g, fj_tensor *x, int64_t col0, int64_t cols) {
     if (x && col0 == 0 && cols == x->cols) return x;

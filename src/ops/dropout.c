@@ -39,7 +39,7 @@ const fj_op fj_op_dropout = { .name = "dropout",
                               .cheap = true,
                               .shape = shape,
                               .grad = grad,
-                              FJ_CPU_FNS(dropout) };
+                              FJ_FNS(dropout) };
 
 fj_tensor *fj_dropout(fj_graph *g, fj_tensor *x, double p, uint64_t seed) {
     return p == 0 ? x : FJ_EMIT(g, &fj_op_dropout, (&(params){ p, seed }), x);

@@ -35,6 +35,7 @@ FJ_CPU(embed_dw) {
 #ifndef FJ_F64
 static bool shape(fj_node *n, fj_err *e) {
     if (!fj_want(n->in[1], "ids", FJ_I32, 1, -1, e)) return false;
+    n->out[0]->dtype = n->f64 ? FJ_F64 : *(const fj_dtype *)n->params;
     n->out[0]->rows = n->in[1]->cols;
     n->out[0]->cols = n->in[0]->cols;
     return true;
@@ -48,11 +49,13 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
 const fj_op fj_op_embed = { .name = "embed",
                             .n_in = 2,
                             .n_out = 1,
+                            .params = sizeof(fj_dtype), /* of the result: activations begin here */
                             .shape = shape,
                             .grad = grad,
-                            FJ_CPU_FNS(embed) };
+                            FJ_FNS(embed) };
 
 static bool shape_dw(fj_node *n, fj_err *e) {
+    n->out[0]->dtype = fj_real_of(n);
     return fj_want(n->in[2], "gradient", n->in[2]->dtype, n->in[1]->cols, n->in[0]->cols, e) &&
            fj_shape_like(n->out[0], n->in[0]);
 }
@@ -61,9 +64,9 @@ const fj_op fj_op_embed_dw = { .name = "embed_dw",
                                .n_in = 3,
                                .n_out = 1,
                                .shape = shape_dw,
-                               FJ_CPU_FNS(embed_dw) };
+                               FJ_FNS(embed_dw) };
 
 fj_tensor *fj_embed(fj_graph *g, fj_tensor *table, fj_tensor *ids) {
-    return FJ_EMIT(g, &fj_op_embed, NULL, table, ids);
+    return FJ_EMIT(g, &fj_op_embed, &g->act, table, ids);
 }
 #endif

@@ -41,7 +41,7 @@ const fj_op fj_op_gather = { .name = "gather",
                              .n_out = 1,
                              .shape = shape,
                              .grad = grad,
-                             FJ_CPU_FNS(gather) };
+                             FJ_FNS(gather) };
 
 static bool shape_scatter(fj_node *n, fj_err *e) {
     if (!fj_want(n->in[1], "indices", FJ_I32, 1, n->in[0]->rows, e)) return false;
@@ -55,7 +55,7 @@ const fj_op fj_op_scatter = { .name = "scatter",
                               .n_out = 1,
                               .params = sizeof(int64_t),
                               .shape = shape_scatter,
-                              FJ_CPU_FNS(scatter) };
+                              FJ_FNS(scatter) };
 
 fj_tensor *fj_gather(fj_graph *g, fj_tensor *x, fj_tensor *idx) {
     return FJ_EMIT(g, &fj_op_gather, NULL, x, idx);

@@ -49,7 +49,7 @@ const fj_op fj_op_gelu = { .name = "gelu",
                            .cheap = true,
                            .shape = shape_gelu,
                            .grad = grad_gelu,
-                           FJ_CPU_FNS(gelu) };
+                           FJ_FNS(gelu) };
 
 static bool shape_gelu_bwd(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[1], e) && fj_shape_like(n->out[0], n->in[0]);
@@ -60,7 +60,7 @@ const fj_op fj_op_gelu_bwd = { .name = "gelu_bwd",
                                .n_out = 1,
                                .share = 2,
                                .shape = shape_gelu_bwd,
-                               FJ_CPU_FNS(gelu_bwd) };
+                               FJ_FNS(gelu_bwd) };
 
 static bool shape_geglu(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[1], e) && fj_shape_like(n->out[0], n->in[0]);
@@ -80,7 +80,7 @@ const fj_op fj_op_geglu = { .name = "geglu",
                             .cheap = true,
                             .shape = shape_geglu,
                             .grad = grad_geglu,
-                            FJ_CPU_FNS(geglu) };
+                            FJ_FNS(geglu) };
 
 static bool shape_geglu_bwd(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[2], e) && fj_shape_like(n->out[0], n->in[0]) &&
@@ -92,7 +92,7 @@ const fj_op fj_op_geglu_bwd = { .name = "geglu_bwd",
                                 .n_out = 2,
                                 .share = 3,
                                 .shape = shape_geglu_bwd,
-                                FJ_CPU_FNS(geglu_bwd) };
+                                FJ_FNS(geglu_bwd) };
 
 fj_tensor *fj_gelu(fj_graph *g, fj_tensor *x) { return FJ_EMIT(g, &fj_op_gelu, NULL, x); }
 

@@ -67,7 +67,7 @@ const fj_op fj_op_glu_oai = { .name = "glu_oai",
                               .cheap = true,
                               .shape = shape,
                               .grad = grad,
-                              FJ_CPU_FNS(glu_oai) };
+                              FJ_FNS(glu_oai) };
 
 static bool shape_bwd(fj_node *n, fj_err *e) {
     const fj_tensor *x = n->in[0];
@@ -80,7 +80,7 @@ const fj_op fj_op_glu_oai_bwd = { .name = "glu_oai_bwd",
                                   .n_out = 1,
                                   .params = sizeof(params),
                                   .shape = shape_bwd,
-                                  FJ_CPU_FNS(glu_oai_bwd) };
+                                  FJ_FNS(glu_oai_bwd) };
 
 fj_tensor *fj_glu_oai(fj_graph *g, fj_tensor *gate_up, double alpha, double limit) {
     return FJ_EMIT(g, &fj_op_glu_oai, (&(params){ alpha, limit }), gate_up);

@@ -98,8 +98,9 @@ static bool shape(fj_node *n, fj_err *e) {
         return fj_fail(e, FJ_EINVAL, "head %s is %lld x %lld, a row of %s has %lld values", w->name,
                        (long long)w->rows, (long long)w->cols, x->name, (long long)x->cols);
     if (!fj_want(n->in[2], "targets", FJ_I32, 1, x->rows, e) ||
-        !fj_want(n->in[3], "weights", x->dtype, 1, x->rows, e))
+        !fj_want(n->in[3], "weights", fj_real_of(n), 1, x->rows, e))
         return false;
+    n->out[0]->dtype = n->out[1]->dtype = n->out[3]->dtype = fj_real_of(n);
     n->out[0]->rows = n->out[0]->cols = 1;
     n->out[1]->rows = x->rows;
     n->out[1]->cols = 1;
@@ -141,10 +142,10 @@ const fj_op fj_op_head_ce = { .name = "head_ce",
                               .shape = shape,
                               .grad = grad,
                               .scratch = scratch,
-                              FJ_CPU_FNS(head_ce) };
+                              FJ_FNS(head_ce) };
 
 static bool shape_scale(fj_node *n, fj_err *e) {
-    return fj_want(n->in[1], "factor", n->in[0]->dtype, 1, 1, e) &&
+    return fj_want(n->in[1], "factor", fj_real_of(n), 1, 1, e) &&
            fj_shape_like(n->out[0], n->in[0]);
 }
 
@@ -153,7 +154,7 @@ const fj_op fj_op_scale_by = { .name = "scale_by",
                                .n_out = 1,
                                .share = 1,
                                .shape = shape_scale,
-                               FJ_CPU_FNS(scale_by) };
+                               FJ_FNS(scale_by) };
 
 fj_tensor *fj_head_ce(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *targets,
                       fj_tensor *weights, double scale, double softcap) {

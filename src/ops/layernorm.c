@@ -46,8 +46,8 @@ FJ_CPU(layernorm_dw) {
 #ifndef FJ_F64
 static bool shape(fj_node *n, fj_err *e) {
     const fj_tensor *x = n->in[0];
-    return fj_want(n->in[1], "weight", x->dtype, 1, x->cols, e) &&
-           (!n->in[2] || fj_want(n->in[2], "bias", x->dtype, 1, x->cols, e)) &&
+    return fj_want(n->in[1], "weight", fj_real_of(n), 1, x->cols, e) &&
+           (!n->in[2] || fj_want(n->in[2], "bias", fj_real_of(n), 1, x->cols, e)) &&
            fj_shape_like(n->out[0], x);
 }
 
@@ -67,7 +67,7 @@ const fj_op fj_op_layernorm = { .name = "layernorm",
                                 .cheap = true,
                                 .shape = shape,
                                 .grad = grad,
-                                FJ_CPU_FNS(layernorm) };
+                                FJ_FNS(layernorm) };
 
 static bool shape_dx(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[2], e) && fj_shape_like(n->out[0], n->in[0]);
@@ -78,9 +78,10 @@ const fj_op fj_op_layernorm_dx = { .name = "layernorm_dx",
                                    .n_out = 1,
                                    .params = sizeof(double),
                                    .shape = shape_dx,
-                                   FJ_CPU_FNS(layernorm_dx) };
+                                   FJ_FNS(layernorm_dx) };
 
 static bool shape_dw(fj_node *n, fj_err *e) {
+    n->out[0]->dtype = fj_real_of(n);
     return fj_same_shape(n->in[0], n->in[2], e) && fj_shape_like(n->out[0], n->in[1]);
 }
 
@@ -95,7 +96,7 @@ const fj_op fj_op_layernorm_dw = { .name = "layernorm_dw",
                                    .params = sizeof(double),
                                    .shape = shape_dw,
                                    .scratch = scratch_dw,
-                                   FJ_CPU_FNS(layernorm_dw) };
+                                   FJ_FNS(layernorm_dw) };
 
 fj_tensor *fj_layernorm(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *b, double eps) {
     return FJ_EMIT(g, &fj_op_layernorm, &eps, x, w, b);

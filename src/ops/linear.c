@@ -9,6 +9,7 @@
 typedef struct params {
     double scale;
     int64_t row0;
+    bool real; /* the result is F32 whatever x is: logits */
 } params;
 
 static fj_wmat mat(const fj_tensor *w) {
@@ -63,6 +64,7 @@ static bool shape(fj_node *n, fj_err *e) {
                        (long long)c->rows, (long long)c->cols);
     n->out[0]->rows = c ? c->rows : x->rows;
     n->out[0]->cols = w->rows;
+    if (p->real) n->out[0]->dtype = fj_real_of(n);
     return true;
 }
 
@@ -93,7 +95,7 @@ const fj_op fj_op_linear = { .name = "linear",
                              .shape = shape,
                              .grad = grad,
                              .scratch = scratch,
-                             FJ_CPU_FNS(linear) };
+                             FJ_FNS(linear) };
 
 static bool shape_dx(fj_node *n, fj_err *e) {
     const fj_tensor *dy = n->in[0], *w = n->in[1], *c = n->n_in > 2 ? n->in[2] : NULL;
@@ -117,7 +119,7 @@ const fj_op fj_op_linear_dx = { .name = "linear_dx",
                                 .share = 3,
                                 .shape = shape_dx,
                                 .scratch = scratch_dx,
-                                FJ_CPU_FNS(linear_dx) };
+                                FJ_FNS(linear_dx) };
 
 static bool shape_dw(fj_node *n, fj_err *e) {
     const fj_tensor *dy = n->in[0], *x = n->in[1];
@@ -126,6 +128,7 @@ static bool shape_dw(fj_node *n, fj_err *e) {
                        (long long)dy->rows, x->name, (long long)x->rows);
     n->out[0]->rows = dy->cols;
     n->out[0]->cols = x->cols;
+    n->out[0]->dtype = fj_real_of(n);
     return true;
 }
 
@@ -139,14 +142,18 @@ const fj_op fj_op_linear_dw = { .name = "linear_dw",
                                 .params = sizeof(params),
                                 .shape = shape_dw,
                                 .scratch = scratch_dw,
-                                FJ_CPU_FNS(linear_dw) };
+                                FJ_FNS(linear_dw) };
 
 fj_tensor *fj_linear(fj_graph *g, fj_tensor *x, fj_tensor *w) {
-    return FJ_EMIT(g, &fj_op_linear, (&(params){ 1, 0 }), x, w);
+    return FJ_EMIT(g, &fj_op_linear, (&(params){ .scale = 1 }), x, w);
+}
+
+fj_tensor *fj_linear_real(fj_graph *g, fj_tensor *x, fj_tensor *w) {
+    return FJ_EMIT(g, &fj_op_linear, (&(params){ .scale = 1, .real = true }), x, w);
 }
 
 fj_tensor *fj_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *c, double scale,
                          int64_t row0) {
-    return FJ_EMIT(g, &fj_op_linear, (&(params){ scale, row0 }), x, w, c);
+    return FJ_EMIT(g, &fj_op_linear, (&(params){ .scale = scale, .row0 = row0 }), x, w, c);
 }
 #endif

@@ -123,7 +123,7 @@ const fj_op fj_op_moe_plan = { .name = "moe_plan",
 static bool want_plan(const fj_node *n, int64_t rows, int64_t k, fj_err *e) {
     return fj_want(n->in[1], "order", FJ_I32, 1, rows * k, e) &&
            fj_want(n->in[2], "place", FJ_I32, 1, rows * k, e) &&
-           (!n->in[3] || fj_want(n->in[3], "weights", n->in[0]->dtype, rows, k, e));
+           (!n->in[3] || fj_want(n->in[3], "weights", fj_real_of(n), rows, k, e));
 }
 
 static bool shape_gather(fj_node *n, fj_err *e) {
@@ -168,7 +168,7 @@ const fj_op fj_op_moe_gather = { .name = "moe_gather",
                                  .params = sizeof(int64_t),
                                  .shape = shape_gather,
                                  .grad = grad_gather,
-                                 FJ_CPU_FNS(moe_gather) };
+                                 FJ_FNS(moe_gather) };
 
 const fj_op fj_op_moe_combine = { .name = "moe_combine",
                                   .n_in = 4,
@@ -176,10 +176,11 @@ const fj_op fj_op_moe_combine = { .name = "moe_combine",
                                   .params = sizeof(int64_t),
                                   .shape = shape_combine,
                                   .grad = grad_combine,
-                                  FJ_CPU_FNS(moe_combine) };
+                                  FJ_FNS(moe_combine) };
 
 static bool shape_dot(fj_node *n, fj_err *e) {
     const fj_tensor *a = n->in[0], *b = n->in[1];
+    n->out[0]->dtype = fj_real_of(n);
     n->out[0]->rows = a->rows;
     n->out[0]->cols = a->rows ? b->rows / a->rows : 0;
     return (fj_want(b, "slots", a->dtype, n->out[0]->cols * a->rows, a->cols, e) &&
@@ -190,11 +191,11 @@ const fj_op fj_op_moe_dot = { .name = "moe_dot",
                               .n_in = 3,
                               .n_out = 1,
                               .shape = shape_dot,
-                              FJ_CPU_FNS(moe_dot) };
+                              FJ_FNS(moe_dot) };
 
 static bool shape_bias(fj_node *n, fj_err *e) {
     const fj_tensor *y = n->in[0], *b = n->in[1];
-    return fj_want(b, "bias", y->dtype, -1, y->cols, e) &&
+    return fj_want(b, "bias", fj_real_of(n), -1, y->cols, e) &&
            fj_want(n->in[2], "start", FJ_I32, 1, b->rows + 1, e) && fj_shape_like(n->out[0], y);
 }
 
@@ -210,10 +211,11 @@ const fj_op fj_op_moe_bias = { .name = "moe_bias",
                                .share = 1,
                                .shape = shape_bias,
                                .grad = grad_bias,
-                               FJ_CPU_FNS(moe_bias) };
+                               FJ_FNS(moe_bias) };
 
 static bool shape_bias_db(fj_node *n, fj_err *e) {
     if (!fj_want(n->in[1], "start", FJ_I32, 1, -1, e)) return false;
+    n->out[0]->dtype = fj_real_of(n);
     n->out[0]->rows = n->in[1]->cols - 1;
     n->out[0]->cols = n->in[0]->cols;
     return true;
@@ -223,7 +225,7 @@ const fj_op fj_op_moe_bias_db = { .name = "moe_bias_db",
                                   .n_in = 2,
                                   .n_out = 1,
                                   .shape = shape_bias_db,
-                                  FJ_CPU_FNS(moe_bias_db) };
+                                  FJ_FNS(moe_bias_db) };
 
 fj_tensor *fj_moe_plan(fj_graph *g, fj_tensor *choice, int experts) {
     return FJ_EMIT(g, &fj_op_moe_plan, &(int64_t){ experts }, choice);

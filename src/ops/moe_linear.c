@@ -150,7 +150,7 @@ const fj_op fj_op_moe_linear = { .name = "moe_linear",
                                  .shape = shape,
                                  .grad = grad,
                                  .scratch = scratch,
-                                 FJ_CPU_FNS(moe_linear) };
+                                 FJ_FNS(moe_linear) };
 
 static bool shape_dx(fj_node *n, fj_err *e) {
     const fj_tensor *dy = n->in[0], *w = n->in[1], *c = n->in[3];
@@ -176,7 +176,7 @@ const fj_op fj_op_moe_linear_dx = { .name = "moe_linear_dx",
                                     .share = 4,
                                     .shape = shape_dx,
                                     .scratch = scratch_dx,
-                                    FJ_CPU_FNS(moe_linear_dx) };
+                                    FJ_FNS(moe_linear_dx) };
 
 static bool shape_dw(fj_node *n, fj_err *e) {
     const fj_tensor *dy = n->in[0], *x = n->in[1];
@@ -184,6 +184,7 @@ static bool shape_dw(fj_node *n, fj_err *e) {
     if (dy->rows != x->rows)
         return fj_fail(e, FJ_EINVAL, "gradient %s has %lld rows, %s has %lld", dy->name,
                        (long long)dy->rows, x->name, (long long)x->rows);
+    n->out[0]->dtype = fj_real_of(n);
     n->out[0]->rows = dy->cols * (n->in[2]->cols - 1);
     n->out[0]->cols = x->cols;
     return true;
@@ -200,7 +201,7 @@ const fj_op fj_op_moe_linear_dw = { .name = "moe_linear_dw",
                                     .params = sizeof(params),
                                     .shape = shape_dw,
                                     .scratch = scratch_dw,
-                                    FJ_CPU_FNS(moe_linear_dw) };
+                                    FJ_FNS(moe_linear_dw) };
 
 fj_tensor *fj_moe_linear(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *plan) {
     if (!x || !plan) return NULL;

@@ -13,7 +13,7 @@
 #define FJ_OP(name)                                                                                \
     void fj_##name##_cpu_f32(const fj_team *t, const fj_node *n);                                  \
     void fj_##name##_cpu_f64(const fj_team *t, const fj_node *n);                                  \
-    bool fj_##name##_cuda(void *stream, const fj_node *n, void *scratch, fj_err *e);
+    extern const fj_cuda_op fj_##name##_cuda;
 #define FJ_OP_BWD(name) FJ_OP(name)
 #define FJ_OP_AUX(name) FJ_OP(name)
 #include "ops/ops.def"
@@ -21,15 +21,15 @@
 #undef FJ_OP_BWD
 #undef FJ_OP_AUX
 
-/* The CUDA function of an op that has <file>.cu beside it; the only mention of CUDA outside device/. */
+/* What <file>.cu beside an op's file gives; the only mention of CUDA outside device/. */
 #ifdef FORJA_CUDA
-#define FJ_CUDA_FN(name) fj_##name##_cuda
+#define FJ_CUDA(name) .cuda = &fj_##name##_cuda
 #else
-#define FJ_CUDA_FN(name) NULL
+#define FJ_CUDA(name) .cuda = NULL
 #endif
 
 #define FJ_CPU(name) void FJ_R(fj_##name##_cpu)(const fj_team *t, const fj_node *n)
-#define FJ_CPU_FNS(name) .cpu = fj_##name##_cpu_f32, .cpu64 = fj_##name##_cpu_f64
+#define FJ_FNS(name) .cpu = fj_##name##_cpu_f32, .cpu64 = fj_##name##_cpu_f64, FJ_CUDA(name)
 
 #ifdef FJ_F64
 #define KERN(t) ((t)->kern64)

@@ -25,10 +25,11 @@ fj_tensor *fj_add_bias(fj_graph *g, fj_tensor *x, fj_tensor *b);
  * fj_linear_add adds into c [n, N] (consumed where nobody else reads it): c + scale * x W^T; x may
  * then have fewer rows than c: they are added to rows [row0, row0 + rows of x), the others pass. */
 fj_tensor *fj_linear(fj_graph *g, fj_tensor *x, fj_tensor *w);
+fj_tensor *fj_linear_real(fj_graph *g, fj_tensor *x, fj_tensor *w); /* F32, whatever x is */
 fj_tensor *fj_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *c, double scale,
                          int64_t row0);
 
-/* rows `ids` [1, n] (I32) of table [V, d], in any weight format */
+/* rows `ids` [1, n] (I32) of table [V, d], in any weight format; the result has the format g->act */
 fj_tensor *fj_embed(fj_graph *g, fj_tensor *table, fj_tensor *ids);
 
 /* w * x / sqrt(mean(x^2) + eps) (Zhang and Sennrich 2019), over each group of w's width in a row of x:

@@ -52,7 +52,7 @@ FJ_CPU(rmsnorm_dw) {
 #ifndef FJ_F64
 static bool shape(fj_node *n, fj_err *e) {
     const fj_tensor *x = n->in[0], *w = n->in[1];
-    if (!fj_want(w, "weight", x->dtype, -1, -1, e)) return false;
+    if (!fj_want(w, "weight", fj_real_of(n), -1, -1, e)) return false;
     if (w->rows != 1 || (w->cols ? x->cols % w->cols : x->cols))
         return fj_fail(
             e, FJ_EINVAL,
@@ -76,8 +76,7 @@ const fj_op fj_op_rmsnorm = { .name = "rmsnorm",
                               .cheap = true,
                               .shape = shape,
                               .grad = grad,
-                              FJ_CPU_FNS(rmsnorm),
-                              .cuda = FJ_CUDA_FN(rmsnorm) };
+                              FJ_FNS(rmsnorm) };
 
 static bool shape_dx(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[2], e) && fj_shape_like(n->out[0], n->in[0]);
@@ -88,9 +87,10 @@ const fj_op fj_op_rmsnorm_dx = { .name = "rmsnorm_dx",
                                  .n_out = 1,
                                  .params = sizeof(double),
                                  .shape = shape_dx,
-                                 FJ_CPU_FNS(rmsnorm_dx) };
+                                 FJ_FNS(rmsnorm_dx) };
 
 static bool shape_dw(fj_node *n, fj_err *e) {
+    n->out[0]->dtype = fj_real_of(n);
     return fj_same_shape(n->in[0], n->in[2], e) && fj_shape_like(n->out[0], n->in[1]);
 }
 
@@ -106,7 +106,7 @@ const fj_op fj_op_rmsnorm_dw = { .name = "rmsnorm_dw",
                                  .params = sizeof(double),
                                  .shape = shape_dw,
                                  .scratch = scratch_dw,
-                                 FJ_CPU_FNS(rmsnorm_dw) };
+                                 FJ_FNS(rmsnorm_dw) };
 
 fj_tensor *fj_rmsnorm(fj_graph *g, fj_tensor *x, fj_tensor *w, double eps) {
     return FJ_EMIT(g, &fj_op_rmsnorm, &eps, x, w);

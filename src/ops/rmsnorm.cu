@@ -1,38 +1,39 @@
 /* rmsnorm.cu - y = w * x / sqrt(mean(x^2) + eps), a block of threads for each row, or for each group of
  * w's width in a row, which lie in memory as rows do.
  *
- * Thread t adds up x[t], x[t + THREADS], ..., then the threads' sums are added pairwise: the order of
- * additions depends on the width alone, so a row has the same bits in any batch. */
+ * Thread t adds up x[t], x[t + THREADS], ..., then the threads' sums are added in the order of block_sum:
+ * it depends on the width alone, so a row has the same bits in any batch. */
 #include "ops/op.cuh"
 
 enum { THREADS = 256, BLOCKS = 1 << 20 };
 
-static __global__ void rmsnorm(float *y, const float *x, const float *w, int64_t rows, int64_t cols,
+template <typename T>
+static __global__ void rmsnorm(T *y, const T *x, const float *w, int64_t rows, int64_t cols,
                                double eps) {
-    __shared__ double sum[THREADS];
+    __shared__ double sums[THREADS / WARP];
     for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
-        const float *xr = x + r * cols;
-        float *yr = y + r * cols;
+        const T *xr = x + r * cols;
+        T *yr = y + r * cols;
         double s = 0;
-        for (int64_t i = threadIdx.x; i < cols; i += THREADS) s += (double)xr[i] * (double)xr[i];
-        sum[threadIdx.x] = s;
-        __syncthreads();
-        for (int half = THREADS / 2; half; half /= 2) {
-            if ((int)threadIdx.x < half) sum[threadIdx.x] += sum[threadIdx.x + half];
-            __syncthreads();
+        for (int64_t i = threadIdx.x; i < cols; i += THREADS) {
+            double v = (double)to_f32(xr[i]);
+            s += v * v;
         }
-        float scale = (float)(1 / sqrt(sum[0] / (double)cols + eps));
-        for (int64_t i = threadIdx.x; i < cols; i += THREADS) yr[i] = w[i] * (xr[i] * scale);
-        __syncthreads(); /* before the next row overwrites sum */
+        float scale = (float)(1 / sqrt(block_sum(s, sums) / (double)cols + eps));
+        for (int64_t i = threadIdx.x; i < cols; i += THREADS)
+            yr[i] = from_f32<T>(w[i] * (to_f32(xr[i]) * scale));
     }
 }
 
-extern "C" bool fj_rmsnorm_cuda(void *stream, const fj_node *n, void *scratch, fj_err *e) {
+static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
     (void)scratch;
-    int64_t cols = n->in[1]->cols, rows = cols ? n->out[0]->rows * (n->out[0]->cols / cols) : 0;
+    const fj_tensor *x = n->in[0], *w = n->in[1], *y = n->out[0];
+    int64_t cols = w->cols, rows = cols ? y->rows * (y->cols / cols) : 0;
     if (!rows) return true;
-    rmsnorm<<<(unsigned)FJ_MIN(rows, (int64_t)BLOCKS), THREADS, 0, (cudaStream_t)stream>>>(
-        (float *)n->out[0]->data, (const float *)n->in[0]->data, (const float *)n->in[1]->data,
-        rows, cols, *(const double *)n->params);
-    return fj_launched(n, e);
+    FJ_AS(y, T, {
+        FJ_LAUNCH(rmsnorm<T>, grid_of(rows, 1, BLOCKS), THREADS, 0, g->stream, data_of<T>(y),
+                  data_of<T>(x), data_of<float>(w), rows, cols, *(const double *)n->params);
+    });
+    return launched("rmsnorm", e);
 }
+FJ_CUDA_OP(rmsnorm, run, NULL);

@@ -56,7 +56,7 @@ const fj_op fj_op_rope_table = { .name = "rope_table",
                                  .n_out = 1,
                                  .params = sizeof(double),
                                  .shape = shape_table,
-                                 FJ_CPU_FNS(rope_table) };
+                                 FJ_FNS(rope_table) };
 
 static bool shape(fj_node *n, fj_err *e) {
     const params *p = n->params;
@@ -84,7 +84,7 @@ const fj_op fj_op_rope = { .name = "rope",
                            .share = 1,
                            .shape = shape,
                            .grad = grad,
-                           FJ_CPU_FNS(rope) };
+                           FJ_FNS(rope) };
 
 fj_tensor *fj_rope_table(fj_graph *g, fj_tensor *pos, fj_tensor *inv_freq, fj_tensor *which,
                          double mscale) {

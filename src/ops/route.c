@@ -83,6 +83,7 @@ static bool shape(fj_node *n, fj_err *e) {
         n->out[i]->rows = x->rows;
         n->out[i]->cols = p->k;
     }
+    n->out[0]->dtype = fj_real_of(n);
     n->out[1]->dtype = FJ_I32;
     return true;
 }
@@ -99,7 +100,7 @@ const fj_op fj_op_route = { .name = "route",
                             .params = sizeof(params),
                             .shape = shape,
                             .grad = grad,
-                            FJ_CPU_FNS(route) };
+                            FJ_FNS(route) };
 
 static bool shape_dx(fj_node *n, fj_err *e) {
     const fj_tensor *x = n->in[0], *w = n->in[1];
@@ -113,7 +114,7 @@ const fj_op fj_op_route_dx = { .name = "route_dx",
                                .n_out = 1,
                                .params = sizeof(params),
                                .shape = shape_dx,
-                               FJ_CPU_FNS(route_dx) };
+                               FJ_FNS(route_dx) };
 
 fj_tensor *fj_route(fj_graph *g, fj_tensor *logits, int k, bool among_chosen) {
     return FJ_EMIT(g, &fj_op_route, (&(params){ k, among_chosen }), logits);

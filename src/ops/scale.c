@@ -26,7 +26,7 @@ const fj_op fj_op_scale = { .name = "scale",
                             .cheap = true,
                             .shape = shape,
                             .grad = grad,
-                            FJ_CPU_FNS(scale) };
+                            FJ_FNS(scale) };
 
 fj_tensor *fj_scale(fj_graph *g, fj_tensor *x, double s) {
     return s == 1 ? x : FJ_EMIT(g, &fj_op_scale, &s, x);

@@ -36,7 +36,7 @@ const fj_op fj_op_softcap = { .name = "softcap",
                               .share = 1,
                               .shape = shape,
                               .grad = grad,
-                              FJ_CPU_FNS(softcap) };
+                              FJ_FNS(softcap) };
 
 static bool shape_bwd(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[1], e) && fj_shape_like(n->out[0], n->in[0]);
@@ -48,7 +48,7 @@ const fj_op fj_op_softcap_bwd = { .name = "softcap_bwd",
                                   .params = sizeof(double),
                                   .share = 2,
                                   .shape = shape_bwd,
-                                  FJ_CPU_FNS(softcap_bwd) };
+                                  FJ_FNS(softcap_bwd) };
 
 fj_tensor *fj_softcap(fj_graph *g, fj_tensor *x, double cap) {
     return FJ_EMIT(g, &fj_op_softcap, &cap, x);

@@ -36,7 +36,7 @@ const fj_op fj_op_swiglu = { .name = "swiglu",
                              .cheap = true,
                              .shape = shape,
                              .grad = grad,
-                             FJ_CPU_FNS(swiglu) };
+                             FJ_FNS(swiglu) };
 
 static bool shape_bwd(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[2], e) && fj_shape_like(n->out[0], n->in[0]) &&
@@ -48,7 +48,7 @@ const fj_op fj_op_swiglu_bwd = { .name = "swiglu_bwd",
                                  .n_out = 2,
                                  .share = 3,
                                  .shape = shape_bwd,
-                                 FJ_CPU_FNS(swiglu_bwd) };
+                                 FJ_FNS(swiglu_bwd) };
 
 fj_tensor *fj_swiglu(fj_graph *g, fj_tensor *gate, fj_tensor *up) {
     return FJ_EMIT(g, &fj_op_swiglu, NULL, gate, up);

@@ -66,7 +66,7 @@ const fj_op fj_op_kv_put = { .name = "kv_put",
                              .share = 1,
                              .in_place = true,
                              .shape = shape_put,
-                             FJ_CPU_FNS(kv_put) };
+                             FJ_FNS(kv_put) };
 
 static bool shape_accum(fj_node *n, fj_err *e) {
     return fj_same_shape(n->in[0], n->in[1], e) && fj_shape_like(n->out[0], n->in[0]);
@@ -78,7 +78,7 @@ const fj_op fj_op_accum = { .name = "accum",
                             .share = 1,
                             .in_place = true,
                             .shape = shape_accum,
-                            FJ_CPU_FNS(accum) };
+                            FJ_FNS(accum) };
 
 static bool shape_sumsq(fj_node *n, fj_err *e) {
     (void)e;
@@ -97,7 +97,7 @@ const fj_op fj_op_sumsq = { .name = "sumsq",
                             .n_out = 1,
                             .shape = shape_sumsq,
                             .scratch = scratch_sumsq,
-                            FJ_CPU_FNS(sumsq) };
+                            FJ_FNS(sumsq) };
 
 static bool shape_adamw(fj_node *n, fj_err *e) {
     for (int i = 1; i < 4; i++)
@@ -112,7 +112,7 @@ const fj_op fj_op_adamw = { .name = "adamw",
                             .share = 1,
                             .in_place = true,
                             .shape = shape_adamw,
-                            FJ_CPU_FNS(adamw) };
+                            FJ_FNS(adamw) };
 
 fj_tensor *fj_kv_put(fj_graph *g, fj_tensor *cache, fj_tensor *x, fj_tensor *slots) {
     return FJ_EMIT(g, &fj_op_kv_put, NULL, cache, x, slots);

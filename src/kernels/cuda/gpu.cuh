@@ -1,0 +1,180 @@
+/* gpu.cuh - what every CUDA kernel here is written with.
+ *
+ * Kernels are compiled by nvcc, and by a C++ compiler with FJ_PLAY, where tests/play/play.h plays blocks,
+ * threads, shared memory, shuffles, barriers and the warp's matrix product on the CPU: so that the
+ * tests run their code where no GPU is.  What follows therefore stands for what may be used:
+ *   FJ_LAUNCH instead of <<< >>>, FJ_DYN_SHARED instead of extern __shared__, and for tensor cores and
+ *   asynchronous copies only the wrappers of mma.cuh.
+ * Names in this file have no prefix: it is included by .cu files alone, which export launchers only.
+ *
+ * Sums: the order of additions of an output depends on the inner dimension alone (never on rows, grid or
+ * time), no atomics. */
+#ifndef FJ_KERNELS_CUDA_GPU_CUH
+#define FJ_KERNELS_CUDA_GPU_CUH
+
+#ifdef FJ_PLAY
+#include "play/play.h"
+#else
+#include <cuda_runtime.h>
+#define FJ_LAUNCH(kernel, grid, block, shared, stream, ...)                                        \
+    kernel<<<(grid), (block), (shared), (stream)>>>(__VA_ARGS__)
+#define FJ_DYN_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+#endif
+
+extern "C" {
+#include "base/dtype.h"
+#include "base/mem.h"
+}
+
+#include <math.h>
+
+/* A device as launchers see it; made by device/cuda.cu. */
+typedef struct fj_gpu {
+    cudaStream_t stream;
+    int sms, compute; /* multiprocessors; 90: compute capability 9.0 */
+    bool f32;         /* every product in f32 */
+    struct fj_lt *lt; /* cuBLASLt (lt.h), NULL: not there */
+    void *work;       /* for lt: its workspace */
+    size_t work_bytes;
+} fj_gpu;
+
+/* False with the reason when the last launch was not possible. */
+static inline bool launched(const char *what, fj_err *e) {
+    cudaError_t c = cudaGetLastError();
+    return c == cudaSuccess || fj_fail(e, c == cudaErrorMemoryAllocation ? FJ_ENOMEM : FJ_EIO,
+                                       "%s does not start on the GPU: %s", what,
+                                       cudaGetErrorString(c));
+}
+
+/* Lets kernel use that much dynamic shared memory (more than 48 KiB has to be asked for). */
+#ifdef FJ_PLAY
+#define FJ_ALLOW_SHARED(kernel, bytes) ((void)0)
+#else
+#define FJ_ALLOW_SHARED(kernel, bytes)                                                             \
+    ((void)((bytes) > 48 << 10 &&                                                                  \
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,              \
+                                 (int)(bytes))))
+#endif
+
+/* ---- numbers ------------------------------------------------------------------------------------- */
+typedef struct bf16 {
+    uint16_t u;
+} bf16;
+
+__device__ __forceinline__ float to_f32(float x) { return x; }
+__device__ __forceinline__ float to_f32(bf16 x) {
+    union {
+        uint32_t u;
+        float f;
+    } v;
+    v.u = (uint32_t)x.u << 16;
+    return v.f;
+}
+/* To the nearest, ties to even; NaN stays NaN. */
+__device__ __forceinline__ bf16 to_bf16(float f) {
+    union {
+        float f;
+        uint32_t u;
+    } v;
+    v.f = f;
+    bf16 r;
+    if ((v.u & 0x7fffffffu) > 0x7f800000u) r.u = (uint16_t)((v.u >> 16) | 0x40);
+    else r.u = (uint16_t)((v.u + 0x7fffu + ((v.u >> 16) & 1)) >> 16);
+    return r;
+}
+template <typename T> __device__ __forceinline__ T from_f32(float f);
+template <> __device__ __forceinline__ float from_f32<float>(float f) { return f; }
+template <> __device__ __forceinline__ bf16 from_f32<bf16>(float f) { return to_bf16(f); }
+
+/* Two bf16 in a register, a in the low half. */
+__device__ __forceinline__ uint32_t pack_bf16(float a, float b) {
+#if defined(__CUDA_ARCH__)
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(b), "f"(a));
+    return r;
+#else
+    return (uint32_t)to_bf16(a).u | (uint32_t)to_bf16(b).u << 16;
+#endif
+}
+__device__ __forceinline__ float low_f32(uint32_t two) {
+    union {
+        uint32_t u;
+        float f;
+    } v;
+    v.u = two << 16;
+    return v.f;
+}
+__device__ __forceinline__ float high_f32(uint32_t two) {
+    union {
+        uint32_t u;
+        float f;
+    } v;
+    v.u = two & 0xffff0000u;
+    return v.f;
+}
+
+/* Eight neighbours at once; p is aligned to 16 bytes (32 for float is not needed). */
+__device__ __forceinline__ void load8(const float *p, float *v) {
+    float4 a = *(const float4 *)p, b = *(const float4 *)(p + 4);
+    v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
+    v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+}
+__device__ __forceinline__ void load8(const bf16 *p, float *v) {
+    uint4 a = *(const uint4 *)p;
+    v[0] = low_f32(a.x), v[1] = high_f32(a.x), v[2] = low_f32(a.y), v[3] = high_f32(a.y);
+    v[4] = low_f32(a.z), v[5] = high_f32(a.z), v[6] = low_f32(a.w), v[7] = high_f32(a.w);
+}
+__device__ __forceinline__ void store8(float *p, const float *v) {
+    *(float4 *)p = make_float4(v[0], v[1], v[2], v[3]);
+    *(float4 *)(p + 4) = make_float4(v[4], v[5], v[6], v[7]);
+}
+__device__ __forceinline__ void store8(bf16 *p, const float *v) {
+    *(uint4 *)p = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]),
+                             pack_bf16(v[6], v[7]));
+}
+
+/* ---- sums over a warp and a block: the same for every thread, in a fixed order -------------------- */
+enum { WARP = 32 };
+#define FULL_WARP 0xffffffffu
+
+template <typename T> __device__ __forceinline__ T warp_sum(T v) {
+    for (int m = WARP / 2; m; m /= 2) v += __shfl_xor_sync(FULL_WARP, v, m);
+    return v;
+}
+template <typename T> __device__ __forceinline__ T warp_max(T v) {
+    for (int m = WARP / 2; m; m /= 2) {
+        T o = __shfl_xor_sync(FULL_WARP, v, m);
+        v = o > v ? o : v;
+    }
+    return v;
+}
+/* buf: shared, one T for each warp of the block.  Every thread of the block calls it. */
+template <typename T> __device__ __forceinline__ T block_sum(T v, T *buf) {
+    int warp = (int)threadIdx.x / WARP, warps = ((int)blockDim.x + WARP - 1) / WARP;
+    v = warp_sum(v);
+    __syncthreads(); /* who still reads what the last sum left */
+    if (threadIdx.x % WARP == 0) buf[warp] = v;
+    __syncthreads();
+    T s = buf[0];
+    for (int i = 1; i < warps; i++) s += buf[i];
+    return s;
+}
+template <typename T> __device__ __forceinline__ T block_max(T v, T *buf) {
+    int warp = (int)threadIdx.x / WARP, warps = ((int)blockDim.x + WARP - 1) / WARP;
+    v = warp_max(v);
+    __syncthreads();
+    if (threadIdx.x % WARP == 0) buf[warp] = v;
+    __syncthreads();
+    T s = buf[0];
+    for (int i = 1; i < warps; i++) s = buf[i] > s ? buf[i] : s;
+    return s;
+}
+
+/* ---- grids --------------------------------------------------------------------------------------- */
+/* Blocks for n things, `each` to a block, at most `most`: kernels walk on by the grid's size. */
+static inline unsigned grid_of(int64_t n, int64_t each, int64_t most) {
+    int64_t b = (n + each - 1) / each;
+    return (unsigned)(b < 1 ? 1 : b > most ? most : b);
+}
+
+#endif

@@ -142,8 +142,8 @@ static FJ_UNUSED fj_tensor *oc_cache(oc *c, int64_t rows, int64_t cols) {
     fj_buf *b = c->dev->fn->alloc(c->dev, bytes, "a test", &e);
     if (!b) fail_msg("%s", e.msg);
     fj_tensor *t = fj_extern(c->g, "cache", oc_act(c), rows, cols, b, 0);
-    return oc_add(
-        c, t, (oc_arg){ .v = oc_draw(c, rows * cols), .buf = b, .changes = true, .act = true });
+    return oc_add(c, t,
+                  (oc_arg){ .v = oc_draw(c, rows * cols), .buf = b, .changes = true, .act = true });
 }
 
 /* Weights [n, k] of a format, one after the other in a tensor [packs * n, k].  In f64 it is F64 with the
@@ -151,7 +151,8 @@ static FJ_UNUSED fj_tensor *oc_cache(oc *c, int64_t rows, int64_t cols) {
 static FJ_UNUSED fj_tensor *oc_weights(oc *c, fj_dtype dt, int64_t packs, int64_t n, int64_t k,
                                        bool differ) {
     fj_err e = { 0 };
-    bool panels = c->panels && c->dev->kern && c->real != FJ_F64 && fj_wmat_packed_bytes(dt, n, k) >= 0;
+    bool panels =
+        c->panels && c->dev->kern && c->real != FJ_F64 && fj_wmat_packed_bytes(dt, n, k) >= 0;
     int64_t packed = panels ? packs * fj_wmat_packed_bytes(dt, n, k) : 0;
     n *= packs;
     double *v = oc_draw(c, n * k);
@@ -253,10 +254,10 @@ static FJ_UNUSED double *oc_get(const fj_tensor *t) {
     void *raw = fj_alloc((size_t)FJ_MAX(n, 1) * sizeof *v);
     FJ_OK_OR_FAIL(fj_tensor_get(t, raw, &e), e);
     for (int64_t i = 0; i < n; i++)
-        v[i] = t->dtype == FJ_F64   ? ((double *)raw)[i]
-               : t->dtype == FJ_I32 ? ((int32_t *)raw)[i]
+        v[i] = t->dtype == FJ_F64    ? ((double *)raw)[i]
+               : t->dtype == FJ_I32  ? ((int32_t *)raw)[i]
                : t->dtype == FJ_BF16 ? (double)fj_bf16_to_f32(((uint16_t *)raw)[i])
-                                    : (double)((float *)raw)[i];
+                                     : (double)((float *)raw)[i];
     free(raw);
     return v;
 }

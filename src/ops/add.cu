@@ -4,8 +4,7 @@
 enum { THREADS = 256, BLOCKS = 1 << 16 };
 
 /* Eight values to a thread; the last few one by one. */
-template <typename T>
-static __global__ void add_kernel(T *y, const T *a, const T *b, int64_t n) {
+template <typename T> static __global__ void add_kernel(T *y, const T *a, const T *b, int64_t n) {
     int64_t step = (int64_t)gridDim.x * blockDim.x * 8;
     for (int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * 8; i < n; i += step) {
         if (i + 8 <= n) {

@@ -341,6 +341,30 @@ OC_CASE(linear) {
     return true;
 }
 
+OC_CASE(linear_lora) {
+    static const int64_t list[][4] = {
+        { 1, 1, 1, 1 }, { 5, 7, 3, 2 }, { 33, 65, 40, 8 }, { 70, 24, 48, 16 }
+    };
+    int plain = (int)FJ_LEN(list);
+    if (v < plain) {
+        const int64_t *l = list[v];
+        fj_tensor *x = oc_real(c, l[0], l[2], true), *w = oc_weight(c, FJ_F32, l[1], l[2], v % 2);
+        fj_tensor *a = oc_weight(c, FJ_F32, l[3], l[2], true),
+                  *b = oc_weight(c, FJ_F32, l[1], l[3], true);
+        oc_outs(c, fj_linear_lora(c->g, x, w, a, b, 0.75), 0);
+        return true;
+    }
+    v -= plain;
+    if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
+    fj_dtype dt = oc_formats[v / 2];
+    c->panels = v % 2;
+    oc_tol(c, dt);
+    fj_tensor *x = oc_real(c, 6, 96, false), *w = oc_weight(c, dt, 37, 96, false);
+    fj_tensor *a = oc_weight(c, FJ_F32, 4, 96, false), *b = oc_weight(c, FJ_F32, 37, 4, false);
+    oc_out(c, fj_linear_lora(c->g, x, w, a, b, 2));
+    return true;
+}
+
 OC_CASE(embed) {
     if (v == 0) {
         oc_out(c, fj_embed(c->g, oc_weight(c, FJ_F32, 5, 3, true),
@@ -641,6 +665,17 @@ OC_CASE(linear_dw) {
     fj_tensor *dy = oc_real(c, s[0], s[1], false), *x = oc_real(c, s[0], s[2], false);
     c->tol = 1e-2;
     oc_out(c, FJ_EMIT(c->g, &fj_op_linear_dw, (&(oc_linear_params){ 1.5, 0 }), dy, x));
+    return true;
+}
+
+OC_CASE(linear_lora_dx) {
+    if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
+    c->panels = v % 2;
+    c->tol = 1e-2; /* as bf16, where the weight is not F32 */
+    fj_tensor *dy = oc_real(c, 11, 45, false), *w = oc_weight(c, oc_formats[v / 2], 45, 96, false);
+    fj_tensor *dt = oc_real(c, 11, 8, false), *a = oc_weight(c, FJ_F32, 8, 96, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_linear_lora_dx, NULL, dy, w, dt, a,
+                      v % 3 ? oc_real(c, 11, 96, false) : NULL));
     return true;
 }
 

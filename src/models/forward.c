@@ -47,10 +47,18 @@ static fj_tensor *lora_half(fj_fwd *f, const fj_lora *l, const fj_lora_pair *p, 
 }
 
 fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer) {
-    fj_tensor *y = fj_linear(f->g, x, fj_w(f, id, layer));
     fj_tensor *bias = bias_id >= 0 ? fj_w(f, bias_id, layer) : NULL;
-    if (bias) y = fj_add_bias(f->g, y, bias);
     const fj_weight *w = fj_model_weight(f->m, id, layer);
+    if (!bias && w && f->o.n_loras == 1) { /* the common case in one node */
+        const fj_rows_lora *r = &f->o.loras[0];
+        const fj_lora_pair *p = fj_lora_find(r->lora, (int)(w - f->m->w));
+        bool drops = f->o.train_lora && r->lora->dropout > 0;
+        if (p && !drops && x && r->row0 == 0 && r->rows == x->rows)
+            return fj_linear_lora(f->g, x, fj_w(f, id, layer), lora_half(f, r->lora, p, false),
+                                  lora_half(f, r->lora, p, true), p->scale);
+    }
+    fj_tensor *y = fj_linear(f->g, x, fj_w(f, id, layer));
+    if (bias) y = fj_add_bias(f->g, y, bias);
     for (int i = 0; i < f->o.n_loras && w; i++) {
         const fj_rows_lora *r = &f->o.loras[i];
         const fj_lora_pair *p = fj_lora_find(r->lora, (int)(w - f->m->w));

@@ -29,6 +29,11 @@ fj_tensor *fj_linear_real(fj_graph *g, fj_tensor *x, fj_tensor *w); /* F32, what
 fj_tensor *fj_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *c, double scale,
                          int64_t row0);
 
+/* x W^T + scale * (x A^T) B^T: a weight and the adapter of all rows, A [r, K], B [N, r].  The second result
+ * is x A^T [n, r]. */
+fj_tensor *fj_linear_lora(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *a, fj_tensor *b,
+                          double scale);
+
 /* rows `ids` [1, n] (I32) of table [V, d], in any weight format; the result has the format g->act */
 fj_tensor *fj_embed(fj_graph *g, fj_tensor *table, fj_tensor *ids);
 

@@ -55,3 +55,5 @@ FJ_CUDA_OP(moe_plan, NULL, NULL);
 #include "kernels/cuda/lt.h"
 struct fj_lt *fj_lt_open(void) { return NULL; }
 void fj_lt_close(struct fj_lt *lt) { (void)lt; }
+FJ_CUDA_OP(linear_lora, NULL, NULL);
+FJ_CUDA_OP(linear_lora_dx, NULL, NULL);

@@ -48,15 +48,17 @@ def same(name, texts, ours, theirs):
 
 
 def odd_characters():
-    """What the old tables of `tokenizers` (Unicode 8) for punctuation and marks have otherwise than Unicode 14."""
+    """What the old tables of `tokenizers` (Unicode 8) for punctuation, marks and controls have otherwise than Unicode 14."""
     punct, bert, strip = tok_make.P.Punctuation("removed"), tok_make.N.BertNormalizer(False, False, True, False), tok_make.N.StripAccents()
+    clean = tok_make.N.BertNormalizer(True, False, False, False)
     odd = set()
     for c in map(chr, range(0x80, 0x20000)):
         k = unicodedata.category(c)
         if k == "Cs":
             continue
         if ((not punct.pre_tokenize_str(c)) != k.startswith("P") or (bert.normalize_str("x" + c + "x") == "xx") != (k == "Mn")
-                or (strip.normalize_str("x" + c + "x") == "xx") != k.startswith("M")):
+                or (strip.normalize_str("x" + c + "x") == "xx") != k.startswith("M")
+                or (clean.normalize_str("x" + c + "x") == "xx") != (k in ("Cc", "Cf", "Co") or c == "\ufffd")):
             odd.add(c)
     for c in map(chr, range(0x80, 0x20000)):
         if unicodedata.category(c) not in ("Cs", "Cn") and (

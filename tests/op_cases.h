@@ -811,6 +811,30 @@ OC_CASE(scale_by) {
 }
 
 /* ---- the others --------------------------------------------------------------------------------- */
+OC_CASE(sample) {
+    /* rows, tokens, and the ways: temperature, top-k, top-p, min-p, penalty */
+    static const struct {
+        int64_t m, vocab;
+        float how[5];
+    } list[] = {
+        { 1, 1, { 0, 0, 1, 0, 1 } },          { 5, 33, { 0, 0, 1, 0, 1.5f } },
+        { 7, 70, { 1, 0, 1, 0, 1 } },         { 9, 1500, { 0.7f, 40, 1, 0, 1 } },
+        { 9, 1500, { 1.5f, 0, 0.8f, 0, 1 } }, { 6, 2049, { 1, 50, 0.9f, 0.05f, 1.2f } },
+        { 4, 300, { 2, 0, 1, 0.3f, 1 } },     { 0, 5, { 1, 0, 1, 0, 1 } },
+    };
+    if (v >= (int)FJ_LEN(list)) return false;
+    int64_t m = list[v].m, words = list[v].how[4] != 1 ? (list[v].vocab + 31) / 32 : 0;
+    fj_tensor *logits = oc_vec(c, m, list[v].vocab, false), *how = oc_positive(c, m, FJ_PICK_COLS);
+    double *h = c->arg[c->n_args - 1].v; /* the last column is the draw */
+    for (int64_t r = 0; r < m; r++)
+        for (int i = 0; i < 5; i++) h[r * FJ_PICK_COLS + i] = (double)list[v].how[i];
+    int32_t *bits = fj_alloc((size_t)(m * words + 1) * sizeof *bits);
+    for (int64_t i = 0; i < m * words; i++) bits[i] = (int32_t)fj_rng_u64(&c->rng);
+    oc_out(c, fj_choose(c->g, logits, how, oc_ints(c, m, words, bits)));
+    free(bits);
+    return true;
+}
+
 OC_CASE(rope_table) {
     if (v > 1) return false;
     fj_tensor *pos = oc_below(c, v ? 33 : 1, 300), *freq = oc_positive(c, v ? 3 : 1, v ? 7 : 1);

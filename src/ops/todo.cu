@@ -2,7 +2,6 @@
 #include "ops/op.cuh"
 
 FJ_CUDA_OP(add_bias, NULL, NULL);
-FJ_CUDA_OP(linear, NULL, NULL);
 FJ_CUDA_OP(embed, NULL, NULL);
 FJ_CUDA_OP(rope, NULL, NULL);
 FJ_CUDA_OP(attn, NULL, NULL);
@@ -16,7 +15,6 @@ FJ_CUDA_OP(softcap, NULL, NULL);
 FJ_CUDA_OP(cols, NULL, NULL);
 FJ_CUDA_OP(gather, NULL, NULL);
 FJ_CUDA_OP(dropout, NULL, NULL);
-FJ_CUDA_OP(head_ce, NULL, NULL);
 FJ_CUDA_OP(route, NULL, NULL);
 FJ_CUDA_OP(moe_gather, NULL, NULL);
 FJ_CUDA_OP(moe_linear, NULL, NULL);
@@ -24,8 +22,6 @@ FJ_CUDA_OP(moe_bias, NULL, NULL);
 FJ_CUDA_OP(moe_combine, NULL, NULL);
 FJ_CUDA_OP(one, NULL, NULL);
 FJ_CUDA_OP(col_sum, NULL, NULL);
-FJ_CUDA_OP(linear_dx, NULL, NULL);
-FJ_CUDA_OP(linear_dw, NULL, NULL);
 FJ_CUDA_OP(embed_dw, NULL, NULL);
 FJ_CUDA_OP(rmsnorm_dx, NULL, NULL);
 FJ_CUDA_OP(rmsnorm_dw, NULL, NULL);
@@ -52,8 +48,5 @@ FJ_CUDA_OP(accum, NULL, NULL);
 FJ_CUDA_OP(sumsq, NULL, NULL);
 FJ_CUDA_OP(adamw, NULL, NULL);
 FJ_CUDA_OP(moe_plan, NULL, NULL);
-#include "kernels/cuda/lt.h"
-struct fj_lt *fj_lt_open(void) { return NULL; }
-void fj_lt_close(struct fj_lt *lt) { (void)lt; }
 FJ_CUDA_OP(linear_lora, NULL, NULL);
 FJ_CUDA_OP(linear_lora_dx, NULL, NULL);

@@ -1,0 +1,168 @@
+/* points.cuh - the kernels around two kinds of ops: those whose results at a place depend on the inputs at
+ * that place alone (points), and those that go over rows.
+ *
+ * A formula of points is a struct: IN and OUT, how many of the node's inputs and results, all of one
+ * type, it reads and writes; a constructor from the node, which keeps its parameters; and operator(),
+ * from the values x[IN] at place i to the results y[OUT].  A result may share memory with an input: a
+ * thread reads all of its places before it writes them. */
+#ifndef FJ_OPS_POINTS_CUH
+#define FJ_OPS_POINTS_CUH
+
+#include "ops/op.cuh"
+
+/* Eight values at p may be read at once. */
+static inline bool aligned(const void *p) { return (uintptr_t)p % 16 == 0; }
+
+/* a / b; near is enough where the result becomes a bf16 */
+template <typename T> __device__ __forceinline__ float quotient(float a, float b) { return a / b; }
+template <typename T> __device__ __forceinline__ float exp_of(float x) { return expf(x); }
+#ifndef FJ_PLAY
+template <> __device__ __forceinline__ float quotient<bf16>(float a, float b) {
+    return __fdividef(a, b);
+}
+#endif
+template <> __device__ __forceinline__ float exp_of<bf16>(float x) { return __expf(x); }
+
+template <typename T> __device__ __forceinline__ float sigmoid(float x) {
+    return quotient<T>(1, 1 + exp_of<T>(-x));
+}
+
+/* V neighbours, 8 or 1. */
+template <int V, typename T> __device__ __forceinline__ void load_v(const T *p, float *v) {
+    if constexpr (V == 8) load8(p, v);
+    else v[0] = to_f32(*p);
+}
+template <int V, typename T> __device__ __forceinline__ void store_v(T *p, const float *v) {
+    if constexpr (V == 8) store8(p, v);
+    else *p = from_f32<T>(v[0]);
+}
+
+/* ---- points -------------------------------------------------------------------------------------- */
+enum { POINT_THREADS = 128, POINT_BLOCKS = 1 << 20 };
+
+template <typename T, int IN, int OUT> struct point_args {
+    T *y[OUT];
+    const T *x[IN];
+};
+
+/* Places that a block does at once: two vectors of 16 bytes of every input for each thread. */
+template <typename T> constexpr int64_t point_span() {
+    return POINT_THREADS * 32 / (int64_t)sizeof(T);
+}
+
+template <typename T, typename F>
+static __global__ void __launch_bounds__(POINT_THREADS)
+    points(point_args<T, F::IN, F::OUT> p, int64_t n, bool wide, F f) {
+    enum { IN = F::IN, OUT = F::OUT, AT_ONCE = (int)(point_span<T>() / (8 * POINT_THREADS)) };
+    for (int64_t from = blockIdx.x * point_span<T>(); from < n;
+         from += gridDim.x * point_span<T>()) {
+        if (wide && from + point_span<T>() <= n) {
+            float x[AT_ONCE][IN][8];
+            int64_t at = from + 8 * (int)threadIdx.x;
+            for (int u = 0; u < AT_ONCE; u++)
+                for (int k = 0; k < IN; k++) load8(p.x[k] + at + u * 8 * POINT_THREADS, x[u][k]);
+            for (int u = 0; u < AT_ONCE; u++, at += 8 * POINT_THREADS) {
+                float y[OUT][8];
+                for (int j = 0; j < 8; j++) {
+                    float a[IN], b[OUT];
+                    for (int k = 0; k < IN; k++) a[k] = x[u][k][j];
+                    f(a, b, at + j);
+                    for (int k = 0; k < OUT; k++) y[k][j] = b[k];
+                }
+                for (int k = 0; k < OUT; k++) store8(p.y[k] + at, y[k]);
+            }
+        } else {
+            int64_t to = from + point_span<T>() < n ? from + point_span<T>() : n;
+            for (int64_t i = from + (int)threadIdx.x; i < to; i += POINT_THREADS) {
+                float a[IN], b[OUT];
+                for (int k = 0; k < IN; k++) a[k] = to_f32(p.x[k][i]);
+                f(a, b, i);
+                for (int k = 0; k < OUT; k++) p.y[k][i] = from_f32<T>(b[k]);
+            }
+        }
+    }
+}
+
+/* The run function of an op with formula F. */
+template <template <typename> class F>
+static bool run_points(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
+    (void)scratch;
+    const fj_tensor *y = n->out[0];
+    int64_t len = count_of(y);
+    FJ_AS(y, T, {
+        enum { IN = F<T>::IN, OUT = F<T>::OUT };
+        point_args<T, IN, OUT> p;
+        bool wide = true;
+        for (int k = 0; k < OUT; k++) {
+            if (!same_type(n, n->out[k], y, e)) return false;
+            p.y[k] = data_of<T>(n->out[k]);
+            wide = wide && aligned(p.y[k]);
+        }
+        for (int k = 0; k < IN; k++) {
+            if (!same_type(n, n->in[k], y, e)) return false;
+            p.x[k] = data_of<T>(n->in[k]);
+            wide = wide && aligned(p.x[k]);
+        }
+        if (len) /* a grid of no blocks is an error */
+            FJ_LAUNCH((points<T, F<T>>), grid_of(len, point_span<T>(), POINT_BLOCKS), POINT_THREADS,
+                      0, g->stream, p, len, wide, F<T>(n));
+    });
+    return launched(n->op->name, e);
+}
+
+/* ---- rows ---------------------------------------------------------------------------------------- */
+/* A grid over rows of units: threads lie along a row, and where it is short a block has several rows. */
+enum { ROW_THREADS = 256 };
+
+typedef struct row_grid {
+    dim3 grid, block;
+} row_grid;
+
+static inline row_grid grid_of_rows(int64_t rows, int64_t units) {
+    unsigned x = 1;
+    while (x < ROW_THREADS && x < units) x *= 2;
+    unsigned y = ROW_THREADS / x;
+    row_grid r;
+    r.block = dim3(x, y);
+    r.grid = dim3(grid_of(units, x, 1 << 20), grid_of(rows, y, 65535));
+    return r;
+}
+#define EACH_ROW(r, rows)                                                                          \
+    for (int64_t r = (int64_t)blockIdx.y * blockDim.y + threadIdx.y; r < (rows);                   \
+         r += (int64_t)gridDim.y * blockDim.y)
+#define EACH_UNIT(c, units)                                                                        \
+    for (int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; c < (units);                  \
+         c += (int64_t)gridDim.x * blockDim.x)
+
+/* Row to[r] of y becomes row from[r] of x; NULL: row r.  Both have `units` units of type U in a row. */
+template <typename U>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    move_rows(U *y, const U *x, const int32_t *to, const int32_t *from, int64_t rows,
+              int64_t units) {
+    EACH_ROW(r, rows) {
+        U *yr = y + (to ? to[r] : r) * units;
+        const U *xr = x + (from ? from[r] : r) * units;
+        EACH_UNIT(c, units) yr[c] = xr[c];
+    }
+}
+
+static inline bool run_move(const fj_gpu *g, const fj_node *n, const fj_tensor *y,
+                            const fj_tensor *x, const int32_t *to, const int32_t *from,
+                            int64_t rows, fj_err *e) {
+    if (!same_type(n, x, y, e)) return false;
+    int64_t bytes = fj_dtype_size(x->dtype, 1, x->cols);
+    if (!rows || !bytes) return true;
+#define MOVE(U)                                                                                    \
+    do {                                                                                           \
+        row_grid d = grid_of_rows(rows, bytes / (int64_t)sizeof(U));                               \
+        FJ_LAUNCH(move_rows<U>, d.grid, d.block, 0, g->stream, data_of<U>(y), data_of<U>(x), to,   \
+                  from, rows, bytes / (int64_t)sizeof(U));                                         \
+    } while (0)
+    if (bytes % 16 == 0 && aligned(x->data) && aligned(y->data)) MOVE(uint4);
+    else if (x->dtype == FJ_F32) MOVE(uint32_t);
+    else MOVE(uint16_t);
+#undef MOVE
+    return launched(n->op->name, e);
+}
+
+#endif

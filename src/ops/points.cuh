@@ -134,6 +134,13 @@ static inline row_grid grid_of_rows(int64_t rows, int64_t units) {
     for (int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; c < (units);                  \
          c += (int64_t)gridDim.x * blockDim.x)
 
+static inline bool clear(const fj_gpu *g, const fj_tensor *y, fj_err *e) {
+    int64_t bytes = fj_tensor_bytes(y);
+    cudaError_t c = bytes ? cudaMemsetAsync(y->data, 0, (size_t)bytes, g->stream) : cudaSuccess;
+    return c == cudaSuccess || fj_fail(e, FJ_EIO, "clearing %s on the GPU: %s", y->name,
+                                       cudaGetErrorString(c));
+}
+
 /* Row to[r] of y becomes row from[r] of x; NULL: row r.  Both have `units` units of type U in a row. */
 template <typename U>
 static __global__ void __launch_bounds__(ROW_THREADS)

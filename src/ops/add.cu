@@ -4,7 +4,7 @@
 template <typename T> struct add_at {
     enum { IN = 2, OUT = 1 };
     explicit add_at(const fj_node *) {}
-    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t) const {
+    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t, int) const {
         y[0] = x[0] + x[1];
     }
 };
@@ -54,7 +54,7 @@ static int64_t pieces_of(int64_t rows) {
 
 /* Sums of rows [z * piece, (z + 1) * piece) to out [pieces, cols]; block: 32 * V columns. */
 template <typename T, int V>
-static __global__ void __launch_bounds__(WARP * WARPS)
+static __global__ void __launch_bounds__(WARP *WARPS)
     col_sum(float *out, const T *x, int64_t rows, int64_t cols, int64_t piece) {
     __shared__ float part[WARPS][WARP * V];
     int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;
@@ -118,8 +118,8 @@ static bool run_col_sum(const fj_gpu *g, const fj_node *n, void *scratch, fj_err
                   piece);
     });
     if (pieces > 1)
-        FJ_LAUNCH(add_pieces, grid_of(cols, WARP, INT32_MAX), WARP, 0, g->stream,
-                  data_of<float>(y), sums, pieces, cols);
+        FJ_LAUNCH(add_pieces, grid_of(cols, WARP, INT32_MAX), WARP, 0, g->stream, data_of<float>(y),
+                  sums, pieces, cols);
     return launched("col_sum", e);
 }
 FJ_CUDA_OP(col_sum, run_col_sum, scratch_col_sum);

@@ -6,9 +6,10 @@ typedef struct params { /* as in dropout.c */
     uint64_t seed;
 } params;
 
-/* The high half of fj_rng_at (base/rng.h). */
-__device__ __forceinline__ uint32_t rng_high(uint64_t seed, uint64_t counter) {
-    uint64_t z = seed + (counter + 1) * 0x9e3779b97f4a7c15u;
+/* The high half of fj_rng_at(seed, i + j) (base/rng.h); what only i goes into is common to neighbours. */
+__device__ __forceinline__ uint32_t rng_high(uint64_t seed, int64_t i, int j) {
+    const uint64_t step = 0x9e3779b97f4a7c15u;
+    uint64_t z = seed + ((uint64_t)i + 1) * step + (uint64_t)j * step;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;
     return (uint32_t)((z ^ z >> 31) >> 32);
@@ -25,8 +26,8 @@ template <typename T> struct dropout_at {
         limit = (uint32_t)(p->p * 0x1p32);
         seed = p->seed;
     }
-    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t i) const {
-        y[0] = rng_high(seed, (uint64_t)i) < limit ? 0 : x[0] * s;
+    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t i, int j) const {
+        y[0] = rng_high(seed, i, j) < limit ? 0 : x[0] * s;
     }
 };
 FJ_CUDA_OP(dropout, run_points<dropout_at>, NULL);

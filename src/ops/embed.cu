@@ -92,7 +92,8 @@ static __global__ void __launch_bounds__(SORT_THREADS)
     int to = from + part < n ? from + part : n;
     int32_t *out = passes % 2 ? order : spare, *in = passes % 2 ? spare : order;
     for (int pass = 0; pass < passes; pass++) {
-        for (int i = tid; i < SORT_WARPS * DIGITS; i += SORT_THREADS) count[i / DIGITS][i % DIGITS] = 0;
+        for (int i = tid; i < SORT_WARPS * DIGITS; i += SORT_THREADS)
+            count[i / DIGITS][i % DIGITS] = 0;
         __syncthreads();
         for (int i = from; i < to; i += WARP) {
             bool live = i + lane < to;
@@ -157,7 +158,7 @@ template <typename T, int V>
 static __global__ void __launch_bounds__(ROW_THREADS)
     add_rows(float *dw, const T *dy, const int32_t *order, const int32_t *ids, int64_t n,
              int64_t cols) {
-    enum { AT_ONCE = 4 };
+    enum { ROWS = 4 };
     EACH_ROW(j, n) {
         int32_t id = ids[order[j]];
         if (j && ids[order[j - 1]] == id) continue;
@@ -165,18 +166,18 @@ static __global__ void __launch_bounds__(ROW_THREADS)
             float s[V];
             load_v<V>(dy + order[j] * cols + u * V, s);
             bool more = true;
-            for (int64_t i = j + 1; more && i < n; i += AT_ONCE) {
-                float v[AT_ONCE][V];
-                bool same[AT_ONCE];
-                for (int k = 0; k < AT_ONCE; k++) {
+            for (int64_t i = j + 1; more && i < n; i += ROWS) {
+                float v[ROWS][V];
+                bool same[ROWS];
+                for (int k = 0; k < ROWS; k++) {
                     int32_t place = i + k < n ? order[i + k] : -1;
                     same[k] = place >= 0 && ids[place] == id;
                     if (same[k]) load_v<V>(dy + place * cols + u * V, v[k]);
                 }
-                for (int k = 0; k < AT_ONCE; k++)
+                for (int k = 0; k < ROWS; k++)
                     if (same[k])
                         for (int x = 0; x < V; x++) s[x] += v[k][x];
-                more = same[AT_ONCE - 1];
+                more = same[ROWS - 1];
             }
             store_v<V>(dw + id * cols + u * V, s);
         }

@@ -11,7 +11,7 @@ template <typename T> __device__ __forceinline__ float gelu_gate(float x, float 
 template <typename T> struct gelu_at {
     enum { IN = 1, OUT = 1 };
     explicit gelu_at(const fj_node *) {}
-    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t) const {
+    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t, int) const {
         float slope;
         y[0] = x[0] * gelu_gate<T>(x[0], &slope);
     }
@@ -22,7 +22,7 @@ FJ_CUDA_OP(gelu, run_points<gelu_at>, NULL);
 template <typename T> struct gelu_bwd_at {
     enum { IN = 2, OUT = 1 };
     explicit gelu_bwd_at(const fj_node *) {}
-    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t) const {
+    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t, int) const {
         float slope, s = gelu_gate<T>(x[0], &slope);
         y[0] = x[1] * (s * (1 + x[0] * (1 - s) * slope));
     }
@@ -32,7 +32,7 @@ FJ_CUDA_OP(gelu_bwd, run_points<gelu_bwd_at>, NULL);
 template <typename T> struct geglu_at {
     enum { IN = 2, OUT = 1 };
     explicit geglu_at(const fj_node *) {}
-    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t) const {
+    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t, int) const {
         float slope;
         y[0] = x[0] * gelu_gate<T>(x[0], &slope) * x[1];
     }
@@ -43,7 +43,7 @@ FJ_CUDA_OP(geglu, run_points<geglu_at>, NULL);
 template <typename T> struct geglu_bwd_at {
     enum { IN = 3, OUT = 2 };
     explicit geglu_bwd_at(const fj_node *) {}
-    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t) const {
+    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t, int) const {
         float g = x[0], u = x[1], d = x[2], slope, s = gelu_gate<T>(g, &slope);
         y[0] = d * u * (s * (1 + g * (1 - s) * slope));
         y[1] = d * (g * s);

@@ -50,8 +50,7 @@ static __global__ void __launch_bounds__(THREADS)
             float g = in[2 * j], u = in[2 * j + 1];
             glu r = glu_of<T>(g, u, alpha, limit);
             bool u_in = u >= -limit && u <= limit;
-            out[2 * j] =
-                g <= limit ? d[j] * (r.v + 1) * (r.s * (1 + alpha * r.c * (1 - r.s))) : 0;
+            out[2 * j] = g <= limit ? d[j] * (r.v + 1) * (r.s * (1 + alpha * r.c * (1 - r.s))) : 0;
             out[2 * j + 1] = u_in ? d[j] * (r.c * r.s) : 0;
         }
         store_v<V>(dx + 2 * i, out);

@@ -38,8 +38,8 @@ FJ_CUDA_OP(rope_table, run_table, NULL);
  * per: such parts of a head; without those to be copied where y is x. */
 template <typename T, int V>
 static __global__ void __launch_bounds__(ROW_THREADS)
-    rope(T *y, const T *x, const float *table, float sign, int64_t rows, int heads, int hd, int half,
-         int per) {
+    rope(T *y, const T *x, const float *table, float sign, int64_t rows, int heads, int hd,
+         int half, int per) {
     EACH_ROW(r, rows)
     EACH_UNIT(u, heads * per) {
         int h = (int)u / per, i = ((int)u - h * per) * V;

@@ -5,7 +5,7 @@ template <typename T> struct scale_at {
     enum { IN = 1, OUT = 1 };
     float s;
     explicit scale_at(const fj_node *n) : s((float)*(const double *)n->params) {}
-    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t) const {
+    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t, int) const {
         y[0] = s * x[0];
     }
 };
@@ -16,7 +16,7 @@ template <typename T> struct scale_by_at {
     enum { IN = 1, OUT = 1 };
     const float *s;
     explicit scale_by_at(const fj_node *n) : s(data_of<float>(n->in[1])) {}
-    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t) const {
+    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t, int) const {
         y[0] = __ldg(s) * x[0];
     }
 };

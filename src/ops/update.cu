@@ -5,14 +5,15 @@
 /* in: cache (also the result), x, slots */
 static bool run_kv_put(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
     (void)scratch;
-    return run_move(g, n, n->out[0], n->in[1], data_of<int32_t>(n->in[2]), NULL, n->in[1]->rows, e);
+    return fj_gpu_move_rows(g, n, n->out[0], n->in[1], data_of<int32_t>(n->in[2]), NULL,
+                            n->in[1]->rows, e);
 }
 FJ_CUDA_OP(kv_put, run_kv_put, NULL);
 
 template <typename T> struct accum_at {
     enum { IN = 2, OUT = 1 };
     explicit accum_at(const fj_node *) {}
-    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t) const {
+    __device__ __forceinline__ void operator()(const float *x, float *y, int64_t, int) const {
         y[0] = x[0] + x[1];
     }
 };
@@ -122,10 +123,10 @@ static bool run_adamw(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *
         !same_type(n, v, h, e))
         return false;
     if (!len) return true;
-    bool wide = len % 8 == 0 && aligned(p->data) && aligned(grad->data) && aligned(m->data) &&
+    bool wide = len % 4 == 0 && aligned(p->data) && aligned(grad->data) && aligned(m->data) &&
                 aligned(v->data);
-    auto kernel = wide ? adamw<8> : adamw<1>;
-    FJ_LAUNCH(kernel, grid_of(len, THREADS * (wide ? 8 : 1), 8 * g->sms), THREADS, 0, g->stream,
+    auto kernel = wide ? adamw<4> : adamw<1>;
+    FJ_LAUNCH(kernel, grid_of(len, THREADS * (wide ? 4 : 1), 8 * g->sms), THREADS, 0, g->stream,
               data_of<float>(p), data_of<float>(m), data_of<float>(v), data_of<float>(grad),
               data_of<float>(h), len);
     return launched("adamw", e);

@@ -27,8 +27,6 @@ FJ_CUDA_OP(col_sum, NULL, NULL);
 FJ_CUDA_OP(linear_dx, NULL, NULL);
 FJ_CUDA_OP(linear_dw, NULL, NULL);
 FJ_CUDA_OP(embed_dw, NULL, NULL);
-FJ_CUDA_OP(rmsnorm_dx, NULL, NULL);
-FJ_CUDA_OP(rmsnorm_dw, NULL, NULL);
 FJ_CUDA_OP(attn_bwd, NULL, NULL);
 FJ_CUDA_OP(attn_sinks_bwd, NULL, NULL);
 FJ_CUDA_OP(swiglu_bwd, NULL, NULL);

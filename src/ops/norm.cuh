@@ -13,9 +13,10 @@
 
 enum { NORM_MOST = 512 }; /* threads of a row */
 
-/* Blocks of a kernel are bounded so that this many of them run on a multiprocessor: 1024 threads, or
- * 512 where a thread keeps four eights. */
-#define NORM_BOUNDS(V) __launch_bounds__(NORM_MOST, (V) < 4 ? 2 : 1)
+/* A thread of a kernel may have as many registers as let 1024 of them (V = 1), two * 256 (V = 2) or 512
+ * (V = 4) run on a multiprocessor. */
+#define NORM_BOUNDS(V, two)                                                                        \
+    __launch_bounds__((V) < 4 ? 256 : NORM_MOST, (V) == 1 ? 4 : (V) == 2 ? (two) : 1)
 
 typedef struct norm_shape {
     int eights, lanes, threads, each; /* V; of a row; of a block; rows of a block at a time */
@@ -24,13 +25,13 @@ typedef struct norm_shape {
 
 /* How rows of that width are dealt; false: they are wider than registers allow. */
 static inline bool norm_shape_of(const fj_gpu *g, const fj_node *n, int64_t rows, int64_t cols,
-                                 norm_shape *s, fj_err *e) {
+                                 int two, norm_shape *s, fj_err *e) {
     int64_t all = (cols + 7) / 8;
     if (all > 4 * NORM_MOST)
         return fj_fail(e, FJ_EUNSUP,
                        "op %s does not run on the GPU over rows of %lld values: %d at most",
                        n->op->name, (long long)cols, 32 * NORM_MOST);
-    s->eights = all <= 256 ? 1 : all <= 1024 ? 2 : 4;
+    s->eights = all <= 256 ? 1 : all <= 512 ? 2 : 4;
     if (all <= WARP) {
         for (s->lanes = 1; s->lanes < all;) s->lanes *= 2;
         s->threads = 256;
@@ -38,8 +39,8 @@ static inline bool norm_shape_of(const fj_gpu *g, const fj_node *n, int64_t rows
         s->lanes = s->threads = (int)((all + s->eights * WARP - 1) / (s->eights * WARP)) * WARP;
     }
     s->each = s->threads / s->lanes;
-    int resident = NORM_MOST * (s->eights < 4 ? 2 : 1) / s->threads;
-    s->grid = grid_of(rows, s->each, (int64_t)g->sms * resident);
+    int resident = s->eights == 1 ? 1024 : s->eights == 2 ? two * 256 : 512;
+    s->grid = grid_of(rows, s->each, (int64_t)g->sms * (resident / s->threads));
     return true;
 }
 

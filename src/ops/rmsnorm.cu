@@ -3,7 +3,7 @@
 #include "ops/norm.cuh"
 
 template <typename T, int V>
-static __global__ void NORM_BOUNDS(V)
+static __global__ void NORM_BOUNDS(V, 4)
     rmsnorm(T *y, const T *x, const float *w, int64_t rows, int cols, int lanes, float eps) {
     norm_at a = norm_here(lanes);
     int turn = 0;
@@ -30,8 +30,8 @@ static __global__ void NORM_BOUNDS(V)
 }
 
 template <typename T, int V>
-static __global__ void NORM_BOUNDS(V) rmsnorm_dx(T *dx, const T *x, const float *w, const T *dy,
-                                                 int64_t rows, int cols, int lanes, float eps) {
+static __global__ void NORM_BOUNDS(V, 3) rmsnorm_dx(T *dx, const T *x, const float *w, const T *dy,
+                                                    int64_t rows, int cols, int lanes, float eps) {
     norm_at a = norm_here(lanes);
     int turn = 0;
     float wv[V][8];
@@ -54,12 +54,12 @@ static __global__ void NORM_BOUNDS(V) rmsnorm_dx(T *dx, const T *x, const float 
             }
         }
         row_sums<2>(s, lanes, &turn);
-        float scale = 1 / sqrtf(s[0] / (float)cols + eps);
-        float c = s[1] / (float)cols * scale * scale * scale;
+        float square = s[0] / (float)cols + eps, scale = 1 / sqrtf(square);
+        float c = s[1] / (float)cols / square;
         for (int j = 0; j < V; j++) {
             open8(raw[j], v);
             open8(up[j], d);
-            for (int k = 0; k < 8; k++) v[k] = scale * (wv[j][k] * d[k]) - v[k] * c;
+            for (int k = 0; k < 8; k++) v[k] = scale * (wv[j][k] * d[k] - v[k] * c);
             put8(dx + at, a.t + j * lanes, width, v);
         }
     }
@@ -67,8 +67,9 @@ static __global__ void NORM_BOUNDS(V) rmsnorm_dx(T *dx, const T *x, const float 
 
 /* A block for each chunk of rows. */
 template <typename T, int V>
-static __global__ void NORM_BOUNDS(V) rmsnorm_dw(float *part, const T *x, const T *dy, int64_t rows,
-                                                 int chunk, int cols, int lanes, float eps) {
+static __global__ void NORM_BOUNDS(V, 4)
+    rmsnorm_dw(float *part, const T *x, const T *dy, int64_t rows, int chunk, int cols, int lanes,
+               float eps) {
     norm_at a = norm_here(lanes);
     int turn = 0;
     int64_t from = (int64_t)blockIdx.x * chunk, to = from + chunk < rows ? from + chunk : rows;
@@ -109,7 +110,7 @@ static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
     int64_t cols = w->cols, rows = groups(n);
     norm_shape s;
     if (!rows) return true;
-    if (!same_type(n, x, y, e) || !norm_shape_of(g, n, rows, cols, &s, e)) return false;
+    if (!same_type(n, x, y, e) || !norm_shape_of(g, n, rows, cols, 4, &s, e)) return false;
     FJ_AS(y, T, {
         NORM_BY(s, V, {
             FJ_LAUNCH((rmsnorm<T, V>), s.grid, s.threads, 0, g->stream, data_of<T>(y),
@@ -128,7 +129,7 @@ static bool run_dx(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) 
     norm_shape s;
     if (!rows) return true;
     if (!same_type(n, x, dx, e) || !same_type(n, dy, x, e) ||
-        !norm_shape_of(g, n, rows, cols, &s, e))
+        !norm_shape_of(g, n, rows, cols, 3, &s, e))
         return false;
     FJ_AS(x, T, {
         NORM_BY(s, V, {
@@ -152,7 +153,7 @@ static bool run_dw(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) 
     int64_t cols = n->in[1]->cols, rows = groups(n), chunks = norm_chunks(rows, cols);
     float *part = (float *)scratch;
     norm_shape s;
-    if (!same_type(n, dy, x, e) || !norm_shape_of(g, n, rows, cols, &s, e)) return false;
+    if (!same_type(n, dy, x, e) || !norm_shape_of(g, n, rows, cols, 4, &s, e)) return false;
     if (rows)
         FJ_AS(x, T, {
             NORM_BY(s, V, {

@@ -888,17 +888,22 @@ OC_CASE(route_dx) {
 }
 
 OC_CASE(moe_plan) {
-    if (v >= (int)FJ_LEN(oc_moes)) return false;
-    oc_outs(c, oc_plan(c, &oc_moes[v]), 0);
+    int all = (int)FJ_LEN(oc_moes);
+    if (v > all) return false;
+    static const oc_moe many = { 700, 9, 3, 8 };
+    oc_outs(c, oc_plan(c, v < all ? &oc_moes[v] : &many), 0);
     return true;
 }
+
+/* One width of whole eights. */
+#define OC_MOE_COLS(v) ((v) == 0 ? 1 : (v) == 1 ? 40 : 35)
 
 /* The last variants have weights, as their gradients do. */
 OC_CASE(moe_gather) {
     int all = (int)FJ_LEN(oc_moes);
     if (v >= all + 1) return false;
     const oc_moe *m = &oc_moes[v < all ? v : 3];
-    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n, v ? 35 : 1, true);
+    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n, OC_MOE_COLS(v), true);
     oc_out(c, v < all ? fj_moe_gather(c->g, x, plan)
                       : FJ_EMIT(c->g, &fj_op_moe_gather, &m->k, x, plan, plan->node->out[1],
                                 oc_vec(c, m->n, m->k, true)));
@@ -909,7 +914,7 @@ OC_CASE(moe_combine) {
     int all = (int)FJ_LEN(oc_moes);
     if (v >= all + 1) return false;
     const oc_moe *m = &oc_moes[v < all ? v : 3];
-    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
+    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, OC_MOE_COLS(v), true);
     oc_out(c, fj_moe_combine(c->g, y, v < all ? oc_vec(c, m->n, m->k, true) : NULL, plan));
     return true;
 }
@@ -917,7 +922,7 @@ OC_CASE(moe_combine) {
 OC_CASE(moe_dot) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
-    fj_tensor *plan = oc_plan(c, m), *a = oc_real(c, m->n, v ? 35 : 1, false);
+    fj_tensor *plan = oc_plan(c, m), *a = oc_real(c, m->n, OC_MOE_COLS(v), false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_moe_dot, NULL, a, oc_real(c, m->n * m->k, a->cols, false),
                       plan->node->out[1]));
     return true;
@@ -926,7 +931,7 @@ OC_CASE(moe_dot) {
 OC_CASE(moe_bias) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
-    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
+    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, OC_MOE_COLS(v), true);
     oc_out(c, fj_moe_bias(c->g, y, oc_vec(c, m->experts, y->cols, true), plan));
     return true;
 }
@@ -934,7 +939,7 @@ OC_CASE(moe_bias) {
 OC_CASE(moe_bias_db) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
-    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, v ? 35 : 1, false);
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, OC_MOE_COLS(v), false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_moe_bias_db, NULL, dy, plan->node->out[2]));
     return true;
 }

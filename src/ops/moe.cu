@@ -42,14 +42,21 @@ static __global__ void plan(int32_t *order, int32_t *place, int32_t *start, cons
         start[e] = first;
         if (blockIdx.x + 1 == gridDim.x) start[e + 1] = (int32_t)slots;
     }
-    for (int64_t i = from; i < to; i += WARP) { /* whole warps: all lanes vote */
-        bool is = i + lane < to && choice[i + lane] == e;
-        unsigned votes = __ballot_sync(FULL_WARP, is);
-        int at = s + __popc(votes & ((1u << lane) - 1));
-        s += __popc(votes);
-        if (!is) continue;
-        order[at] = (int32_t)(i + lane);
-        place[i + lane] = at;
+    for (int64_t i = from; i < to; i += 4 * WARP) { /* whole warps: all lanes vote */
+        int64_t own[4];
+        bool is[4];
+        for (int k = 0; k < 4; k++) {
+            own[k] = i + k * WARP + lane;
+            is[k] = own[k] < to && choice[own[k]] == e;
+        }
+        for (int k = 0; k < 4; k++) {
+            unsigned votes = __ballot_sync(FULL_WARP, is[k]);
+            int at = s + __popc(votes & ((1u << lane) - 1));
+            s += __popc(votes);
+            if (!is[k]) continue;
+            order[at] = (int32_t)own[k];
+            place[own[k]] = at;
+        }
     }
 }
 

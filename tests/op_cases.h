@@ -384,22 +384,27 @@ OC_CASE(embed) {
 
 OC_CASE(rmsnorm) {
     /* rows, columns, columns of the weight: a row, or the heads of one */
-    static const int64_t shape[][3] = { { 1, 1, 1 },     { 3, 5, 5 },  { 7, 33, 33 },
-                                        { 131, 70, 70 }, { 5, 12, 4 }, { 50, 66, 33 } };
+    static const int64_t shape[][3] = { { 1, 1, 1 },       { 3, 5, 5 },      { 7, 33, 33 },
+                                        { 131, 70, 70 },   { 5, 12, 4 },     { 50, 66, 33 },
+                                        { 9, 192, 64 },    { 3, 272, 272 },  { 2, 2056, 2056 },
+                                        { 1, 2051, 2051 }, { 1, 8200, 8200 } };
     if (v >= (int)FJ_LEN(shape)) return false;
-    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], true);
-    oc_out(c, fj_rmsnorm(c->g, x, oc_vec(c, 1, shape[v][2], true), v ? 1e-5 : 0.1));
+    bool differ = shape[v][1] < 100; /* the wide ones: for devices that deal them differently */
+    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], differ);
+    oc_out(c, fj_rmsnorm(c->g, x, oc_vec(c, 1, shape[v][2], differ), v ? 1e-5 : 0.1));
     return true;
 }
 
 OC_CASE(layernorm) {
-    /* the last: no bias, and the one before: x is not asked for */
-    static const int64_t shape[][2] = { { 1, 3 },    { 3, 5 }, { 7, 33 },
-                                        { 131, 70 }, { 4, 6 }, { 9, 17 } };
+    /* 4: x is not asked for, 5: no bias */
+    static const int64_t shape[][2] = { { 1, 3 },    { 3, 5 },    { 7, 33 },  { 131, 70 },
+                                        { 4, 6 },    { 9, 17 },   { 9, 64 },  { 3, 272 },
+                                        { 2, 2056 }, { 1, 2051 }, { 1, 8200 } };
     if (v >= (int)FJ_LEN(shape)) return false;
-    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], v != 4),
-              *w = oc_vec(c, 1, shape[v][1], true);
-    oc_out(c, fj_layernorm(c->g, x, w, v == 5 ? NULL : oc_vec(c, 1, shape[v][1], true),
+    bool differ = shape[v][1] < 100; /* the wide ones: for devices that deal them differently */
+    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], differ && v != 4),
+              *w = oc_vec(c, 1, shape[v][1], differ);
+    oc_out(c, fj_layernorm(c->g, x, w, v == 5 ? NULL : oc_vec(c, 1, shape[v][1], differ),
                            v ? 1e-5 : 0.1));
     return true;
 }
@@ -691,10 +696,12 @@ OC_CASE(embed_dw) {
 static bool oc_norm_bwd(oc *c, int v, const fj_op *op) {
     /* rows, columns, columns of the weight */
     static const int64_t shape[][3] = {
-        { 1, 1, 1 }, { 3, 5, 5 }, { 131, 33, 33 }, { 0, 4, 4 }, { 50, 12, 4 }
+        { 1, 1, 1 },       { 3, 5, 5 },        { 131, 33, 33 },   { 0, 4, 4 },
+        { 70, 512, 512 },  { 19, 2056, 2056 }, { 9, 2051, 2051 }, { 3, 8200, 8200 },
+        { 700, 128, 128 }, { 50, 12, 4 },      { 171, 192, 64 }, /* the last two: heads */
     };
     bool by_heads = op == &fj_op_rmsnorm_dx || op == &fj_op_rmsnorm_dw;
-    if (v >= (int)FJ_LEN(shape) - !by_heads) return false;
+    if (v >= (int)FJ_LEN(shape) - (by_heads ? 0 : 2)) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], false),
               *w = oc_vec(c, 1, shape[v][2], false);
     double eps = v ? 1e-5 : 0.1;
@@ -940,17 +947,22 @@ OC_CASE(route_dx) {
 }
 
 OC_CASE(moe_plan) {
-    if (v >= (int)FJ_LEN(oc_moes)) return false;
-    oc_outs(c, oc_plan(c, &oc_moes[v]), 0);
+    int all = (int)FJ_LEN(oc_moes);
+    if (v > all) return false;
+    static const oc_moe many = { 700, 9, 3, 8 };
+    oc_outs(c, oc_plan(c, v < all ? &oc_moes[v] : &many), 0);
     return true;
 }
+
+/* One width of whole eights. */
+#define OC_MOE_COLS(v) ((v) == 0 ? 1 : (v) == 1 ? 40 : 35)
 
 /* The last variants have weights, as their gradients do. */
 OC_CASE(moe_gather) {
     int all = (int)FJ_LEN(oc_moes);
     if (v >= all + 1) return false;
     const oc_moe *m = &oc_moes[v < all ? v : 3];
-    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n, v ? 35 : 1, true);
+    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n, OC_MOE_COLS(v), true);
     oc_out(c, v < all ? fj_moe_gather(c->g, x, plan)
                       : FJ_EMIT(c->g, &fj_op_moe_gather, &m->k, x, plan, plan->node->out[1],
                                 oc_vec(c, m->n, m->k, true)));
@@ -961,7 +973,7 @@ OC_CASE(moe_combine) {
     int all = (int)FJ_LEN(oc_moes);
     if (v >= all + 1) return false;
     const oc_moe *m = &oc_moes[v < all ? v : 3];
-    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
+    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, OC_MOE_COLS(v), true);
     oc_out(c, fj_moe_combine(c->g, y, v < all ? oc_vec(c, m->n, m->k, true) : NULL, plan));
     return true;
 }
@@ -969,7 +981,7 @@ OC_CASE(moe_combine) {
 OC_CASE(moe_dot) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
-    fj_tensor *plan = oc_plan(c, m), *a = oc_real(c, m->n, v ? 35 : 1, false);
+    fj_tensor *plan = oc_plan(c, m), *a = oc_real(c, m->n, OC_MOE_COLS(v), false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_moe_dot, NULL, a, oc_real(c, m->n * m->k, a->cols, false),
                       plan->node->out[1]));
     return true;
@@ -978,7 +990,7 @@ OC_CASE(moe_dot) {
 OC_CASE(moe_bias) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
-    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
+    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, OC_MOE_COLS(v), true);
     oc_out(c, fj_moe_bias(c->g, y, oc_vec(c, m->experts, y->cols, true), plan));
     return true;
 }
@@ -986,7 +998,7 @@ OC_CASE(moe_bias) {
 OC_CASE(moe_bias_db) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
-    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, v ? 35 : 1, false);
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, OC_MOE_COLS(v), false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_moe_bias_db, NULL, dy, plan->node->out[2]));
     return true;
 }

@@ -37,9 +37,18 @@ static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
     a.y = n->out[0]->data, a.lse = data_of<float>(n->out[1]);
     a.scratch = scratch;
     if (!a.n || !a.n_seqs) return true;
-    return fj_gpu_attn_any(g, &a, bf16, e);
+    return bf16 && fj_gpu_attn_takes(g, &a) ? fj_gpu_attn_fwd(g, &a, e)
+                                            : fj_gpu_attn_any(g, &a, bf16, e);
 }
-FJ_CUDA_OP(attn, run, NULL);
+
+static size_t scratch_fwd(const fj_node *n, const fj_graph_opts *o) {
+    (void)o;
+    fj_gpu_attn a;
+    fj_err e;
+    bool bf16;
+    return args_of(n, &a, &bf16, &e) && bf16 ? fj_gpu_attn_fwd_scratch(&a) : 0;
+}
+FJ_CUDA_OP(attn, run, scratch_fwd);
 
 static bool clear(const fj_gpu *g, const fj_tensor *t, fj_err *e) {
     size_t bytes = (size_t)fj_tensor_bytes(t);

@@ -28,7 +28,7 @@ typedef struct fj_gpu_attn {
     float *lse; /* [n, heads], so too */
     const void *dy;
     void *dq, *dk, *dv;
-    void *scratch; /* backward: fj_gpu_attn_bwd_scratch bytes */
+    void *scratch; /* fj_gpu_attn_fwd_scratch, or _bwd_scratch bytes */
 } fj_gpu_attn;
 
 /* attn_any.cu: F32 arithmetic, F32 or BF16 rows, any head size up to FJ_ATTN_MOST. */
@@ -36,7 +36,8 @@ enum { FJ_ATTN_MOST = 256 };
 bool fj_gpu_attn_any(const fj_gpu *g, const fj_gpu_attn *a, bool bf16, fj_err *e);
 bool fj_gpu_attn_any_bwd(const fj_gpu *g, const fj_gpu_attn *a, bool bf16, fj_err *e);
 /* attn_fwd.cu, attn_bwd.cu: BF16 by tensor cores, for the head sizes and rules of fj_gpu_attn_takes. */
-bool fj_gpu_attn_takes(const fj_gpu_attn *a);
+bool fj_gpu_attn_takes(const fj_gpu *g, const fj_gpu_attn *a);
+size_t fj_gpu_attn_fwd_scratch(const fj_gpu_attn *a);
 bool fj_gpu_attn_fwd(const fj_gpu *g, const fj_gpu_attn *a, fj_err *e);
 bool fj_gpu_attn_bwd(const fj_gpu *g, const fj_gpu_attn *a, fj_err *e);
 

@@ -5,7 +5,7 @@
  *         bench/gpu_gemm.cu src/base/err.c -o gpu_gemm -ldl
  *     gpu_gemm [part...]       parts: nt nn tn acc thin time tune bits; none: all
  *
- * With -DFJ_HOPPER_DEBUG a wait of two seconds says which barrier it is and stops the kernel.  Each part is
+ * With -DFJ_HOPPER_DEBUG a wait of two seconds stops the kernel and all waits are told.  Each part is
  * a process of its own, killed after a minute, which says what it was doing; so one that fails leaves
  * the others. */
 #include "kernels/cuda/hopper.cu"
@@ -25,9 +25,26 @@ static void on_alarm(int) {
     (void)w;
     _exit(124);
 }
+#ifdef FJ_HOPPER_DEBUG
+static volatile uint32_t *waits; /* what hopper.cuh writes */
+enum { WAITS = 12 * 512 };
+static void say_waits() {
+    static const char *const what[] = { "?",          "full", "empty", "slot full",
+                                        "slot empty", "?",    "?",     "?" };
+    int said = 0;
+    for (int i = 0; waits && i < WAITS; i++)
+        if (waits[i] && said++ < 40)
+            printf("    block %d warp %d waits for %s[%d] parity %d\n", i / 12, i % 12,
+                   what[waits[i] >> 24 & 7], waits[i] >> 16 & 255, waits[i] >> 8 & 255);
+    printf("    %d warps wait\n", said);
+}
+#else
+static void say_waits() {}
+#endif
 static void ok(cudaError_t c, const char *what) {
     if (c == cudaSuccess) return;
     printf("\nFAILED: %s: %s, while: %s\n", what, cudaGetErrorString(c), doing);
+    say_waits();
     fflush(stdout);
     _exit(1);
 }
@@ -632,6 +649,14 @@ int main(int n, char **words) {
             OK(cudaGetDeviceProperties(&prop, 0));
             gpu.sms = prop.multiProcessorCount, gpu.compute = prop.major * 10 + prop.minor;
             OK(cudaStreamCreateWithFlags(&gpu.stream, cudaStreamNonBlocking));
+#ifdef FJ_HOPPER_DEBUG
+            void *log, *there;
+            OK(cudaHostAlloc(&log, WAITS * 4, cudaHostAllocMapped));
+            memset(log, 0, WAITS * 4);
+            OK(cudaHostGetDevicePointer(&there, log, 0));
+            OK(cudaMemcpyToSymbol(fj_hopper_log, &there, sizeof there));
+            waits = (volatile uint32_t *)log;
+#endif
             parts[i].run();
             OK(cudaDeviceSynchronize());
             fflush(stdout);

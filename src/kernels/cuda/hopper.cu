@@ -98,7 +98,7 @@ __device__ __forceinline__ void copy_stages(const CUtensorMap *a, const CUtensor
         for (int s = 0; s < p.steps; s++, next(&r, p.stages)) {
             uint32_t full = l.full + 8 * r.i, to_a = l.stage + r.i * l.stage_bytes;
             uint32_t to_b = to_a + l.b + rank * mine * 128;
-            bar_wait(l.empty + 8 * r.i, r.parity ^ 1, "empty", r.i);
+            bar_wait(l.empty + 8 * r.i, r.parity ^ 1, WAIT_EMPTY, r.i);
             bar_expect(full, l.stage_bytes);
             if (KIND == FJ_TN) {
                 for (int i = 0; i < p.rows; i += 64)
@@ -134,7 +134,7 @@ __device__ __forceinline__ void copy_old(const CUtensorMap *c, const plan &p, co
         if (row >= p.m) continue;
         for (int x = 0; x < BN && col + x < p.n; x += WIDE, next(&r, p.slots)) {
             int i = w * p.slots + r.i;
-            bar_wait(l.slot_empty + 8 * i, r.parity ^ 1, "slot empty", i);
+            bar_wait(l.slot_empty + 8 * i, r.parity ^ 1, WAIT_SLOT_EMPTY, i);
             bar_expect(l.slot_full + 8 * i, BOX);
             box_load(l.slot + i * BOX, c, l.slot_full + 8 * i, col + x, row);
         }
@@ -199,7 +199,7 @@ __device__ __forceinline__ void compute(const CUtensorMap *c, const plan &p, con
         for (int s = 0; s < p.steps; s++) {
             uint32_t at = l.stage + r.i * l.stage_bytes;
             uint64_t da = describe(at + w * BOX, overA), db = describe(at + l.b, overB);
-            bar_wait(l.full + 8 * r.i, r.parity, "full", r.i);
+            bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
             products_begin();
 #pragma unroll
             for (int i = 0; i < DEEP / 16; i++)
@@ -224,7 +224,7 @@ __device__ __forceinline__ void compute(const CUtensorMap *c, const plan &p, con
             int i = w * p.slots + slot.i;
             uint32_t at = l.slot + i * BOX;
             if (p.acc) {
-                bar_wait(l.slot_full + 8 * i, slot.parity, "slot full", i);
+                bar_wait(l.slot_full + 8 * i, slot.parity, WAIT_SLOT_FULL, i);
             } else {
                 if (first) { /* the store that was here before has been read */
                     if (p.slots == 2) stores_read<1>();

@@ -10,9 +10,6 @@
 #include "kernels/cuda/mma.cuh"
 
 #include <cuda.h>
-#ifdef FJ_HOPPER_DEBUG
-#include <stdio.h>
-#endif
 
 /* ---- barriers: a phase ends when `count` arrivals and all bytes expected are there ------------------- */
 __device__ __forceinline__ void bar_init(uint32_t bar, uint32_t count) {
@@ -48,20 +45,28 @@ __device__ __forceinline__ bool bar_try(uint32_t bar, uint32_t parity) {
                  : "memory");
     return ok;
 }
-/* Waits until the phase of this parity has ended.  what, which: named when it takes 2 s (debug). */
-__device__ __forceinline__ void bar_wait(uint32_t bar, uint32_t parity, const char *what,
-                                         int which) {
+/* Who waits for what, for a kernel that does not end. */
+enum { WAIT_FULL = 1, WAIT_EMPTY, WAIT_SLOT_FULL, WAIT_SLOT_EMPTY };
+#ifdef FJ_HOPPER_DEBUG
+/* Of each warp of a block of at most 12: 1 << 31 | what << 24 | which << 16 | parity << 8; the host's
+ * memory, so that it can be read after the kernel was stopped. */
+__device__ uint32_t *fj_hopper_log;
+#endif
+/* Waits until the phase of this parity has ended.  With FJ_HOPPER_DEBUG, 2 s at most: then it says what it
+ * waits for, leaves the others a second for the same, and stops the kernel. */
+__device__ __forceinline__ void bar_wait(uint32_t bar, uint32_t parity, int what, int which) {
 #ifdef FJ_HOPPER_DEBUG
     uint64_t begin, now;
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(begin));
     while (!bar_try(bar, parity)) {
         asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
         if (now - begin < 2000000000u) continue;
-        printf("hopper: block %d thread %d waits for %s[%d] parity %u\n", (int)blockIdx.x,
-               (int)threadIdx.x, what, which, parity);
-        now = begin = now + 1000000000u; /* others say theirs before all is stopped */
-        while (now < begin + 1000000000u) asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-        __trap();
+        if (fj_hopper_log)
+            *(volatile uint32_t *)(fj_hopper_log + blockIdx.x * 12 + threadIdx.x / WARP) =
+                1u << 31 | (uint32_t)what << 24 | (uint32_t)which << 16 | parity << 8;
+        asm volatile("fence.acq_rel.sys;" ::: "memory");
+        while (now - begin < 3000000000u) asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+        asm volatile("trap;");
     }
 #else
     (void)what, (void)which;

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 typedef struct opts {
+    const char *device;
     int shape, type, only;
     int64_t layers, width, heads, kv_heads, ffn, vocab;
     int64_t threads;
@@ -152,6 +153,7 @@ static const fj_opt table[] = {
       .hi = 1000,
       .value = "N",
       .help = "measure N times; the median is said" },
+    FJ_DEVICE_ROW(AT(device), FJ_DEVICE_AUTO),
     { .name = "threads",
       .letter = 'j',
       .kind = FJ_OPT_INT,
@@ -313,8 +315,8 @@ static int run(fj_call *c) {
     fj_err e = { 0 };
     bench b = { .o = o };
     fj_term_catch();
-    bool ok = (b.dev = fj_open_device(o->threads, o->f32, &e)) && open_model(&b, c, &e) &&
-              measure(&b, &c->term->log, &e);
+    bool ok = (b.dev = fj_open_device(o->device, o->threads, o->f32, &e)) &&
+              open_model(&b, c, &e) && measure(&b, &c->term->log, &e);
     if (ok) {
         fj_model_info info;
         fj_model_about(b.m, &info);

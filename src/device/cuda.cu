@@ -134,6 +134,13 @@ static void close_dev(fj_dev *d) {
 static const fj_dev_fns fns = { "cuda",   memory, alloc, buf_free, upload,
                                 download, zero,   run,   close_dev };
 
+extern "C" int fj_cuda_count(void) {
+    int count = 0;
+    if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+    cudaGetLastError();
+    return 0;
+}
+
 extern "C" fj_dev *fj_cuda_open(int ordinal, bool f32, fj_err *e) {
     int count = 0;
     cudaError_t err = cudaGetDeviceCount(&count);

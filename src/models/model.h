@@ -60,7 +60,8 @@ int64_t fj_gguf_row(const fj_model *m, const fj_weight *w, int64_t r);
 
 /* A model without files or tokenizer, for measurements: of these hyper-parameters, whose derived values may
  * be 0.  Matrices are uniform with standard deviation 0.02 in `type` (F32 when trainable),
- * norms 1, biases 0; the values depend on the seed alone.  name stands for the path. */
+ * norms 1, biases 0; the values depend on the seed alone, and repeat in a large model.  name stands for
+ * the path. */
 fj_model *fj_model_random(fj_dev *d, const fj_arch *arch, const fj_hparams *hp, const char *name,
                           fj_dtype type, bool trainable, uint64_t seed, fj_err *e);
 

@@ -77,6 +77,9 @@ static bool run_bwd(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e)
 
 static size_t scratch_bwd(const fj_node *n, const fj_graph_opts *o) {
     (void)o;
-    return fj_gpu_attn_bwd_scratch(n->in[0]->rows, ((const params *)n->params)->heads);
+    fj_gpu_attn a;
+    fj_err e;
+    bool bf16;
+    return args_of(n, &a, &bf16, &e) ? fj_gpu_attn_bwd_scratch(&a) : 0;
 }
 FJ_CUDA_OP(attn_bwd, run_bwd, scratch_bwd);

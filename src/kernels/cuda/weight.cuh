@@ -1,0 +1,175 @@
+/* weight.cuh - weights of every format as fragments of tensor cores, made in registers from rows' bytes
+ * that lie in shared memory as they lie in files.
+ *
+ * A struct for each format: KS values of k are a stage of SEG bytes of a row; in shared memory a row has
+ * PITCH bytes, an odd number of 16s (32s for F32), so that the rows of a warp's access lie in different
+ * banks.  The bytes of a row of blocks begin at any address: what is copied are the PIECES of 16 bytes,
+ * aligned, that hold them.
+ *   lane(rows, shift): where a lane reads; rows: the first of 8 rows in shared memory, shift: how many
+ *       bytes into its first piece the row of this lane, lane / 4, begins (blocks only)
+ *   load(f, at, u): f[0], f[1] = the values of the row lane / 4 at k = 32 u + 2 (lane % 4) and the next,
+ *       and those 8 further: the operand of the first step of 16; f[2], f[3]: of the second
+ * The values are exactly what fj_dequant_row says, rounded once to BF16. */
+#ifndef FJ_KERNELS_CUDA_WEIGHT_CUH
+#define FJ_KERNELS_CUDA_WEIGHT_CUH
+
+#include "kernels/cuda/mma.cuh"
+
+/* ---- instructions --------------------------------------------------------------------------------- */
+__device__ __forceinline__ float half_f32(uint16_t h) {
+#ifdef FJ_PLAY
+    return fj_f16_to_f32(h);
+#else
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
+    return f;
+#endif
+}
+
+/* Byte i of the result is the one that nibble i of pick names: 0..3 of a, 4..7 of b; with 8 added, eight
+ * times the sign of that byte. */
+__device__ __forceinline__ uint32_t bytes_of(uint32_t a, uint32_t b, uint32_t pick) {
+#ifdef FJ_PLAY
+    uint64_t all = (uint64_t)b << 32 | a;
+    uint32_t r = 0;
+    for (int i = 0; i < 4; i++) {
+        uint32_t s = pick >> 4 * i & 15, v = (uint32_t)(all >> 8 * (s & 7)) & 255;
+        if (s & 8) v = v & 128 ? 255 : 0;
+        r |= v << 8 * i;
+    }
+    return r;
+#else
+    uint32_t r; /* not __byte_perm, which clears bit 3 of each nibble */
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(pick));
+    return r;
+#endif
+}
+
+/* a * b + c of two bf16, rounded once. */
+__device__ __forceinline__ uint32_t fma_bf16(uint32_t a, uint32_t b, uint32_t c) {
+#ifdef FJ_PLAY
+    double l = (double)low_f32(a) * (double)low_f32(b) + (double)low_f32(c);
+    double h = (double)high_f32(a) * (double)high_f32(b) + (double)high_f32(c);
+    return pack_bf16((float)l, (float)h); /* here sums are exact in f32 */
+#else
+    uint32_t r;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
+    return r;
+#endif
+}
+
+#ifdef FJ_PLAY
+#define FJ_UNROLL
+#define FJ_ROLLED
+#else
+#define FJ_UNROLL _Pragma("unroll")
+#define FJ_ROLLED _Pragma("unroll 1")
+#endif
+
+__device__ __forceinline__ int lane_of() { return (int)threadIdx.x % WARP; }
+
+/* ---- formats of values ------------------------------------------------------------------------------ */
+struct weight_bf16 {
+    enum { BLOCK = 1, BYTES = 2, KS = 128, SEG = 256, PIECES = 16, PITCH = 272 };
+    static __device__ __forceinline__ const unsigned char *lane(const unsigned char *rows, int) {
+        return rows + lane_of() % 8 * PITCH + lane_of() / 8 * 16;
+    }
+    static __device__ __forceinline__ void load(uint32_t *f, const unsigned char *at, int u) {
+        ldmatrix_x4(f, at + u * 64);
+    }
+};
+
+struct weight_f16 : weight_bf16 {
+    static __device__ __forceinline__ void load(uint32_t *f, const unsigned char *at, int u) {
+        ldmatrix_x4(f, at + u * 64);
+        for (int i = 0; i < 4; i++)
+            f[i] = pack_bf16(half_f32((uint16_t)f[i]), half_f32((uint16_t)(f[i] >> 16)));
+    }
+};
+
+struct weight_f32 {
+    enum { BLOCK = 1, BYTES = 4, KS = 64, SEG = 256, PIECES = 16, PITCH = 288 };
+    static __device__ __forceinline__ const unsigned char *lane(const unsigned char *rows, int) {
+        return rows + lane_of() / 4 * PITCH + lane_of() % 4 * 8;
+    }
+    static __device__ __forceinline__ void load(uint32_t *f, const unsigned char *at, int u) {
+        for (int i = 0; i < 4; i++) {
+            float2 v = *(const float2 *)(at + u * 128 + i * 32);
+            f[i] = pack_bf16(v.x, v.y);
+        }
+    }
+};
+
+/* ---- formats of blocks ------------------------------------------------------------------------------ */
+#define FJ_WEIGHT_BLOCK(bytes, pieces, pitch)                                                      \
+    enum { BLOCK = 32, BYTES = bytes, KS = 256, SEG = 8 * bytes, PIECES = pieces, PITCH = pitch }; \
+    static_assert(PIECES == (SEG + 30) / 16 && PITCH >= 16 * PIECES && PITCH / 16 % 2, "");        \
+    static __device__ __forceinline__ const unsigned char *lane(const unsigned char *rows,         \
+                                                                int shift) {                       \
+        return rows + lane_of() / 4 * PITCH + shift;                                               \
+    }
+
+struct weight_q8_0 {
+    FJ_WEIGHT_BLOCK(34, 18, 304)
+    /* 128 + q as the second byte of a float is 2^15 + 128 + q.  Times d, and 2^15 + 128 = 257 * 128 times
+     * d less: both are exact (9 and 11 bits), so what is left is d * q. */
+    static __device__ __forceinline__ void load(uint32_t *f, const unsigned char *at, int u) {
+        const unsigned char *b = at + u * BYTES;
+        float d = half_f32(*(const uint16_t *)b), zero = -32896.0f * d;
+        const unsigned char *q = b + 2 + lane_of() % 4 * 2;
+        for (int i = 0; i < 4; i++) {
+            uint32_t two = *(const uint16_t *)(q + 8 * i) ^ 0x8080u;
+            float v = __uint_as_float(bytes_of(two, 0x47000000u, 0x7404));
+            float w = __uint_as_float(bytes_of(two, 0x47000000u, 0x7414));
+            f[i] = pack_bf16(__fmaf_rn(v, d, zero), __fmaf_rn(w, d, zero));
+        }
+    }
+};
+
+struct weight_q4_0 {
+    FJ_WEIGHT_BLOCK(18, 10, 176)
+    /* d = high + low, BF16 both: low has 3 bits, so low * q is exact in BF16, and high * q + low * q is
+     * rounded once.  A nibble in the last bits of the BF16 number 128 makes 128 + nibble. */
+    static __device__ __forceinline__ uint32_t value(uint32_t nibbles, uint32_t high,
+                                                     uint32_t low) {
+        const uint32_t one = 0x3f803f80u, none = 0x80008000u, eight = 0xc308c308u; /* -136 */
+        uint32_t q = fma_bf16((nibbles & 0x000f000fu) | 0x43004300u, one, eight);
+        return fma_bf16(high, q, fma_bf16(low, q, none));
+    }
+    static __device__ __forceinline__ void load(uint32_t *f, const unsigned char *at, int u) {
+        const unsigned char *b = at + u * BYTES;
+        float d = half_f32(*(const uint16_t *)b);
+        uint32_t high = pack_bf16(d, d);
+        float rest = d - low_f32(high);
+        uint32_t low = pack_bf16(rest, rest);
+        const unsigned char *q = b + 2 + lane_of() % 4 * 2;
+        for (int i = 0; i < 2; i++) {
+            uint32_t two = bytes_of(*(const uint16_t *)(q + 8 * i), 0, 0x4140);
+            f[i] = value(two, high, low);
+            f[2 + i] = value(two >> 4, high, low);
+        }
+    }
+};
+
+struct weight_mxfp4 {
+    FJ_WEIGHT_BLOCK(17, 10, 176)
+    /* Four numbers at once: the bytes of the BF16 numbers 0, 1, 2, 3, 4, 6, 8, 12 are picked by the lower
+     * three bits of each nibble, the sign by the fourth. */
+    static __device__ __forceinline__ void load(uint32_t *f, const unsigned char *at, int u) {
+        const unsigned char *b = at + u * BYTES;
+        uint32_t e = *b, none = 0x80008000u;
+        uint32_t half = (e < 2 ? 0x20u << e : (e - 1) << 7) * 0x10001u; /* 2^(e - 128), twice */
+        const unsigned char *q = b + 1 + lane_of() % 4 * 2;
+        for (int i = 0; i < 2; i++) {
+            uint32_t four = q[8 * i] | (uint32_t)q[8 * i + 1] << 8, n = four & 0x7777u;
+            uint32_t lower = bytes_of(0x40008000u, 0x4000c080u, n);
+            uint32_t upper = bytes_of(0x40403f00u, 0x41414040u, n);
+            uint32_t plus = bytes_of(0x40404040u, 0x40404040u, four) << 1; /* 0x80 or 0 */
+            upper |= ~plus & 0x80808080u;
+            f[i] = fma_bf16(bytes_of(lower, upper, 0x6240), half, none);
+            f[2 + i] = fma_bf16(bytes_of(lower, upper, 0x7351), half, none);
+        }
+    }
+};
+
+#endif

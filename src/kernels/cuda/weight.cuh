@@ -7,8 +7,9 @@
  * aligned, that hold them.
  *   lane(rows, shift): where a lane reads; rows: the first of 8 rows in shared memory, shift: how many
  *       bytes into its first piece the row of this lane, lane / 4, begins (blocks only)
- *   load(f, at, u): f[0], f[1] = the values of the row lane / 4 at k = 32 u + 2 (lane % 4) and the next,
- *       and those 8 further: the operand of the first step of 16; f[2], f[3]: of the second
+ *   load8(f, at, u): f[0], f[1] = the values of the row lane / 4 at k = 32 u + 2 (lane % 4) and the next,
+ *       and those 8 further: B of the first step of 16; f[2], f[3]: of the second
+ *   lane16 and load16: the same of 16 rows; f[0], f[1]: A of the first step and the second
  * The values are exactly what fj_dequant_row says, rounded once to BF16. */
 #ifndef FJ_KERNELS_CUDA_WEIGHT_CUH
 #define FJ_KERNELS_CUDA_WEIGHT_CUH
@@ -58,6 +59,18 @@ __device__ __forceinline__ uint32_t fma_bf16(uint32_t a, uint32_t b, uint32_t c)
 #endif
 }
 
+/* n bytes of 16 and zeros after them; both aligned to 16. */
+__device__ __forceinline__ void copy_async(void *shared, const void *global, int n) {
+#ifdef FJ_PLAY
+    memset(shared, 0, 16);
+    memcpy(shared, global, (size_t)n);
+#else
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
+                 "l"(global), "r"(n)
+                 : "memory");
+#endif
+}
+
 #ifdef FJ_PLAY
 #define FJ_UNROLL
 #define FJ_ROLLED
@@ -74,30 +87,68 @@ struct weight_bf16 {
     static __device__ __forceinline__ const unsigned char *lane(const unsigned char *rows, int) {
         return rows + lane_of() % 8 * PITCH + lane_of() / 8 * 16;
     }
-    static __device__ __forceinline__ void load(uint32_t *f, const unsigned char *at, int u) {
+    static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
         ldmatrix_x4(f, at + u * 64);
+    }
+    typedef const unsigned char *at16;
+    static __device__ __forceinline__ at16 lane16(const unsigned char *rows, int, int) {
+        return rows + lane_of() % 16 * PITCH + lane_of() / 16 * 16;
+    }
+    static __device__ __forceinline__ void load16(uint32_t (*f)[4], at16 at, int u) {
+        ldmatrix_x4(f[0], at + u * 64);
+        ldmatrix_x4(f[1], at + u * 64 + 32);
     }
 };
 
 struct weight_f16 : weight_bf16 {
-    static __device__ __forceinline__ void load(uint32_t *f, const unsigned char *at, int u) {
-        ldmatrix_x4(f, at + u * 64);
+    static __device__ __forceinline__ void convert(uint32_t *f) {
+        FJ_UNROLL
         for (int i = 0; i < 4; i++)
             f[i] = pack_bf16(half_f32((uint16_t)f[i]), half_f32((uint16_t)(f[i] >> 16)));
     }
+    static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
+        weight_bf16::load8(f, at, u);
+        convert(f);
+    }
+    static __device__ __forceinline__ void load16(uint32_t (*f)[4], at16 at, int u) {
+        weight_bf16::load16(f, at, u);
+        convert(f[0]);
+        convert(f[1]);
+    }
 };
+
+/* Of two times 8 rows. */
+#define FJ_WEIGHT_16                                                                               \
+    struct at16 {                                                                                  \
+        const unsigned char *rows[2];                                                              \
+    };                                                                                             \
+    static __device__ __forceinline__ at16 lane16(const unsigned char *rows, int low, int high) {  \
+        return at16{ { lane(rows, low), lane(rows + 8 * PITCH, high) } };                          \
+    }                                                                                              \
+    static __device__ __forceinline__ void load16(uint32_t(*f)[4], const at16 &at, int u) {        \
+        uint32_t low[4], high[4];                                                                  \
+        load8(low, at.rows[0], u);                                                                 \
+        load8(high, at.rows[1], u);                                                                \
+        FJ_UNROLL                                                                                  \
+        for (int i = 0; i < 4; i++) {                                                              \
+            f[i / 2][i % 2 * 2] = low[i];                                                          \
+            f[i / 2][i % 2 * 2 + 1] = high[i];                                                     \
+        }                                                                                          \
+    }
 
 struct weight_f32 {
     enum { BLOCK = 1, BYTES = 4, KS = 64, SEG = 256, PIECES = 16, PITCH = 288 };
     static __device__ __forceinline__ const unsigned char *lane(const unsigned char *rows, int) {
         return rows + lane_of() / 4 * PITCH + lane_of() % 4 * 8;
     }
-    static __device__ __forceinline__ void load(uint32_t *f, const unsigned char *at, int u) {
+    static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
+        FJ_UNROLL
         for (int i = 0; i < 4; i++) {
             float2 v = *(const float2 *)(at + u * 128 + i * 32);
             f[i] = pack_bf16(v.x, v.y);
         }
     }
+    FJ_WEIGHT_16
 };
 
 /* ---- formats of blocks ------------------------------------------------------------------------------ */
@@ -113,10 +164,11 @@ struct weight_q8_0 {
     FJ_WEIGHT_BLOCK(34, 18, 304)
     /* 128 + q as the second byte of a float is 2^15 + 128 + q.  Times d, and 2^15 + 128 = 257 * 128 times
      * d less: both are exact (9 and 11 bits), so what is left is d * q. */
-    static __device__ __forceinline__ void load(uint32_t *f, const unsigned char *at, int u) {
+    static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
         const unsigned char *b = at + u * BYTES;
         float d = half_f32(*(const uint16_t *)b), zero = -32896.0f * d;
         const unsigned char *q = b + 2 + lane_of() % 4 * 2;
+        FJ_UNROLL
         for (int i = 0; i < 4; i++) {
             uint32_t two = *(const uint16_t *)(q + 8 * i) ^ 0x8080u;
             float v = __uint_as_float(bytes_of(two, 0x47000000u, 0x7404));
@@ -124,6 +176,7 @@ struct weight_q8_0 {
             f[i] = pack_bf16(__fmaf_rn(v, d, zero), __fmaf_rn(w, d, zero));
         }
     }
+    FJ_WEIGHT_16
 };
 
 struct weight_q4_0 {
@@ -136,30 +189,33 @@ struct weight_q4_0 {
         uint32_t q = fma_bf16((nibbles & 0x000f000fu) | 0x43004300u, one, eight);
         return fma_bf16(high, q, fma_bf16(low, q, none));
     }
-    static __device__ __forceinline__ void load(uint32_t *f, const unsigned char *at, int u) {
+    static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
         const unsigned char *b = at + u * BYTES;
         float d = half_f32(*(const uint16_t *)b);
         uint32_t high = pack_bf16(d, d);
         float rest = d - low_f32(high);
         uint32_t low = pack_bf16(rest, rest);
         const unsigned char *q = b + 2 + lane_of() % 4 * 2;
+        FJ_UNROLL
         for (int i = 0; i < 2; i++) {
             uint32_t two = bytes_of(*(const uint16_t *)(q + 8 * i), 0, 0x4140);
             f[i] = value(two, high, low);
             f[2 + i] = value(two >> 4, high, low);
         }
     }
+    FJ_WEIGHT_16
 };
 
 struct weight_mxfp4 {
     FJ_WEIGHT_BLOCK(17, 10, 176)
     /* Four numbers at once: the bytes of the BF16 numbers 0, 1, 2, 3, 4, 6, 8, 12 are picked by the lower
      * three bits of each nibble, the sign by the fourth. */
-    static __device__ __forceinline__ void load(uint32_t *f, const unsigned char *at, int u) {
+    static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
         const unsigned char *b = at + u * BYTES;
         uint32_t e = *b, none = 0x80008000u;
         uint32_t half = (e < 2 ? 0x20u << e : (e - 1) << 7) * 0x10001u; /* 2^(e - 128), twice */
         const unsigned char *q = b + 1 + lane_of() % 4 * 2;
+        FJ_UNROLL
         for (int i = 0; i < 2; i++) {
             uint32_t four = q[8 * i] | (uint32_t)q[8 * i + 1] << 8, n = four & 0x7777u;
             uint32_t lower = bytes_of(0x40008000u, 0x4000c080u, n);
@@ -170,6 +226,7 @@ struct weight_mxfp4 {
             f[2 + i] = fma_bf16(bytes_of(lower, upper, 0x7351), half, none);
         }
     }
+    FJ_WEIGHT_16
 };
 
 #endif

@@ -177,7 +177,7 @@ static __device__ __forceinline__ void put(const skinny_job &a, int64_t row, int
 }
 
 template <typename W, int R, int MT>
-static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256) skinny(skinny_job a) {
+static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_job a) {
     enum { G = R / 8, U = W::KS / 32, X_PITCH = W::KS * 2 + 16 };
     typedef operands<W, R, MT> ops;
     typedef weight_copy<W, R> copying;

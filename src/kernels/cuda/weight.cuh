@@ -27,21 +27,25 @@ __device__ __forceinline__ float half_f32(uint16_t h) {
 #endif
 }
 
-/* Byte i of the result is the one that nibble i of pick names: 0..3 of a, 4..7 of b; with 8 added, eight
- * times the sign of that byte. */
+/* Byte i of the result is the one that nibble i of pick names: 0..3 of a, 4..7 of b. */
 __device__ __forceinline__ uint32_t bytes_of(uint32_t a, uint32_t b, uint32_t pick) {
 #ifdef FJ_PLAY
     uint64_t all = (uint64_t)b << 32 | a;
     uint32_t r = 0;
-    for (int i = 0; i < 4; i++) {
-        uint32_t s = pick >> 4 * i & 15, v = (uint32_t)(all >> 8 * (s & 7)) & 255;
-        if (s & 8) v = v & 128 ? 255 : 0;
-        r |= v << 8 * i;
-    }
+    for (int i = 0; i < 4; i++) r |= ((uint32_t)(all >> 8 * (pick >> 4 * i & 7)) & 255) << 8 * i;
     return r;
 #else
-    uint32_t r; /* not __byte_perm, which clears bit 3 of each nibble */
-    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(pick));
+    return __byte_perm(a, b, pick);
+#endif
+}
+
+/* v & MASK | BITS as one instruction. */
+template <uint32_t MASK, uint32_t BITS> __device__ __forceinline__ uint32_t and_or(uint32_t v) {
+#ifdef FJ_PLAY
+    return (v & MASK) | BITS;
+#else
+    uint32_t r;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(r) : "r"(v), "n"(MASK), "n"(BITS));
     return r;
 #endif
 }
@@ -186,7 +190,7 @@ struct weight_q4_0 {
     static __device__ __forceinline__ uint32_t value(uint32_t nibbles, uint32_t high,
                                                      uint32_t low) {
         const uint32_t one = 0x3f803f80u, none = 0x80008000u, eight = 0xc308c308u; /* -136 */
-        uint32_t q = fma_bf16((nibbles & 0x000f000fu) | 0x43004300u, one, eight);
+        uint32_t q = fma_bf16(and_or<0x000f000f, 0x43004300>(nibbles), one, eight);
         return fma_bf16(high, q, fma_bf16(low, q, none));
     }
     static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
@@ -208,22 +212,22 @@ struct weight_q4_0 {
 
 struct weight_mxfp4 {
     FJ_WEIGHT_BLOCK(17, 10, 176)
-    /* Four numbers at once: the bytes of the BF16 numbers 0, 1, 2, 3, 4, 6, 8, 12 are picked by the lower
-     * three bits of each nibble, the sign by the fourth. */
+    /* The bits of e2m1 as those of BF16: the sign at bit 15, the others at 6..8, which is 2^-126 times the
+     * number, also below its normal ones.  Then times 2^127, exactly, and times half the scale. */
+    static __device__ __forceinline__ uint32_t value(uint32_t spread, uint32_t half) {
+        const uint32_t up = 0x7f007f00u, none = 0x80008000u;
+        return fma_bf16(fma_bf16(spread & 0x81c081c0u, up, none), half, none);
+    }
     static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
         const unsigned char *b = at + u * BYTES;
-        uint32_t e = *b, none = 0x80008000u;
-        uint32_t half = (e < 2 ? 0x20u << e : (e - 1) << 7) * 0x10001u; /* 2^(e - 128), twice */
+        uint32_t e = *b;
+        uint32_t half = e < 2 ? 0x200020u << e : e * 0x800080u - 0x800080u; /* 2^(e - 128) */
         const unsigned char *q = b + 1 + lane_of() % 4 * 2;
         FJ_UNROLL
         for (int i = 0; i < 2; i++) {
-            uint32_t four = q[8 * i] | (uint32_t)q[8 * i + 1] << 8, n = four & 0x7777u;
-            uint32_t lower = bytes_of(0x40008000u, 0x4000c080u, n);
-            uint32_t upper = bytes_of(0x40403f00u, 0x41414040u, n);
-            uint32_t plus = bytes_of(0x40404040u, 0x40404040u, four) << 1; /* 0x80 or 0 */
-            upper |= ~plus & 0x80808080u;
-            f[i] = fma_bf16(bytes_of(lower, upper, 0x6240), half, none);
-            f[2 + i] = fma_bf16(bytes_of(lower, upper, 0x7351), half, none);
+            uint32_t two = q[8 * i + 1] * 0x10000u + q[8 * i];
+            f[i] = value((two & 0x000f000fu) * 0x1040u, half);
+            f[2 + i] = value((two & 0x00f000f0u) * 0x104u, half);
         }
     }
     FJ_WEIGHT_16

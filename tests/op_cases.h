@@ -275,7 +275,7 @@ OC_CASE(add) {
 }
 
 OC_CASE(add_bias) {
-    static const int64_t shape[][2] = { { 1, 1 }, { 5, 3 }, { 70, 33 } };
+    static const int64_t shape[][2] = { { 1, 1 }, { 5, 3 }, { 70, 33 }, { 5, 24 } };
     if (v >= (int)FJ_LEN(shape)) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], true);
     oc_out(c, fj_add_bias(c->g, x, oc_vec(c, 1, shape[v][1], true)));
@@ -410,14 +410,15 @@ OC_CASE(layernorm) {
 }
 
 OC_CASE(rope) {
-    if (v >= 5) return false; /* 3 and 4: a part of each head */
+    if (v >= 7) return false; /* 3 to 5: a part of each head */
     int64_t rows = v ? 7 : 1,
             hd = v == 2   ? 10
                  : v == 3 ? 9
-                 : v == 4 ? 32
+                 : v >= 4 ? 32
                           : 4,
             rot = v == 3   ? 4
                   : v == 4 ? 8
+                  : v == 5 ? 16
                            : hd;
     int heads = v ? 3 : 1;
     fj_tensor *pos = oc_below(c, rows, 300), *freq = oc_positive(c, v == 2 ? 2 : 1, rot / 2);
@@ -528,8 +529,9 @@ static FJ_UNUSED fj_tensor *oc_gate_up(oc *c, int64_t rows, int64_t cols, bool d
 }
 
 OC_CASE(glu_oai) {
-    if (v > 1) return false;
-    oc_out(c, fj_glu_oai(c->g, oc_gate_up(c, v ? 33 : 1, v ? 65 : 3, true), 1.702, 1));
+    static const int64_t shape[][2] = { { 1, 3 }, { 33, 65 }, { 5, 16 } };
+    if (v >= (int)FJ_LEN(shape)) return false;
+    oc_out(c, fj_glu_oai(c->g, oc_gate_up(c, shape[v][0], shape[v][1], true), 1.702, 1));
     return true;
 }
 
@@ -548,7 +550,7 @@ OC_CASE(softcap) {
 
 OC_CASE(cols) {
     static const int64_t list[][4] = {
-        { 1, 1, 0, 0 }, { 5, 9, 2, 4 }, { 33, 70, 0, 7 }, { 4, 8, 5, 3 }
+        { 1, 1, 0, 0 }, { 5, 9, 2, 4 }, { 33, 70, 0, 7 }, { 4, 8, 5, 3 }, { 3, 40, 16, 8 }
     };
     if (v < (int)FJ_LEN(list)) {
         oc_out(c, fj_cols(c->g, oc_real(c, list[v][0], list[v][1], true), list[v][2], list[v][3]));
@@ -628,7 +630,7 @@ OC_CASE(one) {
 }
 
 OC_CASE(col_sum) {
-    static const int64_t shape[][2] = { { 1, 1 }, { 5, 33 }, { 131, 7 }, { 0, 3 } };
+    static const int64_t shape[][2] = { { 1, 1 }, { 5, 33 }, { 131, 7 }, { 0, 3 }, { 700, 264 } };
     if (v >= (int)FJ_LEN(shape)) return false;
     oc_out(c, FJ_EMIT(c->g, &fj_op_col_sum, NULL, oc_real(c, shape[v][0], shape[v][1], false)));
     return true;
@@ -685,11 +687,16 @@ OC_CASE(linear_lora_dx) {
 }
 
 OC_CASE(embed_dw) {
-    if (v > 1) return false;
-    fj_tensor *table = oc_weight(c, FJ_F32, 9, v ? 65 : 3, false),
-              *ids = oc_below(c, v ? 70 : 2, 9);
-    oc_out(c, FJ_EMIT(c->g, &fj_op_embed_dw, NULL, table, ids,
-                      oc_real(c, v ? 70 : 2, v ? 65 : 3, false)));
+    /* rows of the table, columns, ids and below what they are */
+    static const int64_t list[][4] = { { 9, 3, 2, 9 },
+                                       { 9, 65, 70, 9 },
+                                       { 300, 16, 1500, 300 },
+                                       { 70000, 8, 90, 70000 },
+                                       { 5, 8, 1100, 2 } };
+    if (v >= (int)FJ_LEN(list)) return false;
+    const int64_t *l = list[v];
+    fj_tensor *table = oc_weight(c, FJ_F32, l[0], l[1], false), *ids = oc_below(c, l[2], l[3]);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_embed_dw, NULL, table, ids, oc_real(c, l[2], l[1], false)));
     return true;
 }
 
@@ -768,8 +775,8 @@ OC_CASE(gelu_bwd) {
 }
 
 OC_CASE(glu_oai_bwd) {
-    if (v > 1) return false;
-    int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
+    if (v > 2) return false;
+    int64_t rows = v ? 33 : 1, cols = v == 2 ? 64 : v ? 65 : 1;
     fj_tensor *x = oc_gate_up(c, rows, cols, false);
     double p[2] = { 1.702, 1 }; /* alpha, limit */
     oc_out(c, FJ_EMIT(c->g, &fj_op_glu_oai_bwd, p, x, oc_real(c, rows, cols, false)));
@@ -791,7 +798,9 @@ typedef struct oc_cols_params {
 
 OC_CASE(cols_bwd) {
     /* rows, all columns, the first and the number of the slice's */
-    static const int64_t list[][4] = { { 1, 1, 0, 1 }, { 33, 40, 7, 13 }, { 6, 9, 6, 3 } };
+    static const int64_t list[][4] = {
+        { 1, 1, 0, 1 }, { 33, 40, 7, 13 }, { 6, 9, 6, 3 }, { 5, 40, 16, 8 }
+    };
     if (v >= 2 * (int)FJ_LEN(list)) return false; /* alone, then onto a gradient */
     const int64_t *l = list[v / 2];
     oc_cols_params p = { l[2], l[1] };
@@ -851,8 +860,8 @@ OC_CASE(rope_table) {
 }
 
 OC_CASE(kv_put) {
-    if (v > 1) return false;
-    int64_t rows = v ? 33 : 1, cols = v ? 13 : 1, slots = v ? 64 : 1;
+    if (v > 2) return false;
+    int64_t rows = v ? 33 : 1, cols = v == 2 ? 16 : v ? 13 : 1, slots = v ? 64 : 1;
     fj_tensor *cache = oc_cache(c, slots, cols), *x = oc_real(c, rows, cols, false);
     oc_out(c, fj_kv_put(c->g, cache, x, oc_distinct(c, rows, slots)));
     return true;
@@ -873,8 +882,8 @@ OC_CASE(sumsq) {
 }
 
 OC_CASE(adamw) {
-    if (v > 1) return false;
-    int64_t rows = v ? 37 : 1, cols = v ? 67 : 1;
+    if (v > 2) return false;
+    int64_t rows = v ? 37 : 1, cols = v == 2 ? 68 : v ? 67 : 1;
     fj_tensor *p = oc_extern(c, rows, cols, true), *grad = oc_vec(c, rows, cols, false);
     fj_tensor *m = oc_extern(c, rows, cols, true), *s = oc_extern(c, rows, cols, true);
     for (int64_t i = 0; i < rows * cols; i++)

@@ -71,11 +71,15 @@ static bool run_bwd(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e)
     if ((a.slots > a.n || !a.n_seqs) && !(clear(g, n->out[1], e) && clear(g, n->out[2], e)))
         return false;
     if (!a.n || !a.n_seqs) return true;
-    return fj_gpu_attn_any_bwd(g, &a, bf16, e);
+    return bf16 && fj_gpu_attn_bwd_takes(g, &a) ? fj_gpu_attn_bwd(g, &a, e)
+                                                : fj_gpu_attn_any_bwd(g, &a, bf16, e);
 }
 
 static size_t scratch_bwd(const fj_node *n, const fj_graph_opts *o) {
     (void)o;
-    return fj_gpu_attn_bwd_scratch(n->in[0]->rows, ((const params *)n->params)->heads);
+    fj_gpu_attn a;
+    fj_err e;
+    bool bf16;
+    return args_of(n, &a, &bf16, &e) ? fj_gpu_attn_bwd_scratch(&a) : 0;
 }
 FJ_CUDA_OP(attn_bwd, run_bwd, scratch_bwd);

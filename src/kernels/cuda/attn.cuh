@@ -35,15 +35,16 @@ typedef struct fj_gpu_attn {
 enum { FJ_ATTN_MOST = 256 };
 bool fj_gpu_attn_any(const fj_gpu *g, const fj_gpu_attn *a, bool bf16, fj_err *e);
 bool fj_gpu_attn_any_bwd(const fj_gpu *g, const fj_gpu_attn *a, bool bf16, fj_err *e);
-/* attn_fwd.cu, attn_bwd.cu: BF16 by tensor cores, for the head sizes and rules of fj_gpu_attn_takes. */
+/* attn_fwd.cu, attn_bwd.cu: BF16 by tensor cores, where *_takes says so. */
 bool fj_gpu_attn_takes(const fj_gpu *g, const fj_gpu_attn *a);
 size_t fj_gpu_attn_fwd_scratch(const fj_gpu_attn *a);
 bool fj_gpu_attn_fwd(const fj_gpu *g, const fj_gpu_attn *a, fj_err *e);
+bool fj_gpu_attn_bwd_takes(const fj_gpu *g, const fj_gpu_attn *a);
 bool fj_gpu_attn_bwd(const fj_gpu *g, const fj_gpu_attn *a, fj_err *e);
 
 /* Two floats for every row of the matrices above, kv head after kv head: lse in base 2, and D = dy.y */
-static inline size_t fj_gpu_attn_bwd_scratch(int64_t n, int heads) {
-    return (size_t)n * (size_t)heads * sizeof(float2);
+static inline size_t fj_gpu_attn_bwd_scratch(const fj_gpu_attn *a) {
+    return (size_t)a->n * (size_t)a->heads * sizeof(float2);
 }
 bool fj_gpu_attn_dots(const fj_gpu *g, const fj_gpu_attn *a, bool bf16, fj_err *e);
 

@@ -346,17 +346,6 @@ size_t fj_gpu_attn_fwd_scratch(const fj_gpu_attn *a) {
     return (size_t)(a->n * a->heads * chunks_of(a)) * ((size_t)a->hd * 4 + sizeof(attn_row));
 }
 
-/* Shared memory that a block can have. */
-static size_t shared_of(const fj_gpu *g) {
-#ifdef FJ_PLAY
-    (void)g;
-    return (size_t)227 << 10;
-#else
-    int c = g->compute;
-    return (size_t)(c >= 90 && c < 120 ? 227 : c == 80 || c == 87 ? 163 : 99) << 10;
-#endif
-}
-
 static size_t tall_shared(int hd, int rows) {
     return (size_t)(rows + 4 * KT) * (size_t)ATTN_PITCH(hd) * sizeof(bf16);
 }
@@ -368,7 +357,7 @@ static size_t flat_shared(int hd, int stages) {
 template <int HD> static void run_flat(const fj_gpu *g, const fj_gpu_attn *a) {
     unsigned tiles = (unsigned)attn_row_tiles(a, FLAT_ROWS), heads = (unsigned)a->kv_heads;
     int chunks = (int)chunks_of(a), split = is_split(a);
-    int stages = 3 * flat_shared(HD, 3) > 2 * shared_of(g) ? 2 : 3; /* 3: as long as 1.5 fit */
+    int stages = 3 * flat_shared(HD, 3) > 2 * attn_shared_of(g) ? 2 : 3; /* 3: as long as 1.5 fit */
     size_t shared = flat_shared(HD, stages);
     FJ_ALLOW_SHARED(flat<HD>, shared);
     FJ_LAUNCH(flat<HD>, dim3(tiles, heads, (unsigned)chunks), FLAT_THREADS, shared, g->stream, *a,
@@ -386,8 +375,8 @@ template <int HD, int WARPS, int MT> static void run_tall(const fj_gpu *g, const
 }
 
 bool fj_gpu_attn_takes(const fj_gpu *g, const fj_gpu_attn *a) {
-    return (a->hd == 64 || a->hd == 96 || a->hd == 128 || a->hd == 256) && a->scale > 0 &&
-           tall_shared(a->hd, a->hd == 256 ? 128 : 64) <= shared_of(g);
+    return attn_head_size(a->hd) && a->scale > 0 &&
+           tall_shared(a->hd, a->hd == 256 ? 128 : 64) <= attn_shared_of(g);
 }
 
 bool fj_gpu_attn_fwd(const fj_gpu *g, const fj_gpu_attn *a, fj_err *e) {
@@ -397,7 +386,7 @@ bool fj_gpu_attn_fwd(const fj_gpu *g, const fj_gpu_attn *a, fj_err *e) {
     case 96: few ? run_flat<96>(g, a) : run_tall<96, 4, 2>(g, a); break;
     case 128:
         if (few) run_flat<128>(g, a);
-        else if (tall_shared(128, 128) <= shared_of(g)) run_tall<128, 4, 2>(g, a);
+        else if (tall_shared(128, 128) <= attn_shared_of(g)) run_tall<128, 4, 2>(g, a);
         else run_tall<128, 4, 1>(g, a);
         break;
     default: few ? run_flat<256>(g, a) : run_tall<256, 8, 1>(g, a);

@@ -182,6 +182,18 @@ __device__ __forceinline__ float end_of_row(attn_row r, const float *sink, float
     return fa / r.sum;
 }
 
+/* Shared memory that a block can have. */
+static inline size_t attn_shared_of(const fj_gpu *g) {
+#ifdef FJ_PLAY
+    (void)g;
+    return (size_t)227 << 10;
+#else
+    int c = g->compute;
+    return (size_t)(c >= 90 && c < 120 ? 227 : c == 80 || c == 87 ? 163 : 99) << 10;
+#endif
+}
+static inline bool attn_head_size(int hd) { return hd == 64 || hd == 96 || hd == 128 || hd == 256; }
+
 /* ---- rows ----------------------------------------------------------------------------------------- */
 /* Where row r of the matrix has its head in q, y, dy, dq. */
 __device__ __forceinline__ int64_t attn_head_at(const fj_gpu_attn &a, const attn_tile &t, int kvh,

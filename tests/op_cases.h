@@ -1018,8 +1018,10 @@ typedef struct oc_moe_params {
     int64_t most, row0, rows, k;
 } oc_moe_params;
 
-/* Experts with many slots, and some with few, in every format: what devices cut into tiles. */
-static FJ_UNUSED const oc_moe oc_moes_tall[] = { { 130, 5, 1, 4 }, { 290, 3, 2, 2 } };
+/* Experts with many slots, and with few and long rows, in every format: what devices cut into tiles. */
+static FJ_UNUSED const oc_moe oc_moes_tall[] = { { 130, 5, 1, 4 },
+                                                 { 290, 3, 2, 2 },
+                                                 { 41, 7, 2, 4 } };
 
 OC_CASE(moe_linear) {
     int all = (int)FJ_LEN(oc_moes);
@@ -1051,14 +1053,16 @@ OC_CASE(moe_linear) {
         return true;
     }
     v -= all;
-    bool tall = v >= 2 * (int)FJ_LEN(oc_formats);
-    if (v >= 4 * (int)FJ_LEN(oc_formats)) return false;
-    fj_dtype dt = oc_formats[v % (2 * (int)FJ_LEN(oc_formats)) / 2];
+    int short_ones = 2 * (int)FJ_LEN(oc_formats);
+    bool tall = v >= short_ones;
+    if (v >= short_ones + 3 * (int)FJ_LEN(oc_formats)) return false;
+    fj_dtype dt = oc_formats[tall ? (v - short_ones) / 3 : v / 2];
     c->panels = !tall && v % 2;
     oc_tol(c, dt);
-    const oc_moe *m = tall ? &oc_moes_tall[v % 2] : &oc_moes[3];
-    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, tall ? 192 : 96, !tall);
-    fj_tensor *w = oc_weights(c, dt, m->experts, tall ? 134 : 37, x->cols, false);
+    const oc_moe *m = tall ? &oc_moes_tall[v % 3] : &oc_moes[3];
+    int64_t k = !tall ? 96 : v % 3 < 2 ? 192 : 864;
+    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, k, !tall);
+    fj_tensor *w = oc_weights(c, dt, m->experts, tall ? 134 : 37, k, false);
     oc_out(c, tall ? fj_moe_linear_add(c->g, x, w, plan, oc_real(c, x->rows, 134, false), 0.5,
                                        v % 4 < 2 ? 0 : m->n / 4, v % 4 < 2 ? m->n : m->n / 3)
                    : fj_moe_linear(c->g, x, w, plan));

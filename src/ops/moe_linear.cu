@@ -6,7 +6,9 @@
  *
  * Rows of BF16: tiles of ROWS x 128 by tensor cores in the arithmetic of gemm.cuh, one chain for each
  * output over the inner dimension in steps of 16; operands in shared memory as in tile.cu.  Weights become
- * BF16 on their way there: they are read a step ahead into registers.  Rows of F32: one chain by FMA. */
+ * BF16 on their way there: they are read a step ahead into registers.  Experts that have few slots:
+ * moe_few.cuh.  Rows of F32: one chain by FMA. */
+#include "ops/moe_few.cuh"
 #include "ops/moe_tile.cuh"
 
 enum {
@@ -129,6 +131,11 @@ static __device__ __forceinline__ bool wanted(const job &j, int64_t s) {
     return row >= j.row0 && row < j.row_end;
 }
 
+/* Whether any of slots [from, end) of an expert is: their rows are in order. */
+static __device__ __forceinline__ bool some_wanted(const job &j, int64_t from, int64_t end) {
+    return !j.row_end || (j.order[end - 1] / j.k >= j.row0 && j.order[from] / j.k < j.row_end);
+}
+
 /* y[at] of the sum v; who is not wanted is c. */
 template <typename T>
 static __device__ __forceinline__ void put(const job &j, int64_t at, float v, bool want) {
@@ -153,11 +160,7 @@ static __global__ void __launch_bounds__(THREADS, 2) tile(const job j) {
     if (!group_of(j.start, j.experts, ROWS, blockIdx.x / wide, &g)) return;
     int64_t end = g.from + ROWS < g.end ? g.from + ROWS : g.end;
     matrix m = weight_of(j, g.e);
-    int steps = (int)((j.inner + STEP - 1) / STEP);
-    if (j.row_end) { /* rows of an expert are in order: perhaps none of the tile is wanted */
-        int low = j.order[g.from] / j.k, high = j.order[end - 1] / j.k;
-        if (high < j.row0 || low >= j.row_end) steps = 0;
-    }
+    int steps = some_wanted(j, g.from, end) ? (int)((j.inner + STEP - 1) / STEP) : 0;
 
     float d[MT][NT][4];
     UNROLL for (int i = 0; i < MT; i++) UNROLL for (int n = 0; n < NT; n++)
@@ -206,6 +209,19 @@ static __global__ void __launch_bounds__(THREADS, 2) tile(const job j) {
             if (c < j.outer) put<bf16>(j, s * j.outer + c, d[i][n][half * 2 + v], want);
         }
     }
+}
+
+/* Tiles of FEW slots, weights as they lie in memory. */
+template <class W>
+static __global__ void __launch_bounds__(FEW_WARPS *WARP) few_slots(const job j) {
+    int64_t wide = (j.outer + FEW_SIDE - 1) / FEW_SIDE, out = blockIdx.x % wide * FEW_SIDE;
+    group g;
+    if (!group_of(j.start, j.experts, FEW, blockIdx.x / wide, &g)) return;
+    int64_t end = g.from + FEW < g.end ? g.from + FEW : g.end;
+    few_job f = { (const bf16 *)j.x, j.w.p, j.w, j.expert_bytes };
+    few_tile<W>(f, g, out, some_wanted(j, g.from, end), [&](int64_t s, int64_t c, float v) {
+        put<bf16>(j, s * j.outer + c, v, wanted(j, s));
+    });
 }
 
 /* dw[e] = scale * dy^T x over the slots of e: a block for an expert and a tile of it. */
@@ -359,13 +375,23 @@ static void launch_tile(const fj_gpu *g, const job &j, int64_t slots) {
     FJ_LAUNCH((tile<W, INNER, ROWS>), (unsigned)tiles, THREADS, shared, g->stream, j);
 }
 
+template <class W> static void launch_few(const fj_gpu *g, const job &j, int64_t slots) {
+    size_t shared = FEW_STAGES * (size_t)few<W>::STAGE;
+    int64_t tiles = most_tiles(slots, j.experts, FEW) * ((j.outer + FEW_SIDE - 1) / FEW_SIDE);
+    FJ_ALLOW_SHARED(few_slots<W>, shared);
+    FJ_LAUNCH(few_slots<W>, (unsigned)tiles, FEW_WARPS * WARP, shared, g->stream, j);
+}
+
 /* Tiles as high as an expert has slots when all have as many. */
-template <class W, bool INNER>
+template <class W, class RAW, bool INNER>
 static void launch(const fj_gpu *g, const job &j, int64_t slots, bool f32) {
     int64_t each = slots / j.experts;
+    bool pieces = j.x_chunks && (RAW::BLOCK > 1 || j.w.row_bytes % 16 == 0);
     if (f32) {
         int64_t tiles = most_tiles(slots, j.experts, SMALL) * ((j.outer + SMALL - 1) / SMALL);
         FJ_LAUNCH((simt<W, INNER>), (unsigned)tiles, THREADS, 0, g->stream, j);
+    } else if (each < 24 && INNER && pieces) {
+        launch_few<RAW>(g, j, slots);
     } else if (each < 24) {
         launch_tile<W, INNER, 16>(g, j, slots);
     } else if (each < 96) {
@@ -399,9 +425,9 @@ static bool product(const fj_gpu *g, const fj_node *n, const fj_tensor *c, bool 
     j->x_chunks = x->cols % 8 == 0;
     j->w_chunks = w->cols % 8 == 0;
     bool f32 = x->dtype == FJ_F32;
-    MOE_WEIGHTS(w->dtype, W, {
-        if (inner) launch<W, true>(g, *j, y->rows, f32);
-        else launch<W, false>(g, *j, y->rows, f32);
+    MOE_WEIGHTS(w->dtype, W, RAW, {
+        if (inner) launch<W, RAW, true>(g, *j, y->rows, f32);
+        else launch<W, RAW, false>(g, *j, y->rows, f32);
     });
     return launched(n->op->name, e);
 }

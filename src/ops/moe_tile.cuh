@@ -4,7 +4,7 @@
 #define FJ_OPS_MOE_TILE_CUH
 
 #include "kernels/cuda/blocks.cuh"
-#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/weight.cuh"
 #include "ops/op.cuh"
 
 #ifdef FJ_PLAY
@@ -170,26 +170,32 @@ __device__ __forceinline__ void open_part(const matrix &m, int64_t row, int64_t 
         row < m.rows && col + i < m.cols ? W::at(m.p + row * m.row_bytes, col + i) : 0;
 }
 
-/* Runs the statements with W the struct of that format; false: there is none. */
-#define MOE_WEIGHTS(format, W, ...)                                                                \
+/* Runs the statements with W the struct of that format, and RAW that of weight.cuh. */
+#define MOE_WEIGHTS(format, W, RAW, ...)                                                           \
     do {                                                                                           \
         if ((format) == FJ_F32) {                                                                  \
             typedef as_f32 W;                                                                      \
+            typedef weight_f32 RAW;                                                                \
             __VA_ARGS__                                                                            \
         } else if ((format) == FJ_F16) {                                                           \
             typedef as_f16 W;                                                                      \
+            typedef weight_f16 RAW;                                                                \
             __VA_ARGS__                                                                            \
         } else if ((format) == FJ_BF16) {                                                          \
             typedef as_bf16 W;                                                                     \
+            typedef weight_bf16 RAW;                                                               \
             __VA_ARGS__                                                                            \
         } else if ((format) == FJ_Q8_0) {                                                          \
             typedef as_q8_0 W;                                                                     \
+            typedef weight_q8_0 RAW;                                                               \
             __VA_ARGS__                                                                            \
         } else if ((format) == FJ_Q4_0) {                                                          \
             typedef as_q4_0 W;                                                                     \
+            typedef weight_q4_0 RAW;                                                               \
             __VA_ARGS__                                                                            \
         } else if ((format) == FJ_MXFP4) {                                                         \
             typedef as_mxfp4 W;                                                                    \
+            typedef weight_mxfp4 RAW;                                                              \
             __VA_ARGS__                                                                            \
         }                                                                                          \
     } while (0)

@@ -222,47 +222,50 @@ static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_j
     for (int64_t i = 0; i < total; i++) {
         copies_wait_for(a.stages - 2);
         __syncthreads(); /* all have copied this stage, and have read the one that is copied over */
+        bool here = strip < a.strips;
+        int64_t rest = here ? (a.k - step * W::KS + 31) / 32 : 0;
+        const unsigned char *at = ring + out * stage_bytes;
+        int shift[G];
+        FJ_UNROLL
+        for (int g = 0; g < G; g++)
+            shift[g] = (int)(((unsigned)(strip * R + g * 8 + lane_of() / 4) * (unsigned)a.w_row +
+                              (unsigned)step * W::SEG) &
+                             15);
+        typename ops::place place = ops::aim(a, at + mine, shift, at);
+        ops o[2];
+        /* Products wait for each other: what else is to do is done between them. */
+        if (rest >= U) {
+            o[0].load(place, 0);
+            o[1].load(place, 1);
+            o[0].multiply(sum);
+        }
         bool parts = aim();
-        if (strip < a.strips) {
-            const unsigned char *at = ring + out * stage_bytes;
-            int shift[G];
+        if (rest >= U) {
             FJ_UNROLL
-            for (int g = 0; g < G; g++)
-                shift[g] =
-                    (int)(((unsigned)(strip * R + g * 8 + lane_of() / 4) * (unsigned)a.w_row +
-                           (unsigned)step * W::SEG) &
-                          15);
-            typename ops::place place = ops::aim(a, at + mine, shift, at);
-            int64_t rest = (a.k - step * W::KS + 31) / 32;
-            ops o[2];
-            if (rest >= U) { /* copies are started between products, which wait for each other */
-                o[0].load(place, 0);
-                FJ_UNROLL
-                for (int u = 0; u < U; u++) {
-                    if (u + 1 < U) o[(u + 1) % 2].load(place, u + 1);
-                    if (u < copying::PARTS && parts) c.copy(u);
-                    o[u % 2].multiply(sum);
-                }
-                FJ_UNROLL
-                for (int p = U; p < copying::PARTS; p++)
-                    if (parts) c.copy(p);
-            } else {
-                if (parts)
-                    for (int p = 0; p < copying::PARTS; p++) c.copy(p);
-                FJ_ROLLED
-                for (int u = 0; u < (int)rest; u++) {
-                    o[0].load(place, u);
-                    o[0].multiply(sum);
-                }
+            for (int u = 1; u < U; u++) {
+                if (u + 1 < U) o[(u + 1) % 2].load(place, u + 1);
+                if (u <= copying::PARTS && parts) c.copy(u - 1);
+                o[u % 2].multiply(sum);
             }
-            if (step + 1 == steps) {
+            FJ_UNROLL
+            for (int p = U - 1; p < copying::PARTS; p++)
+                if (parts) c.copy(p);
+        } else {
+            if (parts)
+                for (int p = 0; p < copying::PARTS; p++) c.copy(p);
+            FJ_ROLLED
+            for (int u = 0; u < (int)rest; u++) {
+                o[0].load(place, u);
+                o[0].multiply(sum);
+            }
+        }
+        if (here && step + 1 == steps) {
+            FJ_UNROLL
+            for (int s = 0; s < ops::SUMS; s++) {
                 FJ_UNROLL
-                for (int s = 0; s < ops::SUMS; s++) {
-                    FJ_UNROLL
-                    for (int j = 0; j < 4; j++) {
-                        put(a, ops::row(s, j), strip * R + ops::col(s, j), sum[s][j]);
-                        sum[s][j] = 0;
-                    }
+                for (int j = 0; j < 4; j++) {
+                    put(a, ops::row(s, j), strip * R + ops::col(s, j), sum[s][j]);
+                    sum[s][j] = 0;
                 }
             }
         }

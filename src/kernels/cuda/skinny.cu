@@ -14,7 +14,7 @@
 typedef struct skinny_job {
     const unsigned char *w, *x;
     void *y;
-    int64_t n, k, w_row, w_bytes, ldx, ldy, strips; /* strips: of R rows of the weight */
+    int64_t n, k, w_row, ldx, ldy, strips; /* strips: of R rows of the weight */
     int m, stages, x_rows;
     bool w_pieces, x_pieces; /* 16 aligned bytes at once */
     bool x_f32, y_f32, acc;
@@ -190,25 +190,26 @@ static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_j
     int64_t total = (a.strips - blockIdx.x + all - 1) / all * steps;
     int64_t first = (int64_t)warp * gridDim.x + blockIdx.x;
 
-    /* What is copied next: step `ks` of strip `to`, into place `in` of the ring. */
+    /* What is copied next: step `ks` of strip `to`, into place `in` of the ring.  aim: x, and c for the
+     * weight; true: c is to do its PARTS. */
     int64_t to = first, ks = 0, left = total;
     int in = 0;
     copying c = {};
-    auto aim = [&]() { /* true: c is to do its PARTS */
-                       bool parts = false;
-                       if (left > 0) {
-                           unsigned char *at = ring + in * stage_bytes;
-                           if (to < a.strips) {
-                               parts = W::BLOCK > 1 || a.w_pieces;
-                               if (parts) c.aim(a, at + mine, to * R, ks);
-                               else copying::copy_bytes(a, at + mine, to * R, ks);
-                           }
-                           fetch_x<W::KS>(a, at, ks * W::KS);
-                           if (++ks == steps) ks = 0, to += all;
-                           if (++in == a.stages) in = 0;
-                           left--;
-                       }
-                       return parts;
+    auto aim = [&]() {
+        bool parts = false;
+        if (left > 0) {
+            unsigned char *at = ring + in * stage_bytes;
+            if (to < a.strips) {
+                parts = W::BLOCK > 1 || a.w_pieces;
+                if (parts) c.aim(a, at + mine, to * R, ks);
+                else copying::copy_bytes(a, at + mine, to * R, ks);
+            }
+            fetch_x<W::KS>(a, at, ks * W::KS);
+            if (++ks == steps) ks = 0, to += all;
+            if (++in == a.stages) in = 0;
+            left--;
+        }
+        return parts;
     };
     for (int i = 0; i < a.stages - 1; i++) {
         if (aim())
@@ -325,8 +326,7 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     a.n = w->n;
     a.k = w->k;
     a.w_row = fj_dtype_size(w->dtype, 1, w->k);
-    a.w_bytes = fj_dtype_size(w->dtype, w->n, w->k);
-    if (a.w_row < 0 || a.w_bytes < 0)
+    if (a.w_row < 0)
         return fj_fail(e, FJ_EINVAL, "rows of %lld values are not whole blocks of %s",
                        (long long)w->k, fj_dtype_get(w->dtype)->name);
     a.ldx = x.ld;

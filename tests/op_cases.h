@@ -142,8 +142,8 @@ static FJ_UNUSED fj_tensor *oc_cache(oc *c, int64_t rows, int64_t cols) {
     fj_buf *b = c->dev->fn->alloc(c->dev, bytes, "a test", &e);
     if (!b) fail_msg("%s", e.msg);
     fj_tensor *t = fj_extern(c->g, "cache", oc_act(c), rows, cols, b, 0);
-    return oc_add(
-        c, t, (oc_arg){ .v = oc_draw(c, rows * cols), .buf = b, .changes = true, .act = true });
+    return oc_add(c, t,
+                  (oc_arg){ .v = oc_draw(c, rows * cols), .buf = b, .changes = true, .act = true });
 }
 
 /* Weights [n, k] of a format, one after the other in a tensor [packs * n, k].  In f64 it is F64 with the
@@ -151,7 +151,8 @@ static FJ_UNUSED fj_tensor *oc_cache(oc *c, int64_t rows, int64_t cols) {
 static FJ_UNUSED fj_tensor *oc_weights(oc *c, fj_dtype dt, int64_t packs, int64_t n, int64_t k,
                                        bool differ) {
     fj_err e = { 0 };
-    bool panels = c->panels && c->dev->kern && c->real != FJ_F64 && fj_wmat_packed_bytes(dt, n, k) >= 0;
+    bool panels =
+        c->panels && c->dev->kern && c->real != FJ_F64 && fj_wmat_packed_bytes(dt, n, k) >= 0;
     int64_t packed = panels ? packs * fj_wmat_packed_bytes(dt, n, k) : 0;
     n *= packs;
     double *v = oc_draw(c, n * k);
@@ -253,10 +254,10 @@ static FJ_UNUSED double *oc_get(const fj_tensor *t) {
     void *raw = fj_alloc((size_t)FJ_MAX(n, 1) * sizeof *v);
     FJ_OK_OR_FAIL(fj_tensor_get(t, raw, &e), e);
     for (int64_t i = 0; i < n; i++)
-        v[i] = t->dtype == FJ_F64   ? ((double *)raw)[i]
-               : t->dtype == FJ_I32 ? ((int32_t *)raw)[i]
+        v[i] = t->dtype == FJ_F64    ? ((double *)raw)[i]
+               : t->dtype == FJ_I32  ? ((int32_t *)raw)[i]
                : t->dtype == FJ_BF16 ? (double)fj_bf16_to_f32(((uint16_t *)raw)[i])
-                                    : (double)((float *)raw)[i];
+                                     : (double)((float *)raw)[i];
     free(raw);
     return v;
 }
@@ -274,7 +275,7 @@ OC_CASE(add) {
 }
 
 OC_CASE(add_bias) {
-    static const int64_t shape[][2] = { { 1, 1 }, { 5, 3 }, { 70, 33 } };
+    static const int64_t shape[][2] = { { 1, 1 }, { 5, 3 }, { 70, 33 }, { 5, 24 } };
     if (v >= (int)FJ_LEN(shape)) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], true);
     oc_out(c, fj_add_bias(c->g, x, oc_vec(c, 1, shape[v][1], true)));
@@ -340,6 +341,30 @@ OC_CASE(linear) {
     return true;
 }
 
+OC_CASE(linear_lora) {
+    static const int64_t list[][4] = {
+        { 1, 1, 1, 1 }, { 5, 7, 3, 2 }, { 33, 65, 40, 8 }, { 70, 24, 48, 16 }
+    };
+    int plain = (int)FJ_LEN(list);
+    if (v < plain) {
+        const int64_t *l = list[v];
+        fj_tensor *x = oc_real(c, l[0], l[2], true), *w = oc_weight(c, FJ_F32, l[1], l[2], v % 2);
+        fj_tensor *a = oc_weight(c, FJ_F32, l[3], l[2], true),
+                  *b = oc_weight(c, FJ_F32, l[1], l[3], true);
+        oc_outs(c, fj_linear_lora(c->g, x, w, a, b, 0.75), 0);
+        return true;
+    }
+    v -= plain;
+    if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
+    fj_dtype dt = oc_formats[v / 2];
+    c->panels = v % 2;
+    oc_tol(c, dt);
+    fj_tensor *x = oc_real(c, 6, 96, false), *w = oc_weight(c, dt, 37, 96, false);
+    fj_tensor *a = oc_weight(c, FJ_F32, 4, 96, false), *b = oc_weight(c, FJ_F32, 37, 4, false);
+    oc_out(c, fj_linear_lora(c->g, x, w, a, b, 2));
+    return true;
+}
+
 OC_CASE(embed) {
     if (v == 0) {
         oc_out(c, fj_embed(c->g, oc_weight(c, FJ_F32, 5, 3, true),
@@ -359,35 +384,41 @@ OC_CASE(embed) {
 
 OC_CASE(rmsnorm) {
     /* rows, columns, columns of the weight: a row, or the heads of one */
-    static const int64_t shape[][3] = { { 1, 1, 1 },     { 3, 5, 5 },  { 7, 33, 33 },
-                                        { 131, 70, 70 }, { 5, 12, 4 }, { 50, 66, 33 } };
+    static const int64_t shape[][3] = { { 1, 1, 1 },       { 3, 5, 5 },      { 7, 33, 33 },
+                                        { 131, 70, 70 },   { 5, 12, 4 },     { 50, 66, 33 },
+                                        { 9, 192, 64 },    { 3, 272, 272 },  { 2, 2056, 2056 },
+                                        { 1, 2051, 2051 }, { 1, 8200, 8200 } };
     if (v >= (int)FJ_LEN(shape)) return false;
-    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], true);
-    oc_out(c, fj_rmsnorm(c->g, x, oc_vec(c, 1, shape[v][2], true), v ? 1e-5 : 0.1));
+    bool differ = shape[v][1] < 100; /* the wide ones: for devices that deal them differently */
+    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], differ);
+    oc_out(c, fj_rmsnorm(c->g, x, oc_vec(c, 1, shape[v][2], differ), v ? 1e-5 : 0.1));
     return true;
 }
 
 OC_CASE(layernorm) {
-    /* the last: no bias, and the one before: x is not asked for */
-    static const int64_t shape[][2] = { { 1, 3 },    { 3, 5 }, { 7, 33 },
-                                        { 131, 70 }, { 4, 6 }, { 9, 17 } };
+    /* 4: x is not asked for, 5: no bias */
+    static const int64_t shape[][2] = { { 1, 3 },    { 3, 5 },    { 7, 33 },  { 131, 70 },
+                                        { 4, 6 },    { 9, 17 },   { 9, 64 },  { 3, 272 },
+                                        { 2, 2056 }, { 1, 2051 }, { 1, 8200 } };
     if (v >= (int)FJ_LEN(shape)) return false;
-    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], v != 4),
-              *w = oc_vec(c, 1, shape[v][1], true);
-    oc_out(c, fj_layernorm(c->g, x, w, v == 5 ? NULL : oc_vec(c, 1, shape[v][1], true),
+    bool differ = shape[v][1] < 100; /* the wide ones: for devices that deal them differently */
+    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], differ && v != 4),
+              *w = oc_vec(c, 1, shape[v][1], differ);
+    oc_out(c, fj_layernorm(c->g, x, w, v == 5 ? NULL : oc_vec(c, 1, shape[v][1], differ),
                            v ? 1e-5 : 0.1));
     return true;
 }
 
 OC_CASE(rope) {
-    if (v >= 5) return false; /* 3 and 4: a part of each head */
+    if (v >= 7) return false; /* 3 to 5: a part of each head */
     int64_t rows = v ? 7 : 1,
             hd = v == 2   ? 10
                  : v == 3 ? 9
-                 : v == 4 ? 32
+                 : v >= 4 ? 32
                           : 4,
             rot = v == 3   ? 4
                   : v == 4 ? 8
+                  : v == 5 ? 16
                            : hd;
     int heads = v ? 3 : 1;
     fj_tensor *pos = oc_below(c, rows, 300), *freq = oc_positive(c, v == 2 ? 2 : 1, rot / 2);
@@ -498,8 +529,9 @@ static FJ_UNUSED fj_tensor *oc_gate_up(oc *c, int64_t rows, int64_t cols, bool d
 }
 
 OC_CASE(glu_oai) {
-    if (v > 1) return false;
-    oc_out(c, fj_glu_oai(c->g, oc_gate_up(c, v ? 33 : 1, v ? 65 : 3, true), 1.702, 1));
+    static const int64_t shape[][2] = { { 1, 3 }, { 33, 65 }, { 5, 16 } };
+    if (v >= (int)FJ_LEN(shape)) return false;
+    oc_out(c, fj_glu_oai(c->g, oc_gate_up(c, shape[v][0], shape[v][1], true), 1.702, 1));
     return true;
 }
 
@@ -518,7 +550,7 @@ OC_CASE(softcap) {
 
 OC_CASE(cols) {
     static const int64_t list[][4] = {
-        { 1, 1, 0, 0 }, { 5, 9, 2, 4 }, { 33, 70, 0, 7 }, { 4, 8, 5, 3 }
+        { 1, 1, 0, 0 }, { 5, 9, 2, 4 }, { 33, 70, 0, 7 }, { 4, 8, 5, 3 }, { 3, 40, 16, 8 }
     };
     if (v < (int)FJ_LEN(list)) {
         oc_out(c, fj_cols(c->g, oc_real(c, list[v][0], list[v][1], true), list[v][2], list[v][3]));
@@ -598,7 +630,7 @@ OC_CASE(one) {
 }
 
 OC_CASE(col_sum) {
-    static const int64_t shape[][2] = { { 1, 1 }, { 5, 33 }, { 131, 7 }, { 0, 3 } };
+    static const int64_t shape[][2] = { { 1, 1 }, { 5, 33 }, { 131, 7 }, { 0, 3 }, { 700, 264 } };
     if (v >= (int)FJ_LEN(shape)) return false;
     oc_out(c, FJ_EMIT(c->g, &fj_op_col_sum, NULL, oc_real(c, shape[v][0], shape[v][1], false)));
     return true;
@@ -643,22 +675,40 @@ OC_CASE(linear_dw) {
     return true;
 }
 
+OC_CASE(linear_lora_dx) {
+    if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
+    c->panels = v % 2;
+    c->tol = 1e-2; /* as bf16, where the weight is not F32 */
+    fj_tensor *dy = oc_real(c, 11, 45, false), *w = oc_weight(c, oc_formats[v / 2], 45, 96, false);
+    fj_tensor *dt = oc_real(c, 11, 8, false), *a = oc_weight(c, FJ_F32, 8, 96, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_linear_lora_dx, NULL, dy, w, dt, a,
+                      v % 3 ? oc_real(c, 11, 96, false) : NULL));
+    return true;
+}
+
 OC_CASE(embed_dw) {
-    if (v > 1) return false;
-    fj_tensor *table = oc_weight(c, FJ_F32, 9, v ? 65 : 3, false),
-              *ids = oc_below(c, v ? 70 : 2, 9);
-    oc_out(c, FJ_EMIT(c->g, &fj_op_embed_dw, NULL, table, ids,
-                      oc_real(c, v ? 70 : 2, v ? 65 : 3, false)));
+    /* rows of the table, columns, ids and below what they are */
+    static const int64_t list[][4] = { { 9, 3, 2, 9 },
+                                       { 9, 65, 70, 9 },
+                                       { 300, 16, 1500, 300 },
+                                       { 70000, 8, 90, 70000 },
+                                       { 5, 8, 1100, 2 } };
+    if (v >= (int)FJ_LEN(list)) return false;
+    const int64_t *l = list[v];
+    fj_tensor *table = oc_weight(c, FJ_F32, l[0], l[1], false), *ids = oc_below(c, l[2], l[3]);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_embed_dw, NULL, table, ids, oc_real(c, l[2], l[1], false)));
     return true;
 }
 
 static bool oc_norm_bwd(oc *c, int v, const fj_op *op) {
     /* rows, columns, columns of the weight */
     static const int64_t shape[][3] = {
-        { 1, 1, 1 }, { 3, 5, 5 }, { 131, 33, 33 }, { 0, 4, 4 }, { 50, 12, 4 }
+        { 1, 1, 1 },       { 3, 5, 5 },        { 131, 33, 33 },   { 0, 4, 4 },
+        { 70, 512, 512 },  { 19, 2056, 2056 }, { 9, 2051, 2051 }, { 3, 8200, 8200 },
+        { 700, 128, 128 }, { 50, 12, 4 },      { 171, 192, 64 }, /* the last two: heads */
     };
     bool by_heads = op == &fj_op_rmsnorm_dx || op == &fj_op_rmsnorm_dw;
-    if (v >= (int)FJ_LEN(shape) - !by_heads) return false;
+    if (v >= (int)FJ_LEN(shape) - (by_heads ? 0 : 2)) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], false),
               *w = oc_vec(c, 1, shape[v][2], false);
     double eps = v ? 1e-5 : 0.1;
@@ -725,8 +775,8 @@ OC_CASE(gelu_bwd) {
 }
 
 OC_CASE(glu_oai_bwd) {
-    if (v > 1) return false;
-    int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
+    if (v > 2) return false;
+    int64_t rows = v ? 33 : 1, cols = v == 2 ? 64 : v ? 65 : 1;
     fj_tensor *x = oc_gate_up(c, rows, cols, false);
     double p[2] = { 1.702, 1 }; /* alpha, limit */
     oc_out(c, FJ_EMIT(c->g, &fj_op_glu_oai_bwd, p, x, oc_real(c, rows, cols, false)));
@@ -748,7 +798,9 @@ typedef struct oc_cols_params {
 
 OC_CASE(cols_bwd) {
     /* rows, all columns, the first and the number of the slice's */
-    static const int64_t list[][4] = { { 1, 1, 0, 1 }, { 33, 40, 7, 13 }, { 6, 9, 6, 3 } };
+    static const int64_t list[][4] = {
+        { 1, 1, 0, 1 }, { 33, 40, 7, 13 }, { 6, 9, 6, 3 }, { 5, 40, 16, 8 }
+    };
     if (v >= 2 * (int)FJ_LEN(list)) return false; /* alone, then onto a gradient */
     const int64_t *l = list[v / 2];
     oc_cols_params p = { l[2], l[1] };
@@ -775,6 +827,30 @@ OC_CASE(scale_by) {
 }
 
 /* ---- the others --------------------------------------------------------------------------------- */
+OC_CASE(sample) {
+    /* rows, tokens, and the ways: temperature, top-k, top-p, min-p, penalty */
+    static const struct {
+        int64_t m, vocab;
+        float how[5];
+    } list[] = {
+        { 1, 1, { 0, 0, 1, 0, 1 } },          { 5, 33, { 0, 0, 1, 0, 1.5f } },
+        { 7, 70, { 1, 0, 1, 0, 1 } },         { 9, 1500, { 0.7f, 40, 1, 0, 1 } },
+        { 9, 1500, { 1.5f, 0, 0.8f, 0, 1 } }, { 6, 2049, { 1, 50, 0.9f, 0.05f, 1.2f } },
+        { 4, 300, { 2, 0, 1, 0.3f, 1 } },     { 0, 5, { 1, 0, 1, 0, 1 } },
+    };
+    if (v >= (int)FJ_LEN(list)) return false;
+    int64_t m = list[v].m, words = list[v].how[4] != 1 ? (list[v].vocab + 31) / 32 : 0;
+    fj_tensor *logits = oc_vec(c, m, list[v].vocab, false), *how = oc_positive(c, m, FJ_PICK_COLS);
+    double *h = c->arg[c->n_args - 1].v; /* the last column is the draw */
+    for (int64_t r = 0; r < m; r++)
+        for (int i = 0; i < 5; i++) h[r * FJ_PICK_COLS + i] = (double)list[v].how[i];
+    int32_t *bits = fj_alloc((size_t)(m * words + 1) * sizeof *bits);
+    for (int64_t i = 0; i < m * words; i++) bits[i] = (int32_t)fj_rng_u64(&c->rng);
+    oc_out(c, fj_choose(c->g, logits, how, oc_ints(c, m, words, bits)));
+    free(bits);
+    return true;
+}
+
 OC_CASE(rope_table) {
     if (v > 1) return false;
     fj_tensor *pos = oc_below(c, v ? 33 : 1, 300), *freq = oc_positive(c, v ? 3 : 1, v ? 7 : 1);
@@ -784,8 +860,8 @@ OC_CASE(rope_table) {
 }
 
 OC_CASE(kv_put) {
-    if (v > 1) return false;
-    int64_t rows = v ? 33 : 1, cols = v ? 13 : 1, slots = v ? 64 : 1;
+    if (v > 2) return false;
+    int64_t rows = v ? 33 : 1, cols = v == 2 ? 16 : v ? 13 : 1, slots = v ? 64 : 1;
     fj_tensor *cache = oc_cache(c, slots, cols), *x = oc_real(c, rows, cols, false);
     oc_out(c, fj_kv_put(c->g, cache, x, oc_distinct(c, rows, slots)));
     return true;
@@ -806,8 +882,8 @@ OC_CASE(sumsq) {
 }
 
 OC_CASE(adamw) {
-    if (v > 1) return false;
-    int64_t rows = v ? 37 : 1, cols = v ? 67 : 1;
+    if (v > 2) return false;
+    int64_t rows = v ? 37 : 1, cols = v == 2 ? 68 : v ? 67 : 1;
     fj_tensor *p = oc_extern(c, rows, cols, true), *grad = oc_vec(c, rows, cols, false);
     fj_tensor *m = oc_extern(c, rows, cols, true), *s = oc_extern(c, rows, cols, true);
     for (int64_t i = 0; i < rows * cols; i++)
@@ -880,17 +956,22 @@ OC_CASE(route_dx) {
 }
 
 OC_CASE(moe_plan) {
-    if (v >= (int)FJ_LEN(oc_moes)) return false;
-    oc_outs(c, oc_plan(c, &oc_moes[v]), 0);
+    int all = (int)FJ_LEN(oc_moes);
+    if (v > all) return false;
+    static const oc_moe many = { 700, 9, 3, 8 };
+    oc_outs(c, oc_plan(c, v < all ? &oc_moes[v] : &many), 0);
     return true;
 }
+
+/* One width of whole eights. */
+#define OC_MOE_COLS(v) ((v) == 0 ? 1 : (v) == 1 ? 40 : 35)
 
 /* The last variants have weights, as their gradients do. */
 OC_CASE(moe_gather) {
     int all = (int)FJ_LEN(oc_moes);
     if (v >= all + 1) return false;
     const oc_moe *m = &oc_moes[v < all ? v : 3];
-    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n, v ? 35 : 1, true);
+    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n, OC_MOE_COLS(v), true);
     oc_out(c, v < all ? fj_moe_gather(c->g, x, plan)
                       : FJ_EMIT(c->g, &fj_op_moe_gather, &m->k, x, plan, plan->node->out[1],
                                 oc_vec(c, m->n, m->k, true)));
@@ -901,7 +982,7 @@ OC_CASE(moe_combine) {
     int all = (int)FJ_LEN(oc_moes);
     if (v >= all + 1) return false;
     const oc_moe *m = &oc_moes[v < all ? v : 3];
-    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
+    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, OC_MOE_COLS(v), true);
     oc_out(c, fj_moe_combine(c->g, y, v < all ? oc_vec(c, m->n, m->k, true) : NULL, plan));
     return true;
 }
@@ -909,7 +990,7 @@ OC_CASE(moe_combine) {
 OC_CASE(moe_dot) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
-    fj_tensor *plan = oc_plan(c, m), *a = oc_real(c, m->n, v ? 35 : 1, false);
+    fj_tensor *plan = oc_plan(c, m), *a = oc_real(c, m->n, OC_MOE_COLS(v), false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_moe_dot, NULL, a, oc_real(c, m->n * m->k, a->cols, false),
                       plan->node->out[1]));
     return true;
@@ -918,7 +999,7 @@ OC_CASE(moe_dot) {
 OC_CASE(moe_bias) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
-    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
+    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, OC_MOE_COLS(v), true);
     oc_out(c, fj_moe_bias(c->g, y, oc_vec(c, m->experts, y->cols, true), plan));
     return true;
 }
@@ -926,7 +1007,7 @@ OC_CASE(moe_bias) {
 OC_CASE(moe_bias_db) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
-    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, v ? 35 : 1, false);
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, OC_MOE_COLS(v), false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_moe_bias_db, NULL, dy, plan->node->out[2]));
     return true;
 }

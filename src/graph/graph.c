@@ -8,8 +8,14 @@ fj_graph *fj_graph_new(void) {
     return g;
 }
 
+void fj_graph_forget(fj_graph *g) {
+    if (g->exec) g->exec_free(g->exec);
+    g->exec = NULL;
+}
+
 void fj_graph_free(fj_graph *g) {
     if (!g) return;
+    fj_graph_forget(g);
     fj_arena_free(&g->arena);
     free(g->nodes);
     free(g->tensors);

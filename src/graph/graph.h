@@ -105,7 +105,7 @@ struct fj_op {
     void (*cpu)(const fj_team *t, const fj_node *n);
     void (*cpu64)(const fj_team *t,
                   const fj_node *n); /* oracle; NULL: the op has no floats to check */
-    const fj_cuda_op *cuda; /* NULL: not there */
+    const fj_cuda_op *cuda;          /* NULL: not there */
 };
 
 struct fj_graph {
@@ -115,16 +115,19 @@ struct fj_graph {
     size_t n_nodes, cap_nodes;
     fj_tensor **tensors;
     size_t n_tensors, cap_tensors;
-    int segment; /* given to new nodes */
+    int segment;  /* given to new nodes */
     fj_dtype act; /* format of activations: F32, or BF16 on devices that compute in it */
     fj_graph_opts opts;
     size_t plan_bytes; /* memory that the plan needs: exact */
     char *mem;         /* where the plan lies, once bound */
+    void *exec;        /* what the device keeps of it since its last run; binding forgets it */
+    void (*exec_free)(void *exec);
     bool planned;
 };
 
 fj_graph *fj_graph_new(void);
 void fj_graph_free(fj_graph *g);
+void fj_graph_forget(fj_graph *g); /* what its device kept */
 
 /* ---- building ---------------------------------------------------------------------------------- */
 fj_tensor *fj_input(fj_graph *g, const char *name, fj_dtype t, int64_t rows, int64_t cols);

@@ -234,6 +234,7 @@ bool fj_graph_plan_like(fj_graph *g, const fj_graph *like) {
 
 void fj_graph_bind(fj_graph *g, fj_buf *mem, size_t off) {
     FJ_ASSERT(g->planned && off + g->plan_bytes <= mem->size);
+    fj_graph_forget(g);
     g->mem = (char *)mem->ptr + off;
     for (size_t i = 0; i < g->n_tensors; i++) {
         fj_tensor *t = g->tensors[i];

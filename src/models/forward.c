@@ -47,10 +47,18 @@ static fj_tensor *lora_half(fj_fwd *f, const fj_lora *l, const fj_lora_pair *p, 
 }
 
 fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer) {
-    fj_tensor *y = fj_linear(f->g, x, fj_w(f, id, layer));
     fj_tensor *bias = bias_id >= 0 ? fj_w(f, bias_id, layer) : NULL;
-    if (bias) y = fj_add_bias(f->g, y, bias);
     const fj_weight *w = fj_model_weight(f->m, id, layer);
+    if (!bias && w && f->o.n_loras == 1) { /* the common case in one node */
+        const fj_rows_lora *r = &f->o.loras[0];
+        const fj_lora_pair *p = fj_lora_find(r->lora, (int)(w - f->m->w));
+        bool drops = f->o.train_lora && r->lora->dropout > 0;
+        if (p && !drops && x && r->row0 == 0 && r->rows == x->rows)
+            return fj_linear_lora(f->g, x, fj_w(f, id, layer), lora_half(f, r->lora, p, false),
+                                  lora_half(f, r->lora, p, true), p->scale);
+    }
+    fj_tensor *y = fj_linear(f->g, x, fj_w(f, id, layer));
+    if (bias) y = fj_add_bias(f->g, y, bias);
     for (int i = 0; i < f->o.n_loras && w; i++) {
         const fj_rows_lora *r = &f->o.loras[i];
         const fj_lora_pair *p = fj_lora_find(r->lora, (int)(w - f->m->w));
@@ -166,11 +174,17 @@ fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
         fj_tensor *x = fj_gather(g, f->hidden, f->out_rows);
         fj_tensor *head = fj_w(f, m->hp.tied ? FJ_W_EMBED : FJ_W_HEAD, -1);
         double scale = 1 / m->hp.logit_div, cap = m->hp.logit_softcap;
-        if (o->out == FJ_OUT_LOGITS) {
+        if (o->out == FJ_OUT_LOGITS || o->out == FJ_OUT_TOKENS) {
             fj_tensor *y = fj_linear_real(g, x, head);
             if (scale != 1) y = fj_scale(g, y, scale);
             if (cap > 0) y = fj_softcap(g, y, cap);
-            f->logits = fj_keep(y);
+            if (o->out == FJ_OUT_LOGITS) {
+                f->logits = fj_keep(y);
+            } else {
+                f->how = fj_input(g, "ways to choose", FJ_F32, o->n_out, FJ_PICK_COLS);
+                f->seen = fj_input(g, "tokens seen", FJ_I32, o->n_out, o->seen_words);
+                f->tokens = fj_keep(fj_choose(g, y, f->how, f->seen));
+            }
         } else {
             f->targets = fj_input(g, "targets", FJ_I32, 1, o->n_out);
             f->weights = fj_input(g, "weights", FJ_F32, 1, o->n_out);

@@ -87,11 +87,7 @@ static bool shape_one(fj_node *n, fj_err *e) {
     return fj_shape_like(n->out[0], n->in[0]);
 }
 
-const fj_op fj_op_one = { .name = "one",
-                          .n_in = 1,
-                          .n_out = 1,
-                          .shape = shape_one,
-                          FJ_FNS(one) };
+const fj_op fj_op_one = { .name = "one", .n_in = 1, .n_out = 1, .shape = shape_one, FJ_FNS(one) };
 
 fj_tensor *fj_add(fj_graph *g, fj_tensor *a, fj_tensor *b) {
     return FJ_EMIT(g, &fj_op_add, NULL, a, b);

@@ -173,7 +173,7 @@ struct fj_tokenizer {
     size_t n_merge_list;
     fj_trie trie; /* UNIGRAM, WORDPIECE: pieces */
     fj_trie user; /* what SentencePiece's normalizer leaves as it is */
-    double unk_score, max_score;
+    double unk_score;
     fj_added_set raw, normed; /* matched before and after the normalizer */
     fj_tok_added *added;
     size_t n_added;

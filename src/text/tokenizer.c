@@ -1,7 +1,6 @@
 /* tokenizer.c - building a tokenizer out of its description, and what can be asked of one. */
 #include "text/tok.h"
 
-#include <float.h>
 #include <stdio.h>
 
 /* Names under which models end a turn, in the order in which they are believed. */
@@ -99,19 +98,16 @@ static bool tries(fj_tokenizer *t, fj_err *e) {
             fj_trie_put(&t->trie, t->piece[i].p, t->piece[i].n, i);
     if (t->kind != FJ_MODEL_UNIGRAM) return true;
     /* SentencePiece looks at normal pieces alone; `tokenizers` at all. */
-    double lo = 0, hi = 0;
+    double lo = 0;
     bool any = false;
     for (int32_t i = 0; i < t->n; i++) {
         if (t->scores[i] != t->scores[i])
             return fj_fail(e, FJ_EFORMAT, "tokenizer: score of token %d is not a number", (int)i);
         if (!t->type[i] || (t->single && t->type[i] != FJ_TOKEN_NORMAL)) continue;
         lo = any ? FJ_MIN(lo, t->scores[i]) : t->scores[i];
-        hi = any ? FJ_MAX(hi, t->scores[i]) : t->scores[i];
         any = true;
     }
     t->unk_score = t->single ? (double)((float)lo - 10.0f) : lo - 10;
-    t->max_score =
-        FJ_MAX(hi, (double)FLT_MIN); /* so does SentencePiece: probabilities are below 0 */
     return true;
 }
 

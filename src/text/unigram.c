@@ -5,6 +5,8 @@
  * decided: a long text needs memory for the stretch between two such places alone. */
 #include "text/tok.h"
 
+#include <math.h>
+
 enum { STRETCH = 1 << 16 };
 
 /* Unknown characters in a row are one text; it may be in the vocabulary by itself (`tokenizers` looks). */
@@ -34,10 +36,13 @@ static void put_pieces(const fj_tokenizer *t, fj_uni_scratch *u, const char *s, 
     }
 }
 
+/* GetUserDefinedScore of SentencePiece's unigram_model.cc, since 0.2.2: the user's pieces are worth more than
+ * any probability, and a long one more than those it is made of.  Its lattice counts characters, but its
+ * EncodeOptimized, which gives the ids, counts bytes.  Until 0.2.1 the worth was bytes * max_score - 0.1, which
+ * is -0.1 for every piece: where such a piece overlaps others, the versions differ. */
 static double piece_score(const fj_tokenizer *t, int32_t id, size_t bytes) {
-    /* SentencePiece's bonus, by which the user's pieces always win. */
     if (t->single && t->type[id] == FJ_TOKEN_USER)
-        return (double)(float)((double)bytes * t->max_score - 0.1);
+        return (double)(float)(0.1 * (double)(bytes - 1));
     return t->scores[id];
 }
 
@@ -62,6 +67,16 @@ static void better(const fj_tokenizer *t, fj_uni_scratch *u, size_t from, size_t
     if (v->id == -1 || x > v->score) *v = (fj_uni_node){ x, (int32_t)from, id };
 }
 
+/* A float far from 0 is too coarse to tell cuts apart: EncodeOptimized of SentencePiece, since 0.2.2, takes the
+ * sum of a place beyond this from all sums from there on.  It is rounding that decides between near equals, so
+ * the ids of long texts are the same only with the same place. */
+static const double TOO_FAR = 100000;
+static void back_to_zero(fj_uni_node *v, size_t n) {
+    double far = v->score;
+    for (size_t i = 0; i < n; i++)
+        if (v[i].id != -1) v[i].score = (double)(float)(v[i].score - far);
+}
+
 bool fj_unigram_word(const fj_tokenizer *t, fj_uni_scratch *u, const char *s, size_t n, fj_ids *ids,
                      fj_err *e) {
     size_t base = 0, at = 0, reach = 0;
@@ -80,6 +95,8 @@ bool fj_unigram_word(const fj_tokenizer *t, fj_uni_scratch *u, const char *s, si
         }
         size_t len = fj_utf8_len(s + at, n - at);
         if (!len) len = 1;
+        if (t->single && fabs(u->node[at - base].score) > TOO_FAR)
+            back_to_zero(&u->node[at - base], reach - at + 1);
         double sum = u->node[at - base].score;
         bool single = false;
         for (int32_t i = 0, node = 0; (size_t)i < n - at;) {

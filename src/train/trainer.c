@@ -17,6 +17,7 @@ struct fj_trainer {
     fj_fwd *last_eval;
     fj_graph *norm, *update;
     fj_tensor **sums, *hyper, *hyper_no_decay;
+    int n_sums;
 };
 
 static int64_t blocks_at_most(const fj_shape *s) { return s->rows / FJ_KV_BLOCK + s->seqs; }
@@ -48,6 +49,14 @@ static fj_fwd *largest(const fj_trainer *t, const fj_shape *s, bool train, fj_er
     return NULL;
 }
 
+/* Does parameter i lie right behind the one before, to be updated in the same way?  Then they are one. */
+static bool goes_on(const fj_trainer *t, int i) {
+    const fj_param *p = &t->params[i], *q = p - 1;
+    return i && p->buf == q->buf &&
+           p->off == q->off + (size_t)(q->rows * q->cols) * sizeof(float) &&
+           (t->o.lora || (p->rows > 1) == (q->rows > 1));
+}
+
 /* Two small graphs run once a step: squares of the gradients, and the update. */
 static bool build_update(fj_trainer *t, fj_err *e) {
     t->norm = fj_graph_new();
@@ -56,18 +65,21 @@ static bool build_update(fj_trainer *t, fj_err *e) {
     t->hyper = fj_input(t->update, "hyper-parameters", FJ_F32, 1, 8);
     t->hyper_no_decay = fj_input(t->update, "hyper-parameters without decay", FJ_F32, 1, 8);
     size_t off = 0;
-    for (int i = 0; i < t->n; i++) {
+    t->n_sums = 0;
+    for (int i = 0, to; i < t->n; i = to) {
         const fj_param *p = &t->params[i];
-        fj_tensor *g = fj_extern(t->norm, p->name, FJ_F32, p->rows, p->cols, t->grads, off);
-        t->sums[i] = fj_keep(fj_sumsq(t->norm, g));
+        int64_t len = p->rows * p->cols;
+        for (to = i + 1; to < t->n && goes_on(t, to); to++)
+            len += t->params[to].rows * t->params[to].cols;
+        fj_tensor *g = fj_extern(t->norm, p->name, FJ_F32, 1, len, t->grads, off);
+        t->sums[t->n_sums++] = fj_keep(fj_sumsq(t->norm, g));
         bool decay = t->o.lora || p->rows > 1;
-        fj_adamw_step(t->update,
-                      fj_extern(t->update, p->name, FJ_F32, p->rows, p->cols, p->buf, p->off),
-                      fj_extern(t->update, p->name, FJ_F32, p->rows, p->cols, t->grads, off),
-                      fj_extern(t->update, p->name, FJ_F32, p->rows, p->cols, t->moment1, off),
-                      fj_extern(t->update, p->name, FJ_F32, p->rows, p->cols, t->moment2, off),
+        fj_adamw_step(t->update, fj_extern(t->update, p->name, FJ_F32, 1, len, p->buf, p->off),
+                      fj_extern(t->update, p->name, FJ_F32, 1, len, t->grads, off),
+                      fj_extern(t->update, p->name, FJ_F32, 1, len, t->moment1, off),
+                      fj_extern(t->update, p->name, FJ_F32, 1, len, t->moment2, off),
                       decay ? t->hyper : t->hyper_no_decay);
-        off += (size_t)(p->rows * p->cols) * sizeof(float);
+        off += (size_t)len * sizeof(float);
     }
     return fj_graph_plan(t->norm, &t->m->dev->plan, e) &&
            fj_graph_plan(t->update, &t->m->dev->plan, e);
@@ -241,7 +253,7 @@ bool fj_trainer_step(fj_trainer *t, int64_t step, double lr, double *norm, fj_er
     fj_dev *d = t->m->dev;
     if (!d->fn->run(d, t->norm, e)) return false;
     double sum = 0;
-    for (int i = 0; i < t->n; i++) {
+    for (int i = 0; i < t->n_sums; i++) {
         double s;
         if (!fj_tensor_get(t->sums[i], &s, e)) return false;
         sum += s;

@@ -100,7 +100,8 @@ static void run_block() {
                 }
             if (all_at(w, to, AT_WARP)) {
                 for (int i = w; i < to; i++)
-                    if (fibers[i].st == ENDED) stuck("a lane has ended before a shuffle of its warp");
+                    if (fibers[i].st == ENDED)
+                        stuck("a lane has ended before a shuffle of its warp");
                 release(w, to);
                 ran = true;
             }
@@ -168,7 +169,8 @@ void mma_bf16(float *d, const uint32_t *a, const uint32_t *b) {
         for (int k = 0; k < 16; k++) {
             uint32_t x = all[row * 4 + k % 8 / 2][high + 2 * (k / 8)];
             uint32_t y = all[col * 4 + k % 8 / 2][4 + k / 8];
-            s += (double)f32(k % 2 ? x >> 16 : x & 0xffff) * (double)f32(k % 2 ? y >> 16 : y & 0xffff);
+            s += (double)f32(k % 2 ? x >> 16 : x & 0xffff) *
+                 (double)f32(k % 2 ? y >> 16 : y & 0xffff);
         }
         d[i] = (float)((double)d[i] + s);
     }

@@ -35,10 +35,14 @@ struct play_index {
 extern play_index threadIdx, blockIdx, blockDim, gridDim;
 
 #define FJ_PLAY_VEC(T, t)                                                                          \
-    struct alignas(8) T##2 { t x, y; };                                                            \
-    struct alignas(16) T##4 { t x, y, z, w; };                                                     \
-    static inline T##2 make_##T##2(t x, t y) { return T##2{ x, y }; }                              \
-    static inline T##4 make_##T##4(t x, t y, t z, t w) { return T##4{ x, y, z, w }; }
+    struct alignas(8) T##2 {                                                                       \
+        t x, y;                                                                                    \
+    };                                                                                             \
+    struct alignas(16) T##4 {                                                                      \
+        t x, y, z, w;                                                                              \
+    };                                                                                             \
+    static inline T##2 make_##T##2(t x, t y) { return T##2 { x, y }; }                             \
+    static inline T##4 make_##T##4(t x, t y, t z, t w) { return T##4 { x, y, z, w }; }
 FJ_PLAY_VEC(float, float)
 FJ_PLAY_VEC(int, int)
 FJ_PLAY_VEC(uint, unsigned)
@@ -161,6 +165,21 @@ static inline cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, int,
 }
 static inline cudaError_t cudaMemsetAsync(void *d, int v, size_t n, cudaStream_t) {
     memset(d, v, n);
+    return cudaSuccess;
+}
+
+/* Events and captured graphs: there is nothing to wait for, and a capture would have run. */
+typedef void *cudaEvent_t;
+enum { cudaEventDisableTiming = 2 };
+static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *ev, int) {
+    *ev = NULL;
+    return cudaSuccess;
+}
+static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+static inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
+static inline cudaError_t cudaMemGetInfo(size_t *left, size_t *all) {
+    *left = *all = (size_t)4 << 30;
     return cudaSuccess;
 }
 

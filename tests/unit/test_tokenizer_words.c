@@ -256,6 +256,109 @@ static void test_unigram_stretches(void **state) {
     fj_tokenizer_free(t);
 }
 
+/* A piece in tokenizer.model; its type is that of fj_tok_type. */
+static void put_piece(fj_str *m, const char *text, float score, fj_tok_type type) {
+    size_t n = strlen(text);
+    fj_str_addc(m, 0x0a);
+    fj_str_addc(m, (char)(n + 9));
+    fj_str_addc(m, 0x0a);
+    fj_str_addc(m, (char)n);
+    fj_str_addn(m, text, n);
+    fj_str_addc(m, 0x15);
+    fj_str_addn(m, (const char *)&score, sizeof score);
+    fj_str_addc(m, 0x18);
+    fj_str_addc(m, (char)type);
+}
+
+static fj_tokenizer *sp_tokenizer(const fj_str *m) {
+    fj_err e = { 0 };
+    fj_tokenizer *t = fj_tokenizer_from_sentencepiece(m->s, m->n, NULL, 0, &e);
+    if (!t) fail_msg("%s", e.msg);
+    return t;
+}
+
+/* With a piece of the user worth -0.1, "_" + "of" + "_ele" won here, as it does where its worth is that of its
+ * characters; SentencePiece takes its eight bytes for 0.7. */
+static void test_unigram_user(void **state) {
+    (void)state;
+    static const struct {
+        const char *piece;
+        float score;
+        fj_tok_type type;
+    } v[] = { { "<unk>", 0, FJ_TOKEN_UNKNOWN },
+              { FJ_META "of" FJ_META, 0, FJ_TOKEN_USER },
+              { "e", -4.4408F, FJ_TOKEN_NORMAL },
+              { "l", -7.7396F, FJ_TOKEN_NORMAL },
+              { FJ_META, -2.0989F, FJ_TOKEN_NORMAL },
+              { "of", -7.0726F, FJ_TOKEN_NORMAL },
+              { FJ_META "ele", -6.9459F, FJ_TOKEN_NORMAL } };
+    static const int32_t want[] = { 1, 2, 3, 2 };
+    fj_str m = { 0 };
+    for (size_t i = 0; i < FJ_LEN(v); i++) put_piece(&m, v[i].piece, v[i].score, v[i].type);
+    fj_tokenizer *t = sp_tokenizer(&m);
+    fj_ids ids = { 0 };
+    fj_err e = { 0 };
+    FJ_OK_OR_FAIL(fj_tokenize(t, "of ele", 6, 0, &ids, &e), e);
+    assert_int_equal(ids.n, FJ_LEN(want));
+    assert_memory_equal(ids.p, want, sizeof want);
+    fj_ids_free(&ids);
+    fj_tokenizer_free(t);
+    fj_str_free(&m);
+}
+
+/* The sums of a long text went on and on and lost their last digits, where SentencePiece begins anew. */
+static void test_unigram_far(void **state) {
+    (void)state;
+    static const struct {
+        const char *s;
+        float x;
+    } v[] = { { "a", -2.51F },   { "b", -2.72F },  { "ab", -5.225F },  { "ba", -5.235F },
+              { "aab", -7.73F }, { "bb", -5.45F }, { "abba", -10.47F } };
+    fj_str m = { 0 };
+    put_piece(&m, "<unk>", 0, FJ_TOKEN_UNKNOWN);
+    for (size_t k = 0; k < FJ_LEN(v); k++) put_piece(&m, v[k].s, v[k].x, FJ_TOKEN_NORMAL);
+    static const char bare[] = { 0x1a, 2, 0x18, 0 }; /* normalizer_spec: no "_" in front */
+    fj_str_addn(&m, bare, sizeof bare);
+    fj_tokenizer *t = sp_tokenizer(&m);
+    fj_rng r = fj_test_rng();
+    size_t n = 200000, reach = 0;
+    char *s = fj_alloc(n);
+    for (size_t i = 0; i < n; i++) s[i] = (char)('a' + fj_rng_below(&r, 2));
+    float *best = fj_alloc((n + 1) * sizeof *best);
+    int32_t *from = fj_zalloc((n + 1) * sizeof *from), *piece = fj_zalloc((n + 1) * sizeof *piece);
+    best[0] = 0;
+    for (size_t i = 0; i < n; i++) {
+        float far = best[i];
+        for (size_t k = i; far < -1e5F && k <= reach; k++) best[k] -= far;
+        for (int32_t k = 0; k < (int32_t)FJ_LEN(v); k++) {
+            size_t len = strlen(v[k].s), end = i + len;
+            if (len > n - i || memcmp(s + i, v[k].s, len) != 0) continue;
+            float x = best[i] + v[k].x;
+            if (piece[end] && !(x > best[end])) continue;
+            best[end] = x;
+            from[end] = (int32_t)i;
+            piece[end] = k + 1;
+            reach = FJ_MAX(reach, end);
+        }
+    }
+    fj_ids ids = { 0 };
+    fj_err e = { 0 };
+    FJ_OK_OR_FAIL(fj_tokenize(t, s, n, 0, &ids, &e), e);
+    size_t k = ids.n;
+    for (int32_t i = (int32_t)n; i > 0; i = from[i]) {
+        assert_true(k > 0);
+        assert_int_equal(ids.p[--k], piece[i]);
+    }
+    assert_int_equal(k, 0);
+    fj_ids_free(&ids);
+    free(best);
+    free(from);
+    free(piece);
+    free(s);
+    fj_tokenizer_free(t);
+    fj_str_free(&m);
+}
+
 /* ---- vocabularies that are not whole ---------------------------------------------------------------------- */
 static fj_tokenizer *json_tokenizer(const char *json) {
     fj_err e = { 0 };
@@ -469,7 +572,8 @@ static void test_names(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scanners),          cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_unigram_stretches), cmocka_unit_test(test_holes),
+        cmocka_unit_test(test_unigram_stretches), cmocka_unit_test(test_unigram_user),
+        cmocka_unit_test(test_unigram_far),       cmocka_unit_test(test_holes),
         cmocka_unit_test(test_refused_files),     cmocka_unit_test(test_names),
         cmocka_unit_test(test_threads),
     };

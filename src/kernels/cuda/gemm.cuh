@@ -49,22 +49,27 @@ bool fj_gpu_unpack(const fj_gpu *g, const fj_gmat *w, fj_dtype to, void *out, fj
 /* skinny.cu: fwd of few rows, reading w's blocks as they are: m at most fj_gpu_skinny_rows(w's format),
  * x and w as BF16 chains, y F32 or BF16. */
 int64_t fj_gpu_skinny_rows(fj_dtype w);
-bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_grows y, float scale,
-                   bool acc, fj_err *e);
+bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_grows y,
+                   float scale, bool acc, fj_err *e);
 /* tile.cu: C[m,n] = (acc ? C : 0) + scale * op(A) op(B), A and B of BF16, by mma.sync (any GPU from sm_80):
  * nt: A[m,k] B[n,k]^T; nn: A[m,k] B[k,n]; tn: A[k,m]^T B[k,n].  C: F32 or BF16. */
 typedef enum fj_gemm_kind { FJ_NT, FJ_NN, FJ_TN } fj_gemm_kind;
 bool fj_gpu_tile(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, const void *a,
                  int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale, bool acc,
                  fj_err *e);
+/* tn in F32, all pieces of the inner dimension at once, then added in their order: for few outputs.  parts:
+ * m * n floats for each piece. */
+bool fj_gpu_tile_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const void *a,
+                        int64_t lda, const void *b, int64_t ldb, float *c, float scale, bool acc,
+                        int64_t piece, float *parts, fj_err *e);
 /* The same on sm_90a by wgmma and bulk tensor copies (hopper.cu); false without an error when it is not
  * for these sizes or this GPU: then tile does it.  It can be called in captured streams. */
 bool fj_gpu_hopper(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,
                    const void *a, int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
                    bool acc, bool *done, fj_err *e);
 /* simt.cu: the same in F32: A, B, C of F32. */
-bool fj_gpu_simt(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, const float *a,
-                 int64_t lda, const float *b, int64_t ldb, fj_grows c, float scale, bool acc,
-                 fj_err *e);
+bool fj_gpu_simt(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,
+                 const float *a, int64_t lda, const float *b, int64_t ldb, fj_grows c, float scale,
+                 bool acc, fj_err *e);
 
 #endif

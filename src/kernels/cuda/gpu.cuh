@@ -41,9 +41,9 @@ typedef struct fj_gpu {
 /* False with the reason when the last launch was not possible. */
 static inline bool launched(const char *what, fj_err *e) {
     cudaError_t c = cudaGetLastError();
-    return c == cudaSuccess || fj_fail(e, c == cudaErrorMemoryAllocation ? FJ_ENOMEM : FJ_EIO,
-                                       "%s does not start on the GPU: %s", what,
-                                       cudaGetErrorString(c));
+    return c == cudaSuccess ||
+           fj_fail(e, c == cudaErrorMemoryAllocation ? FJ_ENOMEM : FJ_EIO,
+                   "%s does not start on the GPU: %s", what, cudaGetErrorString(c));
 }
 
 /* Lets kernel use that much dynamic shared memory (more than 48 KiB has to be asked for). */

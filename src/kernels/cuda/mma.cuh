@@ -57,7 +57,9 @@ __device__ __forceinline__ void copy16_async(void *shared, const void *global, b
                  "l"(global), "r"(n)
                  : "memory");
 }
-__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ __forceinline__ void copies_commit() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
 /* Waits until at most N groups of this thread are on their way. */
 template <int N> __device__ __forceinline__ void copies_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");

@@ -1,0 +1,124 @@
+/* linear_lora.c - rows times a weight and its adapter in one node, when one adapter is for all rows:
+ *
+ *   t = x A^T [n, r]       y = x W^T + scale * t B^T
+ *   dt = scale * dy B      dx = dy W + dt A      dA = dt^T x      dB = scale * dy^T t
+ * (Hu et al. 2021.)  On a GPU the second product goes on where the first one ended, in the same sums, so that
+ * an adapter costs no pass over y or dx.  Bits on the CPU: those of linear, linear and linear_add. */
+#include "ops/gemm.h"
+#include "ops/op.h"
+
+static fj_wmat mat(const fj_tensor *w) {
+    return (fj_wmat){
+        .dtype = w->dtype, .panels = w->panels, .data = w->data, .n = w->rows, .k = w->cols
+    };
+}
+
+FJ_CPU(linear_lora) {
+    const fj_tensor *x = n->in[0];
+    fj_tensor *y = n->out[0], *low = n->out[1];
+    fj_wmat w = mat(n->in[1]), a = mat(n->in[2]), b = mat(n->in[3]);
+    real scale = (real) * (const double *)n->params;
+    FJ_R(fj_gemm_fwd)(t, x->rows, x->data, x->cols, &w, y->data, y->cols, 1, false);
+    fj_team_barrier(t);
+    FJ_R(fj_gemm_fwd)(t, x->rows, x->data, x->cols, &a, low->data, low->cols, 1, false);
+    fj_team_barrier(t);
+    FJ_R(fj_gemm_fwd)(t, x->rows, low->data, low->cols, &b, y->data, y->cols, scale, true);
+}
+
+/* in: dy, W, dt, A, gradient of x so far or NULL */
+FJ_CPU(linear_lora_dx) {
+    const fj_tensor *dy = n->in[0], *dt = n->in[2], *c = n->n_in > 4 ? n->in[4] : NULL;
+    fj_tensor *dx = n->out[0];
+    fj_wmat w = mat(n->in[1]), a = mat(n->in[3]);
+    fj_start_from(t, dx, c);
+    FJ_R(fj_gemm_dx)(t, dx->rows, dy->data, dy->cols, &w, dx->data, dx->cols, 1, c);
+    fj_team_barrier(t);
+    FJ_R(fj_gemm_dx)(t, dx->rows, dt->data, dt->cols, &a, dx->data, dx->cols, 1, true);
+}
+
+#ifndef FJ_F64
+static bool shape(fj_node *n, fj_err *e) {
+    const fj_tensor *x = n->in[0], *w = n->in[1], *a = n->in[2], *b = n->in[3];
+    if (x->cols != w->cols)
+        return fj_fail(e, FJ_EINVAL, "weight %s is %lld x %lld, a row of %s has %lld values",
+                       w->name, (long long)w->rows, (long long)w->cols, x->name,
+                       (long long)x->cols);
+    if (a->cols != w->cols || b->rows != w->rows || a->rows != b->cols)
+        return fj_fail(
+            e, FJ_EINVAL,
+            "an adapter of %lld x %lld and %lld x %lld is none of weight %s, %lld x %lld",
+            (long long)a->rows, (long long)a->cols, (long long)b->rows, (long long)b->cols, w->name,
+            (long long)w->rows, (long long)w->cols);
+    n->out[0]->rows = n->out[1]->rows = x->rows;
+    n->out[0]->cols = w->rows;
+    n->out[1]->cols = a->rows;
+    return true;
+}
+
+static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
+    size_t most = 0;
+    for (int i = 1; i < 4; i++) {
+        fj_wmat w = mat(n->in[i]);
+        most = FJ_MAX(most, fj_gemm_fwd_scratch(n->in[0]->rows, &w, o->threads, o->f32));
+    }
+    return most;
+}
+
+static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) {
+    const struct { /* as in linear.c */
+        double scale;
+        int64_t row0;
+        bool real;
+    } one = { .scale = 1 }, scaled = { .scale = *(const double *)n->params };
+    fj_tensor *x = n->in[0], *w = n->in[1], *a = n->in[2], *b = n->in[3];
+    if (!dy[0]) return;
+    fj_tensor *dt = NULL;
+    if (fj_wants_grad(n, 0) || fj_wants_grad(n, 2))
+        dt = FJ_EMIT(g, &fj_op_linear_dx, &scaled, dy[0], b, NULL);
+    if (fj_wants_grad(n, 0))
+        dx[0] = FJ_EMIT(g, &fj_op_linear_lora_dx, NULL, dy[0], w, dt, a, dx[0]);
+    if (fj_wants_grad(n, 1)) fj_grad_add(g, &dx[1], FJ_EMIT(g, &fj_op_linear_dw, &one, dy[0], x));
+    if (fj_wants_grad(n, 2)) fj_grad_add(g, &dx[2], FJ_EMIT(g, &fj_op_linear_dw, &one, dt, x));
+    if (fj_wants_grad(n, 3))
+        fj_grad_add(g, &dx[3], FJ_EMIT(g, &fj_op_linear_dw, &scaled, dy[0], n->out[1]));
+}
+
+const fj_op fj_op_linear_lora = { .name = "linear_lora",
+                                  .n_in = 4,
+                                  .n_out = 2,
+                                  .params = sizeof(double),
+                                  .shape = shape,
+                                  .grad = grad,
+                                  .scratch = scratch,
+                                  FJ_FNS(linear_lora) };
+
+static bool shape_dx(fj_node *n, fj_err *e) {
+    const fj_tensor *dy = n->in[0], *w = n->in[1], *dt = n->in[2], *a = n->in[3],
+                    *c = n->n_in > 4 ? n->in[4] : NULL;
+    if (dy->cols != w->rows || dt->cols != a->rows || a->cols != w->cols || dt->rows != dy->rows)
+        return fj_fail(e, FJ_EINVAL, "gradients %s and %s do not belong to weight %s", dy->name,
+                       dt->name, w->name);
+    n->out[0]->rows = dy->rows;
+    n->out[0]->cols = w->cols;
+    return !c || fj_same_shape(c, n->out[0], e);
+}
+
+static size_t scratch_dx(const fj_node *n, const fj_graph_opts *o) {
+    fj_wmat w = mat(n->in[1]), a = mat(n->in[3]);
+    return FJ_MAX(fj_gemm_dx_scratch(n->in[0]->rows, &w, o->threads, o->f32),
+                  fj_gemm_dx_scratch(n->in[0]->rows, &a, o->threads, o->f32));
+}
+
+const fj_op fj_op_linear_lora_dx = { .name = "linear_lora_dx",
+                                     .n_in = 5,
+                                     .n_out = 1,
+                                     .share = 5,
+                                     .shape = shape_dx,
+                                     .scratch = scratch_dx,
+                                     FJ_FNS(linear_lora_dx) };
+
+fj_tensor *fj_linear_lora(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *a, fj_tensor *b,
+                          double scale) {
+    return FJ_EMIT(g, &fj_op_linear_lora, &scale, x, w, a, b);
+}
+#endif

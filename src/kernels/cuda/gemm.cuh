@@ -10,9 +10,10 @@
  *     fwd2: y[m,n]  = old + (x[m,k] w[n,k]^T + t[m,r] (scale * b[n,r])^T)
  *     dx2:  dx[m,k] = old + (dy[m,n] w[n,k] + t[m,r] (scale * a[r,k]))
  *
- * Rows (x, dy, t, y, dx) are F32 or BF16, ld values apart, t as x or dy; dw is F32 without space between its rows; weights
- * are in any format, rows as in files.  Addresses are the device's, aligned to 16 bytes; sizes are any, and
- * 0 is nothing to do (dw of no rows is cleared unless acc).  Other inputs and results do not overlap.
+ * Rows (x, dy, t, y, dx) are F32 or BF16, ld values apart, t as x or dy; dw is F32 without space between
+ * its rows; weights are in any format, rows as in files.  Addresses are the device's, aligned to 16 bytes;
+ * sizes are any, and 0 is nothing to do (dw of no rows is cleared unless acc).  Other inputs and results
+ * do not overlap.
  *
  * Arithmetic.  g->f32, or rows of F32: everything in F32 (FMA), weights dequantised exactly.  Else rows and
  * weights are BF16 (weights of other formats are dequantised, scaled, and rounded to BF16 once, F32 rows of

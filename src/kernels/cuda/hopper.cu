@@ -433,14 +433,16 @@ static bool aligned16(const void *p, int64_t ld, int size) {
     return !((uintptr_t)p % 16) && !(ld * size % 16);
 }
 
-/* Whether it is for these sizes on this GPU. */
+/* Whether it is for these sizes on this GPU.  Rows of C end at a multiple of 16 bytes: copies to them write
+ * up to the next one. */
 static bool can(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const fj_gpair *x,
                 const fj_grows *c) {
     const int64_t most = INT32_MAX - 1024;
+    const int size = c->dtype == FJ_F32 ? 4 : 2;
     return g->compute == 90 && (c->dtype == FJ_F32 || c->dtype == FJ_BF16) && m > 0 && n > 0 &&
            k > 0 && m <= most && n <= most && k <= most && up(m, 16) * (int64_t)up(n, 16) <= most &&
            aligned16(x->a, x->lda, 2) && aligned16(x->b, x->ldb, 2) &&
-           aligned16(c->data, c->ld, c->dtype == FJ_F32 ? 4 : 2);
+           aligned16(c->data, c->ld, size) && n * size % 16 == 0;
 }
 
 bool fj_gpu_hopper(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,

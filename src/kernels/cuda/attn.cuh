@@ -41,6 +41,8 @@ size_t fj_gpu_attn_fwd_scratch(const fj_gpu_attn *a);
 bool fj_gpu_attn_fwd(const fj_gpu *g, const fj_gpu_attn *a, fj_err *e);
 bool fj_gpu_attn_bwd_takes(const fj_gpu *g, const fj_gpu_attn *a);
 bool fj_gpu_attn_bwd(const fj_gpu *g, const fj_gpu_attn *a, fj_err *e);
+/* attn_hopper.cu: forward of many rows on sm_90a, the same bits; not done, and no error: not for this. */
+bool fj_gpu_attn_hopper(const fj_gpu *g, const fj_gpu_attn *a, bool *done, fj_err *e);
 
 /* Two floats for every row of the matrices above, kv head after kv head: lse in base 2, and D = dy.y */
 static inline size_t fj_gpu_attn_bwd_scratch(const fj_gpu_attn *a) {

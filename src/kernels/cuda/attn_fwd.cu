@@ -9,25 +9,6 @@
 
 enum { KT = ATTN_KT, NT = KT / 8, CHUNK = ATTN_CHUNK };
 
-/* Scratch: values, maximum and sum of each row (kv head after kv head), for each of `chunks`. */
-typedef struct parking {
-    float *o;     /* [chunk][row][hd] */
-    attn_row *ml; /* [chunk][row] */
-    int64_t rows;
-} parking;
-
-static __device__ parking parking_of(const fj_gpu_attn &a, int64_t chunks) {
-    parking p;
-    p.rows = a.n * a.heads;
-    p.o = (float *)a.scratch;
-    p.ml = (attn_row *)(void *)(p.o + p.rows * a.hd * chunks);
-    return p;
-}
-static __device__ __forceinline__ int64_t parked_row(const fj_gpu_attn &a, const attn_tile &t,
-                                                     int kvh, int r) {
-    return ((int64_t)kvh * a.n + t.row0) * a.group + t.first + r;
-}
-
 /* ---- many rows ------------------------------------------------------------------------------------ */
 template <int HD, int WARPS, int MT>
 static __global__ void __launch_bounds__(WARPS *WARP) tall(fj_gpu_attn a) {
@@ -37,7 +18,7 @@ static __global__ void __launch_bounds__(WARPS *WARP) tall(fj_gpu_attn a) {
     if (!find_tile(a, false, ROWS, (int64_t)gridDim.x - 1 - blockIdx.x, &t)) return;
     const attn_span sp = span_of(a, t, ROWS);
     const attn_scores sc = attn_scores_of(a);
-    int kvh = (int)blockIdx.y, lane = (int)threadIdx.x % WARP, g = lane / 4, t4 = lane % 4;
+    int kvh = (int)blockIdx.y, lane = (int)threadIdx.x % WARP, g = lane / 4;
     int m0 = (int)threadIdx.x / WARP * 16 * MT;
     bf16 *qs = (bf16 *)mem, *ks = qs + ROWS * P, *vs = ks + 2 * KT * P;
     int64_t ld = (int64_t)a.kv_heads * HD;
@@ -65,7 +46,6 @@ static __global__ void __launch_bounds__(WARPS *WARP) tall(fj_gpu_attn a) {
         }
         UNROLL for (int d = 0; d < DT; d++) UNROLL for (int i = 0; i < 4; i++) o[m][d][i] = 0;
     }
-    const parking park = parking_of(a, 1);
     bool parked = false;
     for (int k0 = sp.from, stage = 0; k0 < sp.to; k0 += KT, stage ^= 1) {
         copies_wait<0>();
@@ -111,56 +91,13 @@ static __global__ void __launch_bounds__(WARPS *WARP) tall(fj_gpu_attn a) {
                 }
             }
         }
-        bool last = k0 + KT >= sp.to;
-        if (!last && (k0 + KT) % CHUNK) continue;
-        UNROLL for (int m = 0; m < MT; m++) {
-            end_of_chunk(row[m]);
-            UNROLL for (int h = 0; h < 2; h++) {
-                int r = m0 + 16 * m + 8 * h + g;
-                if (r >= sp.n) continue;
-                int64_t at = parked_row(a, t, kvh, r);
-                float *po = park.o + at * HD + 2 * t4;
-                if (parked) {
-                    attn_row before = park.ml[at];
-                    float fa, fb;
-                    join(&before, row[m][h], sc.c, &fa, &fb);
-                    row[m][h] = before;
-                    UNROLL for (int d = 0; d < DT; d++) {
-                        float2 was = *(const float2 *)(po + d * 8);
-                        o[m][d][2 * h] = fmaf(o[m][d][2 * h], fb, was.x * fa);
-                        o[m][d][2 * h + 1] = fmaf(o[m][d][2 * h + 1], fb, was.y * fa);
-                    }
-                }
-            }
-        }
-        if (last) break;
-        __syncwarp(); /* all four of a row have read */
-        UNROLL for (int m = 0; m < MT; m++) UNROLL for (int h = 0; h < 2; h++) {
-            int r = m0 + 16 * m + 8 * h + g;
-            int64_t at = parked_row(a, t, kvh, r);
-            float *po = park.o + at * HD + 2 * t4;
-            UNROLL for (int d = 0; d < DT; d++) {
-                if (r < sp.n)
-                    *(float2 *)(po + d * 8) = make_float2(o[m][d][2 * h], o[m][d][2 * h + 1]);
-                o[m][d][2 * h] = o[m][d][2 * h + 1] = 0;
-            }
-            if (r < sp.n && !t4) park.ml[at] = row[m][h];
-            row[m][h].max = -INFINITY, row[m][h].sum = 0;
-        }
-        __syncwarp();
+        if (k0 + KT >= sp.to || (k0 + KT) % CHUNK) continue;
+        UNROLL for (int m = 0; m < MT; m++)
+            park_rows<DT>(a, t, sp, kvh, m0 + 16 * m, row[m], o[m], sc.c, parked);
         parked = true;
     }
-    UNROLL for (int m = 0; m < MT; m++) UNROLL for (int h = 0; h < 2; h++) {
-        int r = m0 + 16 * m + 8 * h + g;
-        if (r >= sp.n) continue;
-        int64_t at = attn_head_at(a, t, kvh, t.first + r);
-        float lse;
-        float f = end_of_row(row[m][h], a.sinks ? a.sinks + at % a.heads : NULL, sc.c, &lse);
-        uint32_t *y = (uint32_t *)((bf16 *)a.y + at * HD) + t4;
-        UNROLL for (int d = 0; d < DT; d++) y[d * 4] =
-            pack_bf16(o[m][d][2 * h] * f, o[m][d][2 * h + 1] * f);
-        if (!t4) a.lse[at] = lse;
-    }
+    UNROLL for (int m = 0; m < MT; m++)
+        rows_out<DT>(a, t, sp, kvh, m0 + 16 * m, row[m], o[m], sc.c, parked);
 }
 
 /* ---- few rows ------------------------------------------------------------------------------------- */
@@ -380,7 +317,9 @@ bool fj_gpu_attn_takes(const fj_gpu *g, const fj_gpu_attn *a) {
 }
 
 bool fj_gpu_attn_fwd(const fj_gpu *g, const fj_gpu_attn *a, fj_err *e) {
-    bool few = is_flat(a);
+    bool few = is_flat(a), done = false;
+    if (!few && !fj_gpu_attn_hopper(g, a, &done, e)) return false;
+    if (done) return true;
     switch (a->hd) {
     case 64: few ? run_flat<64>(g, a) : run_tall<64, 4, 2>(g, a); break;
     case 96: few ? run_flat<96>(g, a) : run_tall<96, 4, 2>(g, a); break;

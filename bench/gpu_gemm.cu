@@ -3,7 +3,9 @@
  *
  *     nvcc -O2 -gencode arch=compute_90a,code=sm_90a -std=c++17 -DFORJA_CUDA -Iinclude -Isrc \
  *         bench/gpu_gemm.cu src/base/err.c -o gpu_gemm -ldl
- *     gpu_gemm [part...]       parts: nt nn tn acc thin time tune bits; none: all
+ *     gpu_gemm [part...]       parts: nt nn tn thin time tune bits; none: all
+ *
+ * The environment's CUBLASLT may be the path of libcublasLt.so.13.
  *
  * With -DFJ_HOPPER_DEBUG a wait of two seconds stops the kernel and all waits are told.  Each part is
  * a process of its own, killed after a minute, which says what it was doing; so one that fails leaves
@@ -330,10 +332,10 @@ static struct {
 } lt;
 
 static bool lt_open() {
-    static const char *const names[] = { "libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so",
-                                         "/usr/local/cuda/lib64/libcublasLt.so.13" };
+    const char *names[] = { getenv("CUBLASLT"), "libcublasLt.so.13",
+                            "/usr/local/cuda/lib64/libcublasLt.so.13", "libcublasLt.so.12" };
     void *h = NULL;
-    for (int i = 0; i < 4 && !h; i++) h = dlopen(names[i], RTLD_NOW);
+    for (int i = 0; i < 4 && !h; i++) h = names[i] ? dlopen(names[i], RTLD_NOW) : NULL;
     if (!h) return printf("no cuBLASLt: %s\n", dlerror()), false;
     *(void **)&lt.create = dlsym(h, "cublasLtCreate");
     *(void **)&lt.desc = dlsym(h, "cublasLtMatmulDescCreate");

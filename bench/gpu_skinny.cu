@@ -7,7 +7,7 @@
  * Each time is the median of 20 graphs of products, one after another, each with another copy of the
  * weight, so that the cache of the GPU does not hold it; so it has the gap between two kernels in it.
  * error: of some outputs against sums in double, relative to the largest.  bits: outputs of the first row
- * that are not those which it has among 64. */
+ * that are not those which it has among 64.  values: of a weight, read exactly. */
 #include "kernels/cuda/gemm.cuh"
 
 extern "C" {
@@ -94,6 +94,40 @@ static double error_of(bench *b, int64_t m, fj_dtype t, int64_t n, int64_t k) {
     return worst / largest;
 }
 
+/* Blocks with scales from all of their range; each value alone, by a row of x that is 1 there. */
+static void values_of(bench *b, fj_dtype t) {
+    enum { N = 64, K = 320 };
+    const fj_dtype_info *d = fj_dtype_get(t);
+    size_t row = (size_t)fj_dtype_size(t, 1, K);
+    unsigned char *raw = (unsigned char *)malloc(N * row);
+    float v[K];
+    int wrong = 0;
+    for (size_t i = 0; i < N * row; i++) raw[i] = (unsigned char)(fj_rng_at(5, i) >> 20);
+    for (size_t i = 0; i < N * row; i += (size_t)d->bytes) {
+        if (t == FJ_MXFP4) raw[i] %= i % 2 ? 250 : 4;
+        else if (t == FJ_F32) raw[i + 3] &= 0xbf;
+        else if (t == FJ_BF16) raw[i + 1] &= 0xbf;
+        else if ((raw[i + 1] & 0x7c) == 0x7c) raw[i + 1] ^= 0x40;
+    }
+    CHECK(cudaMemcpy(b->w, raw, N * row, cudaMemcpyHostToDevice));
+    uint16_t *x = (uint16_t *)calloc(ROWS * K, 2);
+    for (int k = 0; k < K; k += ROWS) {
+        memset(x, 0, ROWS * K * 2);
+        for (int i = 0; i < ROWS; i++) x[i * K + k + i] = 0x3f80;
+        CHECK(cudaMemcpy(b->x, x, ROWS * K * 2, cudaMemcpyHostToDevice));
+        product(b, ROWS, t, N, K, 0);
+        CHECK(cudaStreamSynchronize(b->g.stream));
+        CHECK(cudaMemcpy(b->hy, b->y, ROWS * N * 4, cudaMemcpyDeviceToHost));
+        for (int j = 0; j < N; j++) {
+            fj_dequant_row(t, raw + (size_t)j * row, v, K);
+            for (int i = 0; i < ROWS; i++)
+                wrong += !(b->hy[i * N + j] == fj_bf16_to_f32(fj_f32_to_bf16(v[k + i])));
+        }
+    }
+    printf("%-5s values: %d of %d wrong\n", d->name, wrong, N * K);
+    free(raw), free(x);
+}
+
 static void measure(bench *b, fj_dtype t, int64_t n, int64_t k, int64_t only) {
     static const int64_t rows[] = { 64, 32, 16, 8, 4, 1 };
     const fj_dtype_info *d = fj_dtype_get(t);
@@ -161,10 +195,6 @@ int main(int argc, char **argv) {
     }
     bench b = {};
     b.peak = argc > 3 ? atof(argv[3]) : 4800;
-    cudaDeviceProp p;
-    CHECK(cudaGetDeviceProperties(&p, 0));
-    b.g.sms = p.multiProcessorCount;
-    b.g.compute = p.major * 10 + p.minor;
     CHECK(cudaStreamCreateWithFlags(&b.g.stream, cudaStreamNonBlocking));
     CHECK(cudaMalloc(&b.w, SPACE));
     CHECK(cudaMalloc(&b.x, (size_t)(ROWS * most) * 2));
@@ -174,9 +204,14 @@ int main(int argc, char **argv) {
     b.all = (float *)calloc((size_t)most_n, 4);
     fj_rng r;
     fj_rng_seed(&r, 1);
+    cudaDeviceProp p;
+    CHECK(cudaGetDeviceProperties(&p, 0));
+    printf("%s, %d multiprocessors; %% of %.0f GB/s\n", p.name, p.multiProcessorCount, b.peak);
+    b.g.sms = p.multiProcessorCount;
+    b.g.compute = p.major * 10 + p.minor;
+    for (int f = 0; f < 6; f++) values_of(&b, formats[f]);
     for (int64_t i = 0; i < ROWS * most; i++) b.hx[i] = fj_f32_to_bf16((float)fj_rng_normal(&r));
     CHECK(cudaMemcpy(b.x, b.hx, (size_t)(ROWS * most) * 2, cudaMemcpyHostToDevice));
-    printf("%s, %d multiprocessors; %% of %.0f GB/s\n", p.name, b.g.sms, b.peak);
     for (int f = 0; f < 6; f++)
         for (int s = 0; s < 5; s++)
             if (wanted == FJ_DTYPES || wanted == formats[f])

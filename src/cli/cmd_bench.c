@@ -308,6 +308,7 @@ static bool measure_decode(bench *b, fj_bench_opts x, fj_err *e) {
     return ok;
 }
 
+/* What was measured before something failed is shown, too. */
 static bool measure(bench *b, const fj_log *log, fj_err *e) {
     const opts *o = b->o;
     fj_bench_opts x = o->b;
@@ -330,6 +331,7 @@ static bool measure(bench *b, const fj_log *log, fj_err *e) {
         snprintf(r->about, sizeof r->about, "%s", s.s);
         fj_str_free(&s);
     }
+    if (!ok && b->n) b->n--; /* the one that failed */
     return ok;
 }
 
@@ -452,7 +454,7 @@ static int run(fj_call *c) {
     ok = ok && open_model(&b, c, &e);
     b.open_s = fj_clock() - t0;
     ok = ok && measure(&b, &c->term->log, &e);
-    if (ok) {
+    if (ok || b.n) {
         fj_model_info info;
         fj_model_about(b.m, &info);
         if (o->json) print_json(&b, &info);

@@ -116,7 +116,7 @@ static __global__ void NORM_BOUNDS(V, 3)
 static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
     (void)scratch;
     const fj_tensor *x = n->in[0], *b = n->in[2], *y = n->out[0];
-    norm_shape s;
+    norm_shape s = {};
     if (!count_of(y)) return true;
     if (!same_type(n, x, y, e) || !norm_shape_of(g, n, x->rows, x->cols, 3, &s, e)) return false;
     FJ_AS(y, T, {
@@ -133,7 +133,7 @@ FJ_CUDA_OP(layernorm, run, NULL);
 static bool run_dx(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
     (void)scratch;
     const fj_tensor *x = n->in[0], *dy = n->in[2], *dx = n->out[0];
-    norm_shape s;
+    norm_shape s = {};
     if (!count_of(x)) return true;
     if (!same_type(n, x, dx, e) || !same_type(n, dy, x, e) ||
         !norm_shape_of(g, n, x->rows, x->cols, 2, &s, e))
@@ -159,7 +159,7 @@ static bool run_dw(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) 
     const fj_tensor *x = n->in[0], *dy = n->in[2];
     int64_t cols = x->cols, chunks = norm_chunks(x->rows, cols);
     float *part = (float *)scratch;
-    norm_shape s;
+    norm_shape s = {};
     if (!same_type(n, dy, x, e) || !norm_shape_of(g, n, x->rows, cols, 3, &s, e)) return false;
     if (count_of(x))
         FJ_AS(x, T, {

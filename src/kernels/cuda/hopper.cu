@@ -349,7 +349,7 @@ static void plan_rest(plan *p, bool wide, int sms) {
     p->clusters = (int)FJ_MIN(tiles, sms / p->cluster);
 }
 
-/* Cycles that all tiles take, about: those of the products or of the copies of each step, and those of the
+/* Cycles that all tiles take, about: of each step those of the products or of its copies, and those of the
  * results. */
 static double plan_cost(const plan *p, bool wide) {
     double step = p->rows * p->bn / 32.0;
@@ -382,10 +382,15 @@ static void plan_choose(plan *best, fj_gemm_kind kind, bool wide, int sms) {
 template <fj_gemm_kind KIND, int BN, typename T>
 static bool launch(const fj_gpu *g, const plan *p, const CUtensorMap *maps, bool *done, fj_err *e) {
     auto kernel = hopper_kernel<KIND, BN, T>;
-    cudaFuncAttributes what;
-    if (cudaFuncGetAttributes(&what, kernel) ||
-        what.numRegs < 100) /* empty: not built for sm_90a */
-        return (void)cudaGetLastError(), true;
+    static int built; /* 1: for sm_90a, -1: not, so it is empty; whoever asks finds the same */
+    int b = __atomic_load_n(&built, __ATOMIC_RELAXED);
+    if (!b) {
+        cudaFuncAttributes what;
+        b = cudaFuncGetAttributes(&what, kernel) || what.numRegs < 100 ? -1 : 1;
+        (void)cudaGetLastError();
+        __atomic_store_n(&built, b, __ATOMIC_RELAXED);
+    }
+    if (b < 0) return true;
     size_t shared = shared_of(p);
     FJ_ALLOW_SHARED(kernel, shared);
     cudaLaunchConfig_t how = {};

@@ -15,38 +15,11 @@ bool fj_gpu_attn_hopper(const fj_gpu *g, const fj_gpu_attn *a, bool *done, fj_er
 }
 #else
 
-#include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/attn_hopper.cuh"
 
-enum { GROUP = 128, ROWS = 128, KT = ATTN_KT, NT = KT / 8 };
-enum { REGS_COPY = 40, REGS_COMPUTE = 232 }; /* 40 + 2 * 232 = 3 * 168, with which a block begins */
-enum { STAGES = 6, BARRIERS = 1024 };        /* of keys, and as many of values; bytes of barriers */
+enum { ROWS = 128, STAGES = 6 }; /* of keys, and as many of values */
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-/* D[64, N] = (keep ? D : 0) + A[64, 16] B[16, N] with A in registers, in the fragments of mma_bf16 for the
- * 16 rows of each warp; overB: as in describe. */
-#define PRODUCT_OF(n, regs, a0, a1, a2, a3, b, keep, tb)                                           \
-    template <bool overB>                                                                          \
-    __device__ __forceinline__ void product_of(float(&d)[regs], const uint32_t *A, uint64_t B,     \
-                                               int keep_d) {                                       \
-        asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %" #keep ", 0;\n\t"                     \
-                     "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" FJ_D##regs       \
-                     "}, {%" #a0 ",%" #a1 ",%" #a2 ",%" #a3 "}, %" #b ", p, 1, 1, %" #tb ";\n\t}"  \
-                     : FJ_R##regs(0)                                                               \
-                     : "r"(A[0]), "r"(A[1]), "r"(A[2]), "r"(A[3]), "l"(B), "r"(keep_d),            \
-                       "n"((int)overB));                                                           \
-    }
-PRODUCT_OF(64, 32, 32, 33, 34, 35, 36, 37, 38)
-PRODUCT_OF(128, 64, 64, 65, 66, 67, 68, 69, 70)
-
-/* The compiler moves no use of these across: products read and write them unseen. */
-template <int N> __device__ __forceinline__ void hold(float (&d)[N]) {
-    UNROLL for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
-}
-template <int N> __device__ __forceinline__ void hold(uint32_t (&d)[N][4]) {
-    UNROLL for (int i = 0; i < N; i++)
-        UNROLL for (int j = 0; j < 4; j++) asm volatile("" : "+r"(d[i][j])::"memory");
-}
-
 /* Where things are in shared memory. */
 typedef struct layout {
     uint32_t full_k, full_v, empty_k, empty_v; /* the first of STAGES barriers */
@@ -60,14 +33,6 @@ static __device__ __forceinline__ layout layout_of(uint32_t base, int stage) {
     return l;
 }
 
-typedef struct ring {
-    int i;
-    uint32_t parity;
-} ring;
-static __device__ __forceinline__ void next(ring *r) {
-    if (++r->i == STAGES) r->i = 0, r->parity ^= 1;
-}
-
 /* One thread copies: of a stage, box `part` holds values 64 part.. of the head of all 64 keys. */
 template <int HD>
 static __device__ __forceinline__ void copy_keys(const CUtensorMap *k, const CUtensorMap *v,
@@ -75,7 +40,7 @@ static __device__ __forceinline__ void copy_keys(const CUtensorMap *k, const CUt
                                                  const attn_span &sp, const layout &l, int kvh) {
     constexpr int STAGE = KT * HD * 2, HALF = STAGE / 2;
     ring r = { 0, 0 };
-    for (int k0 = sp.from; k0 < sp.to; k0 += KT, next(&r)) {
+    for (int k0 = sp.from; k0 < sp.to; k0 += KT, next(&r, STAGES)) {
         const int32_t *b = a.blocks + t.blk0 + k0 / FJ_ATTN_BLOCK;
         int n = k0 + FJ_ATTN_BLOCK < sp.end ? 2 : 1, slot[2];
         for (int i = 0; i < n; i++) slot[i] = b[i];
@@ -86,8 +51,8 @@ static __device__ __forceinline__ void copy_keys(const CUtensorMap *k, const CUt
             bar_expect(full, (uint32_t)(n * HALF));
             for (int i = 0; i < n; i++)
                 for (int part = 0; part < HD / 64; part++)
-                    box_load(to + part * BOX + i * (BOX / 2), what ? v : k, full,
-                             kvh * HD + 64 * part, slot[i]);
+                    box_heads(to + part * BOX + i * (BOX / 2), what ? v : k, full, part, kvh,
+                              slot[i]);
         }
     }
 }
@@ -167,7 +132,7 @@ static __device__ __forceinline__ void compute(const fj_gpu_attn &a, const attn_
     products_wait<0>();
     hold(s);
     if (first) bar_arrive(l.empty_k);
-    next(&rk);
+    next(&rk, STAGES);
     softmax(sp.from);
     weights();
     int k0 = sp.from + KT;
@@ -179,7 +144,7 @@ static __device__ __forceinline__ void compute(const fj_gpu_attn &a, const attn_
         products_wait<1>();
         hold(s);
         if (first) bar_arrive(l.empty_k + 8 * rk.i);
-        next(&rk);
+        next(&rk, STAGES);
         if (k0 % ATTN_CHUNK == 0) { /* a chunk begins: the one before is put away */
             products_wait<0>();
             hold(o);
@@ -191,7 +156,7 @@ static __device__ __forceinline__ void compute(const fj_gpu_attn &a, const attn_
         hold(o);
         hold(pf);
         if (first) bar_arrive(l.empty_v + 8 * rv.i);
-        next(&rv);
+        next(&rv, STAGES);
         if (__ballot_sync(FULL_WARP, fix[0] != 1 || fix[1] != 1)) {
             UNROLL for (int d = 0; d < DT; d++) UNROLL for (int i = 0; i < 4; i++) o4[d][i] *=
                 fix[i / 2];
@@ -240,50 +205,11 @@ static __global__ void __launch_bounds__(3 * GROUP, 1)
 #endif
 }
 
-/* ---- host ----------------------------------------------------------------------------------------- */
-typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
-                              const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
-                              const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
-                              CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-static encode_fn encoder(void) {
-    static encode_fn known; /* threads may look for it at once, and find the same */
-    encode_fn f = __atomic_load_n(&known, __ATOMIC_ACQUIRE);
-    if (f) return f;
-    cudaDriverEntryPointQueryResult got;
-    void *p = NULL;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &p, 12000, cudaEnableDefault,
-                                         &got) ||
-        got != cudaDriverEntryPointSuccess)
-        return (void)cudaGetLastError(), (encode_fn)NULL;
-    f = (encode_fn)p;
-    __atomic_store_n(&known, f, __ATOMIC_RELEASE);
-    return f;
-}
-
-/* Rows of `cols` BF16 without space between them, in boxes of 64 values of `high` rows. */
-static bool map_of(CUtensorMap *map, const void *data, int64_t rows, int64_t cols, int high,
-                   fj_err *e) {
-    cuuint64_t dims[2] = { (cuuint64_t)cols, (cuuint64_t)rows };
-    cuuint64_t strides[1] = { (cuuint64_t)cols * 2 };
-    cuuint32_t box[2] = { 64, (cuuint32_t)high }, one[2] = { 1, 1 };
-    CUresult r = encoder()(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, (void *)data, dims, strides,
-                           box, one, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                           CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    return r == CUDA_SUCCESS ||
-           fj_fail(e, FJ_EIO, "no tensor map of %lld x %lld keys: CUDA driver error %d",
-                   (long long)rows, (long long)cols, (int)r);
-}
-
 template <int HD> static bool launch(const fj_gpu *g, const fj_gpu_attn *a, bool *done, fj_err *e) {
     auto kernel = hopper_fwd<HD>;
-    cudaFuncAttributes what;
-    if (cudaFuncGetAttributes(&what, kernel) || what.numRegs < 100) /* empty: not for sm_90a */
-        return (void)cudaGetLastError(), true;
+    if (!is_there(kernel)) return true;
     CUtensorMap k, v;
-    int64_t cols = (int64_t)a->kv_heads * HD;
-    if (!map_of(&k, a->k, a->slots, cols, FJ_ATTN_BLOCK, e) ||
-        !map_of(&v, a->v, a->slots, cols, FJ_ATTN_BLOCK, e))
-        return false;
+    if (!map_keys(&k, a->k, a, e) || !map_keys(&v, a->v, a, e)) return false;
     size_t shared = 1024 + BARRIERS + (size_t)2 * STAGES * KT * HD * 2;
     dim3 grid((unsigned)attn_row_tiles(a, ROWS), (unsigned)a->kv_heads);
     FJ_ALLOW_SHARED(kernel, shared);

@@ -408,7 +408,10 @@ static void print_json(const bench *b, const fj_model_info *info) {
     for (int i = 0; i < FJ_PEAKS; i++)
         if (b->peak[i] > 0) json_object_set_new(peaks, fj_peak_names[i], json_real(b->peak[i]));
     json_object_set_new(o, "peaks", peaks);
-    json_object_set_new(o, "peaks_from", json_string(b->dev->kern ? "measured" : "data sheet"));
+    const char *from = b->dev->kern              ? "measured"
+                       : json_object_size(peaks) ? "data sheet"
+                                                 : "not known";
+    json_object_set_new(o, "peaks_from", json_string(from));
     for (int i = 0; i < b->n; i++) {
         const result *r = &b->r[i];
         const fj_speed *s = &r->s;

@@ -281,7 +281,7 @@ OC_CASE(add) {
 }
 
 OC_CASE(add_bias) {
-    static const int64_t shape[][2] = { { 1, 1 }, { 5, 3 }, { 70, 33 } };
+    static const int64_t shape[][2] = { { 1, 1 }, { 5, 3 }, { 70, 33 }, { 5, 24 } };
     if (v >= (int)FJ_LEN(shape)) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], true);
     oc_out(c, fj_add_bias(c->g, x, oc_vec(c, 1, shape[v][1], true)));
@@ -398,35 +398,41 @@ OC_CASE(embed) {
 
 OC_CASE(rmsnorm) {
     /* rows, columns, columns of the weight: a row, or the heads of one */
-    static const int64_t shape[][3] = { { 1, 1, 1 },     { 3, 5, 5 },  { 7, 33, 33 },
-                                        { 131, 70, 70 }, { 5, 12, 4 }, { 50, 66, 33 } };
+    static const int64_t shape[][3] = { { 1, 1, 1 },       { 3, 5, 5 },      { 7, 33, 33 },
+                                        { 131, 70, 70 },   { 5, 12, 4 },     { 50, 66, 33 },
+                                        { 9, 192, 64 },    { 3, 272, 272 },  { 2, 2056, 2056 },
+                                        { 1, 2051, 2051 }, { 1, 8200, 8200 } };
     if (v >= (int)FJ_LEN(shape)) return false;
-    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], true);
-    oc_out(c, fj_rmsnorm(c->g, x, oc_vec(c, 1, shape[v][2], true), v ? 1e-5 : 0.1));
+    bool differ = shape[v][1] < 100; /* the wide ones: for devices that deal them differently */
+    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], differ);
+    oc_out(c, fj_rmsnorm(c->g, x, oc_vec(c, 1, shape[v][2], differ), v ? 1e-5 : 0.1));
     return true;
 }
 
 OC_CASE(layernorm) {
-    /* the last: no bias, and the one before: x is not asked for */
-    static const int64_t shape[][2] = { { 1, 3 },    { 3, 5 }, { 7, 33 },
-                                        { 131, 70 }, { 4, 6 }, { 9, 17 } };
+    /* 4: x is not asked for, 5: no bias */
+    static const int64_t shape[][2] = { { 1, 3 },    { 3, 5 },    { 7, 33 },  { 131, 70 },
+                                        { 4, 6 },    { 9, 17 },   { 9, 64 },  { 3, 272 },
+                                        { 2, 2056 }, { 1, 2051 }, { 1, 8200 } };
     if (v >= (int)FJ_LEN(shape)) return false;
-    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], v != 4),
-              *w = oc_vec(c, 1, shape[v][1], true);
-    oc_out(c, fj_layernorm(c->g, x, w, v == 5 ? NULL : oc_vec(c, 1, shape[v][1], true),
+    bool differ = shape[v][1] < 100; /* the wide ones: for devices that deal them differently */
+    fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], differ && v != 4),
+              *w = oc_vec(c, 1, shape[v][1], differ);
+    oc_out(c, fj_layernorm(c->g, x, w, v == 5 ? NULL : oc_vec(c, 1, shape[v][1], differ),
                            v ? 1e-5 : 0.1));
     return true;
 }
 
 OC_CASE(rope) {
-    if (v >= 5) return false; /* 3 and 4: a part of each head */
+    if (v >= 7) return false; /* 3 to 5: a part of each head */
     int64_t rows = v ? 7 : 1,
             hd = v == 2   ? 10
                  : v == 3 ? 9
-                 : v == 4 ? 32
+                 : v >= 4 ? 32
                           : 4,
             rot = v == 3   ? 4
                   : v == 4 ? 8
+                  : v == 5 ? 16
                            : hd;
     int heads = v ? 3 : 1;
     fj_tensor *pos = oc_below(c, rows, 300), *freq = oc_positive(c, v == 2 ? 2 : 1, rot / 2);
@@ -537,8 +543,9 @@ static FJ_UNUSED fj_tensor *oc_gate_up(oc *c, int64_t rows, int64_t cols, bool d
 }
 
 OC_CASE(glu_oai) {
-    if (v > 1) return false;
-    oc_out(c, fj_glu_oai(c->g, oc_gate_up(c, v ? 33 : 1, v ? 65 : 3, true), 1.702, 1));
+    static const int64_t shape[][2] = { { 1, 3 }, { 33, 65 }, { 5, 16 } };
+    if (v >= (int)FJ_LEN(shape)) return false;
+    oc_out(c, fj_glu_oai(c->g, oc_gate_up(c, shape[v][0], shape[v][1], true), 1.702, 1));
     return true;
 }
 
@@ -557,7 +564,7 @@ OC_CASE(softcap) {
 
 OC_CASE(cols) {
     static const int64_t list[][4] = {
-        { 1, 1, 0, 0 }, { 5, 9, 2, 4 }, { 33, 70, 0, 7 }, { 4, 8, 5, 3 }
+        { 1, 1, 0, 0 }, { 5, 9, 2, 4 }, { 33, 70, 0, 7 }, { 4, 8, 5, 3 }, { 3, 40, 16, 8 }
     };
     if (v < (int)FJ_LEN(list)) {
         oc_out(c, fj_cols(c->g, oc_real(c, list[v][0], list[v][1], true), list[v][2], list[v][3]));
@@ -640,7 +647,7 @@ OC_CASE(one) {
 }
 
 OC_CASE(col_sum) {
-    static const int64_t shape[][2] = { { 1, 1 }, { 5, 33 }, { 131, 7 }, { 0, 3 } };
+    static const int64_t shape[][2] = { { 1, 1 }, { 5, 33 }, { 131, 7 }, { 0, 3 }, { 700, 264 } };
     if (v >= (int)FJ_LEN(shape)) return false;
     oc_out(c, FJ_EMIT(c->g, &fj_op_col_sum, NULL, oc_real(c, shape[v][0], shape[v][1], false)));
     return true;
@@ -701,21 +708,28 @@ OC_CASE(linear_lora_dx) {
 }
 
 OC_CASE(embed_dw) {
-    if (v > 1) return false;
-    fj_tensor *table = oc_weight(c, FJ_F32, 9, v ? 65 : 3, false),
-              *ids = oc_below(c, v ? 70 : 2, 9);
-    oc_out(c, FJ_EMIT(c->g, &fj_op_embed_dw, NULL, table, ids,
-                      oc_real(c, v ? 70 : 2, v ? 65 : 3, false)));
+    /* rows of the table, columns, ids and below what they are */
+    static const int64_t list[][4] = { { 9, 3, 2, 9 },
+                                       { 9, 65, 70, 9 },
+                                       { 300, 16, 1500, 300 },
+                                       { 70000, 8, 90, 70000 },
+                                       { 5, 8, 1100, 2 } };
+    if (v >= (int)FJ_LEN(list)) return false;
+    const int64_t *l = list[v];
+    fj_tensor *table = oc_weight(c, FJ_F32, l[0], l[1], false), *ids = oc_below(c, l[2], l[3]);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_embed_dw, NULL, table, ids, oc_real(c, l[2], l[1], false)));
     return true;
 }
 
 static bool oc_norm_bwd(oc *c, int v, const fj_op *op) {
     /* rows, columns, columns of the weight */
     static const int64_t shape[][3] = {
-        { 1, 1, 1 }, { 3, 5, 5 }, { 131, 33, 33 }, { 0, 4, 4 }, { 50, 12, 4 }
+        { 1, 1, 1 },       { 3, 5, 5 },        { 131, 33, 33 },   { 0, 4, 4 },
+        { 70, 512, 512 },  { 19, 2056, 2056 }, { 9, 2051, 2051 }, { 3, 8200, 8200 },
+        { 700, 128, 128 }, { 50, 12, 4 },      { 171, 192, 64 }, /* the last two: heads */
     };
     bool by_heads = op == &fj_op_rmsnorm_dx || op == &fj_op_rmsnorm_dw;
-    if (v >= (int)FJ_LEN(shape) - !by_heads) return false;
+    if (v >= (int)FJ_LEN(shape) - (by_heads ? 0 : 2)) return false;
     fj_tensor *x = oc_real(c, shape[v][0], shape[v][1], false),
               *w = oc_vec(c, 1, shape[v][2], false);
     double eps = v ? 1e-5 : 0.1;
@@ -782,8 +796,8 @@ OC_CASE(gelu_bwd) {
 }
 
 OC_CASE(glu_oai_bwd) {
-    if (v > 1) return false;
-    int64_t rows = v ? 33 : 1, cols = v ? 65 : 1;
+    if (v > 2) return false;
+    int64_t rows = v ? 33 : 1, cols = v == 2 ? 64 : v ? 65 : 1;
     fj_tensor *x = oc_gate_up(c, rows, cols, false);
     double p[2] = { 1.702, 1 }; /* alpha, limit */
     oc_out(c, FJ_EMIT(c->g, &fj_op_glu_oai_bwd, p, x, oc_real(c, rows, cols, false)));
@@ -805,7 +819,9 @@ typedef struct oc_cols_params {
 
 OC_CASE(cols_bwd) {
     /* rows, all columns, the first and the number of the slice's */
-    static const int64_t list[][4] = { { 1, 1, 0, 1 }, { 33, 40, 7, 13 }, { 6, 9, 6, 3 } };
+    static const int64_t list[][4] = {
+        { 1, 1, 0, 1 }, { 33, 40, 7, 13 }, { 6, 9, 6, 3 }, { 5, 40, 16, 8 }
+    };
     if (v >= 2 * (int)FJ_LEN(list)) return false; /* alone, then onto a gradient */
     const int64_t *l = list[v / 2];
     oc_cols_params p = { l[2], l[1] };
@@ -832,6 +848,30 @@ OC_CASE(scale_by) {
 }
 
 /* ---- the others --------------------------------------------------------------------------------- */
+OC_CASE(sample) {
+    /* rows, tokens, and the ways: temperature, top-k, top-p, min-p, penalty */
+    static const struct {
+        int64_t m, vocab;
+        float how[5];
+    } list[] = {
+        { 1, 1, { 0, 0, 1, 0, 1 } },          { 5, 33, { 0, 0, 1, 0, 1.5f } },
+        { 7, 70, { 1, 0, 1, 0, 1 } },         { 9, 1500, { 0.7f, 40, 1, 0, 1 } },
+        { 9, 1500, { 1.5f, 0, 0.8f, 0, 1 } }, { 6, 2049, { 1, 50, 0.9f, 0.05f, 1.2f } },
+        { 4, 300, { 2, 0, 1, 0.3f, 1 } },     { 0, 5, { 1, 0, 1, 0, 1 } },
+    };
+    if (v >= (int)FJ_LEN(list)) return false;
+    int64_t m = list[v].m, words = list[v].how[4] != 1 ? (list[v].vocab + 31) / 32 : 0;
+    fj_tensor *logits = oc_vec(c, m, list[v].vocab, false), *how = oc_positive(c, m, FJ_PICK_COLS);
+    double *h = c->arg[c->n_args - 1].v; /* the last column is the draw */
+    for (int64_t r = 0; r < m; r++)
+        for (int i = 0; i < 5; i++) h[r * FJ_PICK_COLS + i] = (double)list[v].how[i];
+    int32_t *bits = fj_alloc((size_t)(m * words + 1) * sizeof *bits);
+    for (int64_t i = 0; i < m * words; i++) bits[i] = (int32_t)fj_rng_u64(&c->rng);
+    oc_out(c, fj_choose(c->g, logits, how, oc_ints(c, m, words, bits)));
+    free(bits);
+    return true;
+}
+
 OC_CASE(rope_table) {
     if (v > 1) return false;
     fj_tensor *pos = oc_below(c, v ? 33 : 1, 300), *freq = oc_positive(c, v ? 3 : 1, v ? 7 : 1);
@@ -841,8 +881,8 @@ OC_CASE(rope_table) {
 }
 
 OC_CASE(kv_put) {
-    if (v > 1) return false;
-    int64_t rows = v ? 33 : 1, cols = v ? 13 : 1, slots = v ? 64 : 1;
+    if (v > 2) return false;
+    int64_t rows = v ? 33 : 1, cols = v == 2 ? 16 : v ? 13 : 1, slots = v ? 64 : 1;
     fj_tensor *cache = oc_cache(c, slots, cols), *x = oc_real(c, rows, cols, false);
     oc_out(c, fj_kv_put(c->g, cache, x, oc_distinct(c, rows, slots)));
     return true;
@@ -863,8 +903,8 @@ OC_CASE(sumsq) {
 }
 
 OC_CASE(adamw) {
-    if (v > 1) return false;
-    int64_t rows = v ? 37 : 1, cols = v ? 67 : 1;
+    if (v > 2) return false;
+    int64_t rows = v ? 37 : 1, cols = v == 2 ? 68 : v ? 67 : 1;
     fj_tensor *p = oc_extern(c, rows, cols, true), *grad = oc_vec(c, rows, cols, false);
     fj_tensor *m = oc_extern(c, rows, cols, true), *s = oc_extern(c, rows, cols, true);
     for (int64_t i = 0; i < rows * cols; i++)
@@ -937,17 +977,22 @@ OC_CASE(route_dx) {
 }
 
 OC_CASE(moe_plan) {
-    if (v >= (int)FJ_LEN(oc_moes)) return false;
-    oc_outs(c, oc_plan(c, &oc_moes[v]), 0);
+    int all = (int)FJ_LEN(oc_moes);
+    if (v > all) return false;
+    static const oc_moe many = { 700, 9, 3, 8 };
+    oc_outs(c, oc_plan(c, v < all ? &oc_moes[v] : &many), 0);
     return true;
 }
+
+/* One width of whole eights. */
+#define OC_MOE_COLS(v) ((v) == 0 ? 1 : (v) == 1 ? 40 : 35)
 
 /* The last variants have weights, as their gradients do. */
 OC_CASE(moe_gather) {
     int all = (int)FJ_LEN(oc_moes);
     if (v >= all + 1) return false;
     const oc_moe *m = &oc_moes[v < all ? v : 3];
-    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n, v ? 35 : 1, true);
+    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n, OC_MOE_COLS(v), true);
     oc_out(c, v < all ? fj_moe_gather(c->g, x, plan)
                       : FJ_EMIT(c->g, &fj_op_moe_gather, &m->k, x, plan, plan->node->out[1],
                                 oc_vec(c, m->n, m->k, true)));
@@ -958,7 +1003,7 @@ OC_CASE(moe_combine) {
     int all = (int)FJ_LEN(oc_moes);
     if (v >= all + 1) return false;
     const oc_moe *m = &oc_moes[v < all ? v : 3];
-    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
+    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, OC_MOE_COLS(v), true);
     oc_out(c, fj_moe_combine(c->g, y, v < all ? oc_vec(c, m->n, m->k, true) : NULL, plan));
     return true;
 }
@@ -966,7 +1011,7 @@ OC_CASE(moe_combine) {
 OC_CASE(moe_dot) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
-    fj_tensor *plan = oc_plan(c, m), *a = oc_real(c, m->n, v ? 35 : 1, false);
+    fj_tensor *plan = oc_plan(c, m), *a = oc_real(c, m->n, OC_MOE_COLS(v), false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_moe_dot, NULL, a, oc_real(c, m->n * m->k, a->cols, false),
                       plan->node->out[1]));
     return true;
@@ -975,7 +1020,7 @@ OC_CASE(moe_dot) {
 OC_CASE(moe_bias) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
-    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, v ? 35 : 1, true);
+    fj_tensor *plan = oc_plan(c, m), *y = oc_real(c, m->n * m->k, OC_MOE_COLS(v), true);
     oc_out(c, fj_moe_bias(c->g, y, oc_vec(c, m->experts, y->cols, true), plan));
     return true;
 }
@@ -983,7 +1028,7 @@ OC_CASE(moe_bias) {
 OC_CASE(moe_bias_db) {
     if (v >= (int)FJ_LEN(oc_moes)) return false;
     const oc_moe *m = &oc_moes[v];
-    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, v ? 35 : 1, false);
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, OC_MOE_COLS(v), false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_moe_bias_db, NULL, dy, plan->node->out[2]));
     return true;
 }

@@ -7,7 +7,7 @@
 #ifndef FORJA_TRAIN_RIG_H
 #define FORJA_TRAIN_RIG_H
 
-#include "test_util.h"
+#include "test_device.h"
 
 #include "formats/json.h"
 
@@ -58,8 +58,8 @@ static FJ_UNUSED int rig_init(void **state) {
     snprintf(text, sizeof text,
              "base: %s\ndata: rows.jsonl\neval_data: eval.jsonl\ngeneral_data: general.jsonl\n"
              "max_length: 64\nper_device_train_batch_size: 2\nmax_steps: 6\nlogging_steps: 1\n"
-             "learning_rate: 0.01\nlora_r: 4\neval_max_new_tokens: 4\nthreads: 1\n",
-             fj_test_source("tests/golden/tiny-default"));
+             "learning_rate: 0.01\nlora_r: 4\neval_max_new_tokens: 4\nthreads: 1\ndevice: \"%s\"\n",
+             fj_test_source("tests/golden/tiny-default"), fj_test_device());
     rig_write("recipe.yaml", text);
     return 0;
 }

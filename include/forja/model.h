@@ -18,10 +18,12 @@ typedef struct fj_model fj_model;
 typedef struct fj_lora fj_lora;
 
 typedef struct fj_dev_opts {
-    int threads;        /* 0: as many as this process may use */
-    const char *isa;    /* NULL: best of this CPU; "scalar", "avx2", "avx512": at most that */
-    bool f32;           /* every product in f32, for comparisons */
-    const char *device; /* NULL or "cpu"; "cuda" or "cuda:N": GPU N, in a build with CUDA */
+    int threads;     /* 0: as many as this process may use */
+    const char *isa; /* NULL: best of this CPU; "scalar", "avx2", "avx512": at most that */
+    bool f32;        /* every product in f32, for comparisons */
+    /* NULL or "cpu"; "cuda" or "cuda:N": GPU N, in a build with CUDA; "auto": the first GPU that can be
+     * used, else the CPU. */
+    const char *device;
 } fj_dev_opts;
 FJ_API fj_dev *fj_dev_open(const fj_dev_opts *o, fj_err *e);
 FJ_API void fj_dev_close(fj_dev *d);              /* NULL is fine */

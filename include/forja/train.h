@@ -24,6 +24,7 @@ typedef struct fj_train_result {
     int64_t rows, samples, tokens, learn_tokens, steps, micro_steps; /* tokens: of the whole run */
     int64_t eval_samples, too_long, trainable, params;
     int64_t planned_bytes, weights_bytes, optimizer_bytes, activation_bytes;
+    int64_t allowed_bytes; /* max_memory, or what the device has without a reserve */
     int recomputed_layers, layers;
     /* what happened; zero after a dry run */
     int64_t steps_done, peak_bytes; /* peak: measured, of the training itself */

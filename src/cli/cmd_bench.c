@@ -1,38 +1,91 @@
 /* cmd_bench.c - tokens a second of decode, prefill and a training step, beside what this machine can
  * do.  Peaks are measured in the same minute, because those of a shared machine move. */
+#include "base/fs.h"
 #include "cli/talk.h"
 #include "lifecycle/bench.h"
 #include <sys/resource.h>
 
 typedef struct opts {
+    const char *device;
     int shape, type, only;
     int64_t layers, width, heads, kv_heads, ffn, vocab;
     int64_t threads;
+    fj_list streams;
     fj_bench_opts b;
     bool full, f32, json;
 } opts;
 enum { ALL, DECODE, PREFILL, STEP };
 static const opts defaults = { .type = 2,
                                .b = { .repeat = 5,
-                                      .streams = 1,
                                       .context = 64,
                                       .prompt = 512,
                                       .batch = 4,
                                       .length = 512,
-                                      .rank = 16 } };
-/* Random weights: SmolLM2-135M, the embedded model, and one that is done in a moment. */
-static const fj_hparams shapes[] = {
-    { .layers = 30, .width = 576, .heads = 9, .kv_heads = 3, .ffn = 1536, .vocab = 49152 },
-    { .layers = 6, .width = 256, .heads = 8, .kv_heads = 4, .ffn = 704, .vocab = 4096 },
-    { .layers = 2, .width = 64, .heads = 4, .kv_heads = 2, .ffn = 160, .vocab = 512 },
+                                      .rank = 16,
+                                      .recompute = -1 } };
+/* Random weights in the shapes of released models, of the embedded one, and of one that is done in a
+ * moment. */
+static const struct {
+    const char *name;
+    const fj_arch *arch;
+    fj_hparams h;
+} shapes[] = {
+    { "smollm2-135m",
+      &fj_arch_llama,
+      { .layers = 30,
+        .width = 576,
+        .heads = 9,
+        .kv_heads = 3,
+        .ffn = 1536,
+        .vocab = 49152,
+        .tied = true,
+        .rope.base = 10000 } },
+    { "qwen2.5-1.5b",
+      &fj_arch_qwen2,
+      { .layers = 28,
+        .width = 1536,
+        .heads = 12,
+        .kv_heads = 2,
+        .ffn = 8960,
+        .vocab = 151936,
+        .tied = true,
+        .rope.base = 1e6 } },
+    { "llama-3.1-8b",
+      &fj_arch_llama,
+      { .layers = 32,
+        .width = 4096,
+        .heads = 32,
+        .kv_heads = 8,
+        .ffn = 14336,
+        .vocab = 128256,
+        .rope.base = 500000 } },
+    { "embedded",
+      &fj_arch_llama,
+      { .layers = 6,
+        .width = 256,
+        .heads = 8,
+        .kv_heads = 4,
+        .ffn = 704,
+        .vocab = 4096,
+        .tied = true,
+        .rope.base = 10000 } },
+    { "tiny",
+      &fj_arch_llama,
+      { .layers = 2,
+        .width = 64,
+        .heads = 4,
+        .kv_heads = 2,
+        .ffn = 160,
+        .vocab = 512,
+        .tied = true,
+        .rope.base = 10000 } },
 };
-static const char *const shape_names[] = { "smollm2-135m", "embedded", "tiny" };
 #define AT(field) offsetof(opts, field)
 static const fj_opt table[] = {
     { .name = "shape",
       .kind = FJ_OPT_CHOICE,
       .at = AT(shape),
-      .value = "smollm2-135m|embedded|tiny",
+      .value = "smollm2-135m|qwen2.5-1.5b|llama-3.1-8b|embedded|tiny",
       .help = "random weights in this shape, where no MODEL is given" },
     { .name = "layers",
       .kind = FJ_OPT_INT,
@@ -93,12 +146,19 @@ static const fj_opt table[] = {
       .value = "all|decode|prefill|step",
       .help = "measure this alone; step: one training step" },
     { .name = "streams",
+      .kind = FJ_OPT_LIST,
+      .at = AT(streams),
+      .value = "N",
+      .help = "decode: sequences side by side",
+      .unset = "1" },
+    { .name = "adapters",
       .kind = FJ_OPT_INT,
-      .at = AT(b.streams),
-      .lo = 1,
+      .at = AT(b.adapters),
+      .lo = 0,
       .hi = 4096,
       .value = "N",
-      .help = "decode: sequences side by side" },
+      .help =
+          "decode once more with N adapters shared out over the streams, where those are so many" },
     { .name = "context",
       .kind = FJ_OPT_INT,
       .at = AT(b.context),
@@ -141,10 +201,11 @@ static const fj_opt table[] = {
     { .name = "recompute",
       .kind = FJ_OPT_INT,
       .at = AT(b.recompute),
-      .lo = 0,
+      .lo = -1,
       .hi = 4096,
       .value = "N",
-      .help = "layers that a training step computes twice to save memory" },
+      .help = "layers that a training step computes twice to save memory",
+      .unset = "-1: as few as the device's memory allows" },
     { .name = "repeat",
       .kind = FJ_OPT_INT,
       .at = AT(b.repeat),
@@ -152,6 +213,7 @@ static const fj_opt table[] = {
       .hi = 1000,
       .value = "N",
       .help = "measure N times; the median is said" },
+    FJ_DEVICE_ROW(AT(device), FJ_DEVICE_AUTO),
     { .name = "threads",
       .letter = 'j',
       .kind = FJ_OPT_INT,
@@ -165,9 +227,11 @@ static const fj_opt table[] = {
     { 0 },
 };
 
+enum { STREAMS = 16 }; /* at most so many --streams */
+
 typedef struct result {
     const char *what;
-    char about[80];
+    char about[120];
     fj_speed s;
 } result;
 
@@ -176,9 +240,26 @@ typedef struct bench {
     fj_dev *dev;
     fj_model *m;
     double peak[FJ_PEAKS];
-    result r[3];
+    double open_s;
+    int64_t streams[STREAMS];
+    int n_streams;
+    result r[2 * STREAMS + 2];
     int n;
 } bench;
+
+static bool parse_streams(bench *b, fj_err *e) {
+    const fj_list *l = &b->o->streams;
+    b->streams[0] = b->n_streams = 1;
+    if (!l->n) return true;
+    if (l->n > STREAMS)
+        return fj_fail(e, FJ_EINVAL, "--streams can be given %d times at most", STREAMS);
+    for (size_t i = 0; i < l->n; i++) {
+        fj_opt one = { .name = "streams", .kind = FJ_OPT_INT, .lo = 1, .hi = 4096 };
+        if (!fj_opt_set(&one, &b->streams[i], "--streams", l->v[i], e)) return false;
+    }
+    b->n_streams = (int)l->n;
+    return true;
+}
 
 static bool open_model(bench *b, fj_call *c, fj_err *e) {
     static const fj_dtype types[] = { FJ_F32,   FJ_F16,  FJ_BF16, FJ_Q8_0, FJ_Q4_0,
@@ -189,10 +270,8 @@ static bool open_model(bench *b, fj_call *c, fj_err *e) {
                              &c->term->log, e);
         return b->m != NULL;
     }
-    fj_hparams h = shapes[o->shape];
-    h.tied = true;
+    fj_hparams h = shapes[o->shape].h;
     h.eps = 1e-5;
-    h.rope.base = 10000;
     h.context = 1 << 20;
     if (o->layers) h.layers = o->layers;
     if (o->width) h.width = o->width;
@@ -201,10 +280,33 @@ static bool open_model(bench *b, fj_call *c, fj_err *e) {
     if (o->ffn) h.ffn = o->ffn;
     if (o->vocab) h.vocab = o->vocab;
     bool own = o->layers || o->width || o->heads || o->kv_heads || o->ffn || o->vocab;
-    b->m =
-        fj_model_random(b->dev, &fj_arch_llama, &h, own ? "random weights" : shape_names[o->shape],
-                        o->full ? FJ_F32 : types[o->type], o->full, 1, e);
+    b->m = fj_model_random(b->dev, shapes[o->shape].arch, &h,
+                           own ? "random weights" : shapes[o->shape].name,
+                           o->full ? FJ_F32 : types[o->type], o->full, 1, e);
     return b->m != NULL;
+}
+
+static result *next(bench *b, const char *what) {
+    b->r[b->n].what = what;
+    return &b->r[b->n++];
+}
+
+static bool measure_decode(bench *b, fj_bench_opts x, fj_err *e) {
+    bool ok = true;
+    int64_t adapters = x.adapters;
+    for (int i = 0; i < b->n_streams; i++)
+        for (int with = 0; ok && with <= (adapters > 0 && adapters <= b->streams[i]); with++) {
+            result *r = next(b, "decode");
+            x.streams = b->streams[i];
+            x.adapters = with ? adapters : 0;
+            int n = snprintf(r->about, sizeof r->about, "%lld stream%s, %lld tokens behind",
+                             (long long)x.streams, x.streams > 1 ? "s" : "", (long long)x.context);
+            if (with)
+                snprintf(r->about + n, sizeof r->about - (size_t)n, ", %lld adapter%s of rank %lld",
+                         (long long)adapters, adapters > 1 ? "s" : "", (long long)x.rank);
+            ok = fj_bench_decode(b->m, &x, &r->s, e);
+        }
+    return ok;
 }
 
 static bool measure(bench *b, const fj_log *log, fj_err *e) {
@@ -212,27 +314,22 @@ static bool measure(bench *b, const fj_log *log, fj_err *e) {
     fj_bench_opts x = o->b;
     x.log = log;
     bool ok = fj_bench_peaks(b->dev, x.repeat, b->peak, e);
-    if (ok && (o->only == ALL || o->only == DECODE)) {
-        result *r = &b->r[b->n++];
-        r->what = "decode";
-        snprintf(r->about, sizeof r->about, "%lld stream%s, %lld tokens behind",
-                 (long long)x.streams, x.streams > 1 ? "s" : "", (long long)x.context);
-        ok = fj_bench_decode(b->m, &x, &r->s, e);
-    }
+    if (ok && (o->only == ALL || o->only == DECODE)) ok = measure_decode(b, x, e);
     if (ok && (o->only == ALL || o->only == PREFILL)) {
-        result *r = &b->r[b->n++];
-        r->what = "prefill";
+        result *r = next(b, "prefill");
         snprintf(r->about, sizeof r->about, "%lld tokens", (long long)x.prompt);
         ok = fj_bench_prefill(b->m, &x, &r->s, e);
     }
     if (ok && (o->only == ALL || o->only == STEP)) {
-        result *r = &b->r[b->n++];
-        r->what = o->full ? "full step" : "lora step";
-        snprintf(r->about, sizeof r->about, "%lld x %lld tokens", (long long)x.batch,
-                 (long long)x.length);
-        size_t n = strlen(r->about);
-        if (!o->full) snprintf(r->about + n, sizeof r->about - n, ", rank %lld", (long long)x.rank);
+        result *r = next(b, o->full ? "full step" : "lora step");
         ok = fj_bench_step(b->m, &x, &r->s, e);
+        fj_str s = { 0 };
+        fj_str_addf(&s, "%lld x %lld tokens", (long long)x.batch, (long long)x.length);
+        if (!o->full) fj_str_addf(&s, ", rank %lld", (long long)x.rank);
+        if (r->s.recomputed)
+            fj_str_addf(&s, ", %lld layers recomputed", (long long)r->s.recomputed);
+        snprintf(r->about, sizeof r->about, "%s", s.s);
+        fj_str_free(&s);
     }
     return ok;
 }
@@ -246,11 +343,29 @@ static int64_t peak_rss(void) {
 
 /* ---- output ------------------------------------------------------------------------------------- */
 
+/* GFLOP/s, Gop/s or GB/s; in thousands where there are many. */
+static void put_rate(fj_str *s, double rate, fj_peak_kind of) {
+    const char *unit = of == FJ_PEAK_READ ? "B/s" : of == FJ_PEAK_INT8 ? "op/s" : "FLOP/s";
+    bool many = rate >= 1e4;
+    fj_str_addf(s, "%.1f %s%s", many ? rate / 1e3 : rate, many ? "T" : "G", unit);
+}
+
+static void print_peaks(const bench *b) {
+    const char *between = ";";
+    for (int i = 0; i < FJ_PEAKS; i++) {
+        if (!(b->peak[i] > 0)) continue;
+        fj_str s = { 0 };
+        put_rate(&s, b->peak[i], (fj_peak_kind)i);
+        printf("%s %.*s %s", between, (int)strcspn(fj_peak_names[i], " "), fj_peak_names[i], s.s);
+        fj_str_free(&s);
+        between = ",";
+    }
+}
+
 static void print_table(const bench *b, const fj_model_info *info) {
-    printf("model   %s, %lld parameters, %s\nmachine %s;", info->path, (long long)info->params,
+    printf("model   %s, %lld parameters, %s\nmachine %s", info->path, (long long)info->params,
            info->formats, fj_dev_about(b->dev));
-    for (int i = 0; i < FJ_PEAKS; i++)
-        printf("%s %.*f %s", i ? "," : "", b->peak[i] < 10, b->peak[i], fj_peak_names[i]);
+    print_peaks(b);
     printf("\n\n");
     fj_table t;
     fj_table_open(&t, 6, "what", "of", ">tokens/s", ">rate", "share of peak", ">memory");
@@ -259,10 +374,12 @@ static void print_table(const bench *b, const fj_model_info *info) {
         const fj_speed *s = &r->s;
         fj_str tok = { 0 }, rate = { 0 }, share = { 0 }, mem = { 0 };
         fj_str_addf(&tok, "%.1f", s->tokens_s);
-        fj_str_addf(&rate, "%.1f %s", s->rate, s->of == FJ_PEAK_READ ? "GB/s" : "GFLOP/s");
-        fj_str_addf(&share, "%.0f%% of %s", 100 * s->rate / b->peak[s->of], fj_peak_names[s->of]);
-        fj_str_add(&mem, "");
-        if (s->held) fj_put_bytes(&mem, (double)s->held);
+        put_rate(&rate, s->rate, s->of == FJ_PEAK_READ ? FJ_PEAK_READ : FJ_PEAK_F32);
+        if (b->peak[s->of] > 0)
+            fj_str_addf(&share, "%.0f%% of %s", 100 * s->rate / b->peak[s->of],
+                        fj_peak_names[s->of]);
+        else fj_str_add(&share, "not known");
+        fj_put_bytes(&mem, (double)s->held);
         fj_table_row(&t, r->what, r->about, tok.s, rate.s, share.s, mem.s);
         fj_str_free(&tok);
         fj_str_free(&rate);
@@ -278,13 +395,19 @@ static void print_table(const bench *b, const fj_model_info *info) {
 
 static void print_json(const bench *b, const fj_model_info *info) {
     json_t *o = json_object(), *peaks = json_object(), *list = json_array();
+    int64_t now, most;
+    fj_dev_memory(b->dev, &now, &most);
     json_object_set_new(o, "model", fj_json_text(info->path, strlen(info->path)));
     json_object_set_new(o, "formats", json_string(info->formats));
     json_object_set_new(o, "parameters", json_integer(info->params));
     json_object_set_new(o, "device", json_string(fj_dev_about(b->dev)));
+    json_object_set_new(o, "device_kind", json_string(b->dev->fn->name));
+    json_object_set_new(o, "weights_bytes", json_integer(info->bytes));
+    json_object_set_new(o, "seconds_to_open", json_real(b->open_s));
     for (int i = 0; i < FJ_PEAKS; i++)
-        json_object_set_new(peaks, fj_peak_names[i], json_real(b->peak[i]));
+        if (b->peak[i] > 0) json_object_set_new(peaks, fj_peak_names[i], json_real(b->peak[i]));
     json_object_set_new(o, "peaks", peaks);
+    json_object_set_new(o, "peaks_from", json_string(b->dev->kern ? "measured" : "data sheet"));
     for (int i = 0; i < b->n; i++) {
         const result *r = &b->r[i];
         const fj_speed *s = &r->s;
@@ -296,15 +419,22 @@ static void print_json(const bench *b, const fj_model_info *info) {
         json_object_set_new(x, "seconds_least", json_real(s->fastest));
         json_object_set_new(x, "seconds_most", json_real(s->slowest));
         json_object_set_new(x, "tokens_per_s", json_real(s->tokens_s));
+        json_object_set_new(x, "flops", json_real(s->flops));
+        json_object_set_new(x, "bytes_moved", json_real(s->bytes));
         json_object_set_new(x, "rate", json_real(s->rate));
         json_object_set_new(x, "unit", json_string(s->of == FJ_PEAK_READ ? "GB/s" : "GFLOP/s"));
         json_object_set_new(x, "peak", json_string(fj_peak_names[s->of]));
-        json_object_set_new(x, "share_of_peak", json_real(s->rate / b->peak[s->of]));
-        if (s->held) json_object_set_new(x, "planned_bytes", json_integer(s->planned));
-        if (s->held) json_object_set_new(x, "held_bytes", json_integer(s->held));
+        json_object_set_new(x, "share_of_peak",
+                            b->peak[s->of] > 0 ? json_real(s->rate / b->peak[s->of]) : json_null());
+        if (s->planned) {
+            json_object_set_new(x, "planned_bytes", json_integer(s->planned));
+            json_object_set_new(x, "recomputed_layers", json_integer(s->recomputed));
+        }
+        json_object_set_new(x, "held_bytes", json_integer(s->held));
         json_array_append_new(list, x);
     }
     json_object_set_new(o, "results", list);
+    json_object_set_new(o, "device_peak_bytes", json_integer(most));
     json_object_set_new(o, "peak_rss_bytes", json_integer(peak_rss()));
     fj_print_json(o);
 }
@@ -314,8 +444,15 @@ static int run(fj_call *c) {
     fj_err e = { 0 };
     bench b = { .o = o };
     fj_term_catch();
-    bool ok = (b.dev = fj_open_device(o->threads, o->f32, &e)) && open_model(&b, c, &e) &&
-              measure(&b, &c->term->log, &e);
+    if (!parse_streams(&b, &e)) {
+        fj_term_fail(c->term, &e);
+        return FJ_EXIT_USAGE;
+    }
+    bool ok = (b.dev = fj_open_device(o->device, o->threads, o->f32, &e));
+    double t0 = fj_clock();
+    ok = ok && open_model(&b, c, &e);
+    b.open_s = fj_clock() - t0;
+    ok = ok && measure(&b, &c->term->log, &e);
     if (ok) {
         fj_model_info info;
         fj_model_about(b.m, &info);
@@ -335,10 +472,11 @@ const fj_cmd fj_cmd_bench = {
     .manual =
         "Without MODEL the weights are random, in a known shape or in one of your own. Each number\n"
         "is the median of its repeats, each peak the best. Decode is held against the speed of\n"
-        "reading memory, the rest against multiply-adds on registers in the arithmetic of the\n"
-        "weights' format. Memory is what a step holds on the device, as planned before.\n\n"
+        "reading memory, with weights, adapters, keys and values; the rest against multiply-adds on\n"
+        "registers in the arithmetic of the weights' format. Peaks of a CPU are measured, those of a\n"
+        "GPU are of its data sheet, where it is known. Memory is what is held on the device.\n\n"
         "  forja bench --type q8_0 --threads 2\n"
-        "  forja bench model.gguf --only decode --streams 8\n"
+        "  forja bench model.gguf --only decode --streams 1 --streams 64 --adapters 16\n"
         "  forja bench --shape embedded --full --only step",
     .opts = table,
     .size = sizeof(opts),

@@ -95,8 +95,9 @@ static const char *table_name(const void *ctx, size_t i) {
 
 /* Fixed at the start, or with a command of their own. */
 static bool is_fixed(const fj_opt *o) {
-    static const char *const names[] = { "adapter", "system",   "context",        "threads",
-                                         "f32",     "template", "template-kwargs" };
+    static const char *const names[] = { "adapter", "system",   "context",
+                                         "device",  "threads",  "f32",
+                                         "mmap",    "template", "template-kwargs" };
     for (size_t i = 0; i < FJ_LEN(names); i++)
         if (!strcmp(o->name, names[i])) return true;
     return false;

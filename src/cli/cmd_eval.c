@@ -5,7 +5,7 @@
 #include <errno.h>
 
 typedef struct opts {
-    const char *adapter, *system, *dump;
+    const char *adapter, *system, *dump, *device;
     fj_list tokens, general;
     const char *chat, *chat_kwargs;
     int64_t max_length, max_rows, max_new_tokens, batch, threads;
@@ -78,6 +78,7 @@ static const fj_opt table[] = {
       .hi = 65536,
       .value = "N",
       .help = "rows of the longest length that are computed at once" },
+    FJ_DEVICE_ROW(AT(device), FJ_DEVICE_AUTO),
     { .name = "threads",
       .letter = 'j',
       .kind = FJ_OPT_INT,
@@ -236,7 +237,7 @@ static int run(fj_call *c) {
         return usage(c, "--base and --general compare with an adapter; --adapter names it");
     if (!o->dump && c->n_args < 2 && !o->general.n) return usage(c, "wants files to measure on");
     fj_term_catch();
-    fj_dev *d = fj_open_device(o->threads, o->f32, &e);
+    fj_dev *d = fj_open_device(o->device, o->threads, o->f32, &e);
     fj_model *m = d ? fj_model_open(d, c->args[0], NULL, &c->term->log, &e) : NULL;
     fj_lora *l = m && o->adapter ? fj_lora_open(m, o->adapter, &e) : NULL;
     bool ok = m && (l || !o->adapter);

@@ -1,12 +1,13 @@
 /* cmd_train.c - one run from a recipe. */
 #include "cli/opt.h"
 #include "cli/results.h"
-#include "cli/term.h"
+#include "cli/talk.h"
 #include "train/recipe.h"
 #include <forja/train.h>
 #include <math.h>
 
 typedef struct opts {
+    const char *device;
     bool resume, dry_run, eval, json, keys, markdown;
 } opts;
 static const opts defaults = { .eval = true };
@@ -24,6 +25,7 @@ static const fj_opt table[] = {
       .kind = FJ_OPT_FLAG,
       .at = offsetof(opts, eval),
       .help = "--no-eval trains without a measurement; the run says so" },
+    FJ_DEVICE_ROW(offsetof(opts, device), "the recipe's, which is auto where it says nothing"),
     { .name = "keys",
       .kind = FJ_OPT_FLAG,
       .at = offsetof(opts, keys),
@@ -62,6 +64,7 @@ static void print_plan(const fj_train_result *r) {
     bytes_row(&t, "  weights", r->weights_bytes);
     bytes_row(&t, "  optimizer", r->optimizer_bytes);
     bytes_row(&t, "  activations", r->activation_bytes);
+    bytes_row(&t, "allowed", r->allowed_bytes);
     fj_table_pair(&t, "recomputed", "%d of %d layers", r->recomputed_layers, r->layers);
     fj_table_print(&t, stdout, 0);
 }
@@ -107,6 +110,7 @@ static json_t *outcome_json(const fj_train_result *r, const char *status) {
         { "trainable", r->trainable },
         { "parameters", r->params },
         { "planned_bytes", r->planned_bytes },
+        { "allowed_bytes", r->allowed_bytes },
         { "weights_bytes", r->weights_bytes },
         { "optimizer_bytes", r->optimizer_bytes },
         { "activation_bytes", r->activation_bytes },
@@ -152,10 +156,17 @@ static int run(fj_call *c) {
     for (int i = 1; i < c->n_args; i++)
         if (!strchr(c->args[i], '='))
             return usage(c, "after the recipe come key=value pairs; --keys lists the keys");
-    const char *isa = getenv("FORJA_ISA");
+    const char *isa = getenv("FORJA_ISA"), **more = fj_alloc((size_t)c->n_args * sizeof *more);
+    int n = c->n_args - 1;
+    char device[80];
+    for (int i = 0; i < n; i++) more[i] = c->args[i + 1];
+    if (o->device) {
+        snprintf(device, sizeof device, "device=%s", o->device);
+        more[n++] = device;
+    }
     fj_train_opts to = { .recipe = c->args[0],
-                         .overrides = (const char *const *)(c->args + 1),
-                         .n_overrides = c->n_args - 1,
+                         .overrides = more,
+                         .n_overrides = n,
                          .resume = o->resume,
                          .dry_run = o->dry_run,
                          .no_eval = !o->eval,
@@ -164,6 +175,7 @@ static int run(fj_call *c) {
     fj_err e = { 0 };
     fj_term_catch();
     bool ok = fj_train(&to, &c->term->log, &r, &e);
+    free(more);
     fj_term_close(c->term);
     bool stopped = !ok && e.code == FJ_ESTOP;
     if (o->json && (ok || stopped))

@@ -16,10 +16,13 @@ struct fj_talk {
     json_t *turns; /* user, assistant, user, ... */
 };
 
-fj_dev *fj_open_device(int64_t threads, bool f32, fj_err *e) {
+fj_dev *fj_open_device(const char *name, int64_t threads, bool f32, fj_err *e) {
     const char *isa = getenv("FORJA_ISA");
-    return fj_dev_open(
-        &(fj_dev_opts){ .threads = (int)threads, .isa = isa && *isa ? isa : NULL, .f32 = f32 }, e);
+    return fj_dev_open(&(fj_dev_opts){ .threads = (int)threads,
+                                       .isa = isa && *isa ? isa : NULL,
+                                       .f32 = f32,
+                                       .device = name ? name : "auto" },
+                       e);
 }
 
 static bool open_session(fj_talk *t, fj_err *e) {
@@ -40,7 +43,7 @@ fj_talk *fj_talk_open(const char *model, const fj_talk_opts *o, fj_term *term, f
     t->term = term;
     t->o = o;
     t->turns = json_array();
-    bool ok = (t->dev = fj_open_device(o->threads, o->f32, e)) &&
+    bool ok = (t->dev = fj_open_device(o->device, o->threads, o->f32, e)) &&
               (t->model = fj_model_open(t->dev, model, &(fj_model_opts){ .mapped = o->mapped },
                                         &term->log, e));
     if (ok) {

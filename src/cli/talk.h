@@ -7,7 +7,7 @@
 #include <forja/model.h>
 
 typedef struct fj_talk_opts { /* fields of talk.def */
-    const char *adapter, *system;
+    const char *adapter, *system, *device;
     const char *chat, *chat_kwargs; /* as in forja/eval.h */
     int64_t max_new_tokens, top_k, seed, context, threads;
     double temperature, top_p, min_p, repetition_penalty;
@@ -23,11 +23,18 @@ typedef struct fj_talk_opts { /* fields of talk.def */
 
 typedef struct fj_talk fj_talk;
 
-/* fj_dev_open with FORJA_ISA of the environment. */
-fj_dev *fj_open_device(int64_t threads, bool f32, fj_err *e);
+/* The row of --device, whose field is a const char *. */
+#define FJ_DEVICE_ROW(place, default_text)                                                         \
+    {                                                                                              \
+        .name = "device", .kind = FJ_OPT_STR, .at = (place), .value = "NAME",                      \
+        .help = "compute on it: auto, cpu, cuda, or cuda:N for GPU N", .unset = (default_text)     \
+    }
+#define FJ_DEVICE_AUTO "auto: the first GPU that can be used, else the CPU"
+/* fj_dev_open of what --device said (NULL: auto) with FORJA_ISA of the environment. */
+fj_dev *fj_open_device(const char *name, int64_t threads, bool f32, fj_err *e);
 
 /* Opens device, model, adapter and session.  o is borrowed and may change between calls of say, but
- * for threads, f32 and context. */
+ * for device, threads, f32 and context. */
 fj_talk *fj_talk_open(const char *model, const fj_talk_opts *o, fj_term *term, fj_err *e);
 void fj_talk_close(fj_talk *t); /* NULL is fine */
 

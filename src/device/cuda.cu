@@ -240,6 +240,13 @@ static bool open_pieces(cuda *c, fj_err *e) {
     return true;
 }
 
+extern "C" int fj_cuda_count(void) {
+    int count = 0;
+    if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+    cudaGetLastError();
+    return 0;
+}
+
 extern "C" fj_dev *fj_cuda_open(int ordinal, bool f32, fj_err *e) {
     int count = 0;
     cudaError_t err = cudaGetDeviceCount(&count);

@@ -39,7 +39,14 @@ struct fj_dev {
 fj_dev *fj_cpu_open(const fj_dev_opts *o, fj_err *e);
 #ifdef FORJA_CUDA
 fj_dev *fj_cuda_open(int ordinal, bool f32, fj_err *e);
+int fj_cuda_count(void); /* GPUs that the driver knows; 0 without a driver */
 #endif
+
+/* True when fj_dev_open takes the name, whether or not there is such a device: else the reason. */
+bool fj_dev_known(const char *name, fj_err *e);
+/* Bytes that a run may plan for where nobody said a limit: a tenth of the machine's memory is left to
+ * others, of a GPU's a twentieth to the driver. */
+int64_t fj_dev_room(const fj_dev *d);
 
 /* Runs fn on the CPU device's team (for packing weights at load); other devices: on this thread. */
 void fj_dev_team_run(fj_dev *d, void (*fn)(void *ctx, int i, int n), void *ctx);

@@ -23,6 +23,8 @@ typedef struct fj_step_item {
     int64_t n;
     int64_t want;        /* logits of the last `want` of them */
     const fj_lora *lora; /* NULL: the base; items of one adapter stand side by side */
+    const float *how; /* of fj_engine_choose: [FJ_PICK_COLS] of ops/pick.h, NULL: no token wanted */
+    const int32_t *seen; /* tokens that have a penalty: bits as of fj_choose; NULL: none */
     int64_t
         total; /* tokens of the sequence when all that is known of it is fed; 0: these are the last */
 } fj_step_item;
@@ -34,6 +36,10 @@ void fj_engine_close(fj_engine *g);
  * (no free page, ...) no sequence has changed. */
 bool fj_engine_step(fj_engine *g, const fj_step_item *items, int n, const float **logits,
                     fj_err *e);
+/* The same, choosing the token that follows the last one of each item that has `how` (its `want` is not
+ * looked at): *ids [of those items] is the engine's, as logits are.  Only ids leave the device. */
+bool fj_engine_choose(fj_engine *g, const fj_step_item *items, int n, const int32_t **ids,
+                      fj_err *e);
 /* Forgets positions from n on and frees pages. */
 void fj_seq_cut(fj_engine *g, fj_seq *s, int64_t n);
 void fj_seq_free(fj_engine *g, fj_seq *s);

@@ -52,14 +52,38 @@ void fj_session_adapter(fj_session *s, const fj_lora *l) {
     s->lora = l;
 }
 
-static bool feed_all(fj_session *s, const int32_t *ids, int64_t n, const float **logits,
+/* How the next token is chosen. */
+typedef struct choice {
+    const fj_sampling *p;
+    fj_rng rng;
+    int32_t *seen; /* bits of the tokens so far; NULL: there is no penalty */
+} choice;
+
+static void see(const fj_session *s, choice *c, int32_t id) {
+    if (c->seen && id >= 0 && id < s->m->hp.vocab)
+        c->seen[id / 32] = (int32_t)((uint32_t)c->seen[id / 32] | 1u << (id % 32));
+}
+
+/* Feeds n tokens; *next is what follows them. */
+static bool feed_all(fj_session *s, const int32_t *ids, int64_t n, choice *c, int32_t *next,
                      fj_err *e) {
+    float how[FJ_PICK_COLS];
+    fj_sampling_how(c->p, &c->rng, how);
     int64_t total = (int64_t)s->ids.n + n;
     s->turn = fj_rope_turn(&s->m->hp, total);
     for (int64_t i = 0; i < n; i += CHUNK) {
         int64_t k = FJ_MIN((int64_t)CHUNK, n - i);
-        fj_step_item it = { &s->seq, ids + i, k, i + k == n, s->lora, total };
-        if (!fj_engine_step(s->engine, &it, 1, logits, e)) return false;
+        bool last = i + k == n;
+        fj_step_item it = { .seq = &s->seq,
+                            .ids = ids + i,
+                            .n = k,
+                            .lora = s->lora,
+                            .how = last ? how : NULL,
+                            .seen = c->seen,
+                            .total = total };
+        const int32_t *chosen;
+        if (!fj_engine_choose(s->engine, &it, 1, &chosen, e)) return false;
+        if (last) *next = chosen[0];
         for (int64_t j = 0; j < k; j++) fj_ids_push(&s->ids, ids[i + j]);
     }
     return true;
@@ -67,14 +91,15 @@ static bool feed_all(fj_session *s, const int32_t *ids, int64_t n, const float *
 
 /* Where a text has become so long that its positions are of another kind, all of it is computed again, as
  * transformers does for Phi-3. */
-static bool feed(fj_session *s, const int32_t *ids, int64_t n, const float **logits, fj_err *e) {
+static bool feed(fj_session *s, const int32_t *ids, int64_t n, choice *c, int32_t *next,
+                 fj_err *e) {
     if (!s->ids.n || fj_rope_turn(&s->m->hp, (int64_t)s->ids.n + n) == s->turn)
-        return feed_all(s, ids, n, logits, e);
+        return feed_all(s, ids, n, c, next, e);
     fj_ids all = s->ids;
     s->ids = (fj_ids){ 0 };
     fj_session_reset(s);
     for (int64_t i = 0; i < n; i++) fj_ids_push(&all, ids[i]);
-    bool ok = feed_all(s, all.p, (int64_t)all.n, logits, e);
+    bool ok = feed_all(s, all.p, (int64_t)all.n, c, next, e);
     fj_ids_free(&all);
     return ok;
 }
@@ -118,22 +143,18 @@ static void push_text(out *o, const char *bytes, size_t n) {
     }
 }
 
-static bool generate(fj_session *s, const float *logits, const fj_sampling *p, out *o, fj_ids *made,
-                     fj_generated *g, fj_err *e) {
+static bool generate(fj_session *s, int32_t id, choice *c, out *o, fj_ids *made, fj_generated *g,
+                     fj_err *e) {
     const fj_tokenizer *t = s->m->tok;
-    fj_rng rng;
-    fj_rng_seed(&rng, p->seed);
+    const fj_sampling *p = c->p;
     fj_detok d = { 0 };
-    fj_ids all = { 0 };
-    for (size_t i = 0; i < s->ids.n; i++) fj_ids_push(&all, s->ids.p[i]);
     char *piece = fj_alloc(fj_token_bytes_max(t) + 8);
     bool ok = true;
     /* The decoder takes away the space that encoding puts in front of a text: not ours to lose here. */
     d.started = true;
     g->finish = FJ_FINISH_LENGTH;
     while (g->made < p->max_new_tokens) {
-        int32_t id = fj_sample(logits, (int32_t)s->m->hp.vocab, p, all.p, (int64_t)all.n, &rng);
-        fj_ids_push(&all, id);
+        see(s, c, id);
         if (made) fj_ids_push(made, id);
         g->made++;
         if (!p->ignore_eos && fj_model_ends(s->m, id)) {
@@ -150,14 +171,14 @@ static bool generate(fj_session *s, const float *logits, const fj_sampling *p, o
             g->finish = FJ_FINISH_CONTEXT;
             break;
         }
-        if (!(ok = feed(s, &id, 1, &logits, e))) break;
+        int32_t fed = id;
+        if (!(ok = feed(s, &fed, 1, c, &id, e))) break;
     }
     if (ok) {
         push_text(o, piece, fj_detok_end(&d, piece));
         if (!o->stop) give(o, o->held.n);
     }
     free(piece);
-    fj_ids_free(&all);
     return ok;
 }
 
@@ -179,16 +200,23 @@ bool fj_generate(fj_session *s, const int32_t *ids, int64_t n, const fj_sampling
     fj_seq_cut(s->engine, &s->seq, same);
     s->ids.n = (size_t)same;
     g->cached = same;
-    const float *logits = NULL;
+    choice c = { .p = p };
+    fj_rng_seed(&c.rng, p->seed);
+    if (p->repetition_penalty != 1)
+        c.seen = fj_zalloc((size_t)(s->m->hp.vocab + 31) / 32 * sizeof *c.seen);
+    for (int64_t i = 0; i < n; i++) see(s, &c, ids[i]);
+    int32_t next = 0;
     double t0 = fj_clock();
-    if (!feed(s, ids + same, n - same, &logits, e)) {
+    if (!feed(s, ids + same, n - same, &c, &next, e)) {
+        free(c.seen);
         fj_session_reset(s);
         return false;
     }
     g->prefill_s = fj_clock() - t0;
     out o = { .p = p, .text = text, .ctx = ctx };
     t0 = fj_clock();
-    bool ok = generate(s, logits, p, &o, made, g, e);
+    bool ok = generate(s, next, &c, &o, made, g, e);
+    free(c.seen);
     g->decode_s = fj_clock() - t0;
     fj_str_free(&o.held);
     if (!ok) fj_session_reset(s);

@@ -1,14 +1,13 @@
-/* sample.h - from logits to one token. */
+/* sample.h - from what a user says about sampling to how a token is chosen on the device (ops/sample.c). */
 #ifndef FJ_ENGINE_SAMPLE_H
 #define FJ_ENGINE_SAMPLE_H
 
 #include "base/rng.h"
+#include "ops/pick.h"
 
 #include <forja/generate.h>
 
-/* Chooses one of vocab tokens.  seen [n_seen]: prompt and answer so far, for the penalty.  rng moves on by
- * one draw, unless greedy. */
-int32_t fj_sample(const float *logits, int32_t vocab, const fj_sampling *p, const int32_t *seen,
-                  int64_t n_seen, fj_rng *rng);
+/* One row of `how` of fj_choose.  rng moves on by one draw, unless greedy. */
+void fj_sampling_how(const fj_sampling *p, fj_rng *rng, float how[FJ_PICK_COLS]);
 
 #endif

@@ -1,9 +1,11 @@
 /* bench.h - speed and memory of a model on a device, beside what the machine can do.
  *
- * Every speed is the median of its repeats after one that is not counted, every peak the best of them.
- * FLOPs are those of the mathematics (a multiply and an add are two): products with weights, and causal
- * attention with two products forward and five backward; what recomputation adds is not counted.  Ids
- * are random with a fixed seed.  One thread at a time. */
+ * Every speed is the median of its repeats after one that is not counted, every measured peak the best of
+ * them.  FLOPs are those of the mathematics (a multiply and an add are two): products with weights, and
+ * causal attention with two products forward and five backward; what recomputation adds is not counted.
+ * Bytes are those that must cross the device's memory whatever the caches hold: weights once in each
+ * direction, keys and values of decode and prefill, what AdamW reads and writes; rows between layers are
+ * left out.  Ids are random with a fixed seed.  One thread at a time. */
 #ifndef FJ_LIFECYCLE_BENCH_H
 #define FJ_LIFECYCLE_BENCH_H
 
@@ -19,7 +21,8 @@ typedef enum fj_peak_kind {
 } fj_peak_kind;
 extern const char *const fj_peak_names[FJ_PEAKS]; /* "f32 GFLOP/s", ..., "read GB/s" */
 
-/* 1e9 a second of all threads of d (a CPU): multiply-adds on registers, and reading 256 MiB. */
+/* 1e9 a second, 0: not known.  A CPU's are measured, of all threads: multiply-adds on registers, and reading
+ * 256 MiB.  A GPU's are those of its maker's data sheet (dense, sums in f32), by its name. */
 bool fj_bench_peaks(fj_dev *d, int64_t repeat, double peak[FJ_PEAKS], fj_err *e);
 
 /* ---- measurements -------------------------------------------------------------------------------- */
@@ -27,17 +30,22 @@ typedef struct fj_speed {
     int64_t tokens;                   /* of one run */
     double seconds, fastest, slowest; /* of one run: median, least, most */
     double tokens_s;                  /* tokens / median */
-    double rate;                      /* GFLOP/s, or GB/s of weights (decode) */
+    double flops, bytes;              /* of one run, as said above */
+    double rate;                      /* GFLOP/s, or GB/s (decode) */
     fj_peak_kind of;                  /* the peak that rate is held against */
-    int64_t planned, held; /* a training step: bytes on the device, as planned and at most held */
+    int64_t held;                     /* bytes on the device, at the end of the measurement */
+    int64_t planned, recomputed;      /* a training step: those planned; layers computed twice */
 } fj_speed;
 
 typedef struct fj_bench_opts {
     int64_t repeat;
     int64_t streams, context; /* decode: sequences side by side, positions each has behind it */
+    int64_t adapters;         /* decode: so many, of `rank`, shared out over the streams; 0: none */
     int64_t prompt;           /* prefill: tokens */
     int64_t batch, length;    /* training step: samples of so many rows, all of them targets */
-    int64_t rank, recompute;  /* adapter on all linear layers; layers computed again in backward */
+    int64_t rank;             /* of adapters, which are on all linear layers */
+    int64_t
+        recompute; /* layers computed again in backward; -1: as few as the device's memory allows */
     const fj_log *log;
 } fj_bench_opts;
 

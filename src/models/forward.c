@@ -174,11 +174,17 @@ fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
         fj_tensor *x = fj_gather(g, f->hidden, f->out_rows);
         fj_tensor *head = fj_w(f, m->hp.tied ? FJ_W_EMBED : FJ_W_HEAD, -1);
         double scale = 1 / m->hp.logit_div, cap = m->hp.logit_softcap;
-        if (o->out == FJ_OUT_LOGITS) {
+        if (o->out == FJ_OUT_LOGITS || o->out == FJ_OUT_TOKENS) {
             fj_tensor *y = fj_linear_real(g, x, head);
             if (scale != 1) y = fj_scale(g, y, scale);
             if (cap > 0) y = fj_softcap(g, y, cap);
-            f->logits = fj_keep(y);
+            if (o->out == FJ_OUT_LOGITS) {
+                f->logits = fj_keep(y);
+            } else {
+                f->how = fj_input(g, "ways to choose", FJ_F32, o->n_out, FJ_PICK_COLS);
+                f->seen = fj_input(g, "tokens seen", FJ_I32, o->n_out, o->seen_words);
+                f->tokens = fj_keep(fj_choose(g, y, f->how, f->seen));
+            }
         } else {
             f->targets = fj_input(g, "targets", FJ_I32, 1, o->n_out);
             f->weights = fj_input(g, "weights", FJ_F32, 1, o->n_out);

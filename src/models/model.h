@@ -60,7 +60,8 @@ int64_t fj_gguf_row(const fj_model *m, const fj_weight *w, int64_t r);
 
 /* A model without files or tokenizer, for measurements: of these hyper-parameters, whose derived values may
  * be 0.  Matrices are uniform with standard deviation 0.02 in `type` (F32 when trainable),
- * norms 1, biases 0; the values depend on the seed alone.  name stands for the path. */
+ * norms 1, biases 0; the values depend on the seed alone, and repeat in a large model.  name stands for
+ * the path. */
 fj_model *fj_model_random(fj_dev *d, const fj_arch *arch, const fj_hparams *hp, const char *name,
                           fj_dtype type, bool trainable, uint64_t seed, fj_err *e);
 
@@ -130,14 +131,14 @@ void fj_batch_add_sample(fj_batch *b, const int32_t *ids, const uint8_t *mask, i
 /* The same without targets: logits are wanted for the last `want` rows. */
 void fj_batch_add_prompt(fj_batch *b, const int32_t *ids, int64_t n, int64_t want);
 
-/* Keys and values of a cache: per layer K then V, [slots, kv_heads * head_dim] F32. */
+/* Keys and values of a cache: per layer K then V, [slots, kv_heads * head_dim], as activations of the device. */
 typedef struct fj_kv {
     fj_buf *buf;
     int64_t slots;
 } fj_kv;
 size_t fj_kv_bytes(const fj_model *m, int64_t slots);
 
-typedef enum fj_want_out { FJ_OUT_HIDDEN, FJ_OUT_LOGITS, FJ_OUT_LOSS } fj_want_out;
+typedef enum fj_want_out { FJ_OUT_HIDDEN, FJ_OUT_LOGITS, FJ_OUT_TOKENS, FJ_OUT_LOSS } fj_want_out;
 
 typedef struct fj_rows_lora {
     const fj_lora *lora;
@@ -147,6 +148,7 @@ typedef struct fj_rows_lora {
 typedef struct fj_fwd_opts {
     int64_t n, n_seqs, n_blocks, n_out; /* shape of the batch */
     fj_want_out out;
+    int64_t seen_words; /* FJ_OUT_TOKENS: columns of `seen` of fj_choose */
     const fj_kv *cache; /* NULL: keys and values are those of the batch */
     const fj_rows_lora *loras;
     int n_loras;
@@ -179,6 +181,7 @@ typedef struct fj_fwd {
     fj_rope_in rope, rope_local;
     fj_tensor **wt; /* [n_w] tensors of weights, made on first use */
     fj_tensor *hidden, *logits, *loss, *nll;
+    fj_tensor *how, *seen, *tokens; /* of FJ_OUT_TOKENS */
     fj_tensor **ab; /* trained adapter: A0 B0 A1 B1 ... tensors */
 } fj_fwd;
 

@@ -1,46 +1,100 @@
-/* random.c - a model of random weights: speed and memory without a file. */
+/* random.c - a model of random weights: speed and memory without a file.
+ *
+ * Matrices are cut from one piece of random blocks, each going on where the one before ended, round and
+ * round: numbers are drawn for the piece alone, so that billions of weights take seconds.  The number of
+ * its blocks is odd and rows are not: what is repeated stands elsewhere in its row. */
 #include "base/rng.h"
 #include "models/source.h"
 
 #include <math.h>
 
-typedef struct rows_job {
-    const fj_weight *w;
-    uint8_t *raw;
-    float *wide; /* a row for each thread */
-    uint64_t seed;
-} rows_job;
+enum {
+    PIECE = 32 << 20, /* values, at most */
+    RUN = 1024        /* of them with a stream of random numbers of their own: whole blocks */
+};
 
-/* Every row has a stream of its own: the team may share them out as it likes. */
-static void rows_fn(void *ctx, int i, int n) {
-    const rows_job *j = ctx;
-    const fj_weight *w = j->w;
-    size_t bytes = (size_t)fj_dtype_size(w->dtype, 1, w->cols);
-    float *row = j->wide + w->cols * i;
-    bool vector = fj_weight_is_vector(w), bias = strstr(w->row->hf, ".bias") != NULL;
-    for (int64_t r = i; r < w->rows; r += n) {
+typedef struct piece {
+    fj_dtype type;
+    uint8_t *raw;
+    size_t bytes;       /* of a block */
+    int64_t blocks, at; /* at: the next one that is used */
+    uint64_t seed;
+} piece;
+
+/* Every run has a stream of its own: the team may share them out as it likes. */
+static void draw(void *ctx, int i, int n) {
+    const piece *p = ctx;
+    const fj_dtype_info *t = fj_dtype_get(p->type);
+    float v[RUN];
+    int64_t values = p->blocks * t->block;
+    for (int64_t r = i; r * RUN < values; r += n) {
         fj_rng rng;
-        fj_rng_seed(&rng, fj_rng_at(j->seed, (uint64_t)r));
-        for (int64_t k = 0; k < w->cols; k++)
-            row[k] = bias ? 0 : vector ? 1 : (float)((fj_rng_double(&rng) - 0.5) * 0.04 * sqrt(3));
-        fj_quant_row(w->dtype, row, j->raw + (size_t)r * bytes, w->cols);
+        fj_rng_seed(&rng, fj_rng_at(p->seed, (uint64_t)r));
+        int64_t m = FJ_MIN(RUN, values - r * RUN);
+        for (int64_t k = 0; k < m; k++)
+            v[k] = (float)((fj_rng_double(&rng) - 0.5) * 0.04 * sqrt(3));
+        fj_quant_row(p->type, v, p->raw + (size_t)(r * (RUN / t->block)) * p->bytes, m);
     }
 }
 
+static bool is_matrix(const fj_weight *w) { return !fj_weight_is_vector(w); }
+
+/* One piece for all matrices, which have one format. */
+static bool draw_piece(fj_model *m, piece *p, fj_err *e) {
+    const fj_dtype_info *t = fj_dtype_get(p->type);
+    int64_t all = 0;
+    for (int i = 0; i < m->n_w; i++)
+        if (is_matrix(&m->w[i])) all += m->w[i].rows * m->w[i].cols / t->block;
+    p->bytes = (size_t)t->bytes;
+    p->blocks = FJ_MIN(all, PIECE / t->block) | 1;
+    p->raw = fj_try_alloc((size_t)p->blocks, p->bytes, "random weights", e);
+    if (p->raw) fj_dev_team_run(m->dev, draw, p);
+    return p->raw != NULL;
+}
+
+/* The next n blocks, as one stretch to `to` or, when that is NULL, from off on in the model's memory. */
+static bool cut(fj_model *m, piece *p, int64_t n, uint8_t *to, size_t off, fj_err *e) {
+    for (int64_t k; n > 0; n -= k) {
+        k = FJ_MIN(n, p->blocks - p->at);
+        const uint8_t *from = p->raw + (size_t)p->at * p->bytes;
+        size_t bytes = (size_t)k * p->bytes;
+        if (to) memcpy(to, from, bytes);
+        else if (!m->dev->fn->upload(m->buf, off, from, bytes, e)) return false;
+        if (to) to += bytes;
+        off += bytes;
+        p->at = (p->at + k) % p->blocks;
+    }
+    return true;
+}
+
+static bool put_vector(fj_model *m, const fj_weight *w, fj_err *e) {
+    int64_t n = w->rows * w->cols;
+    float *v = fj_alloc((size_t)n * sizeof *v), value = strstr(w->row->hf, ".bias") ? 0 : 1;
+    for (int64_t i = 0; i < n; i++) v[i] = value;
+    bool ok = fj_weight_put(m, w, v, e);
+    free(v);
+    return ok;
+}
+
 static bool fill(fj_model *m, uint64_t seed, fj_err *e) {
-    bool ok = true;
+    piece p = { .type = FJ_DTYPES, .seed = seed };
+    size_t most = 0;
+    for (int i = 0; i < m->n_w; i++) {
+        const fj_weight *w = &m->w[i];
+        if (is_matrix(w)) p.type = w->dtype;
+        if (w->panels) most = FJ_MAX(most, (size_t)fj_dtype_size(w->dtype, w->rows, w->cols));
+    }
+    uint8_t *rows = most ? fj_try_alloc(most, 1, "a random weight", e) : NULL;
+    bool ok = (rows || !most) && draw_piece(m, &p, e);
     for (int i = 0; ok && i < m->n_w; i++) {
         const fj_weight *w = &m->w[i];
-        rows_job j = { .w = w, .seed = fj_rng_at(seed, (uint64_t)i) };
-        j.raw = fj_try_alloc((size_t)w->rows, (size_t)fj_dtype_size(w->dtype, 1, w->cols),
-                             "a random weight", e);
-        if (!j.raw) return false;
-        j.wide = fj_alloc((size_t)m->dev->plan.threads * (size_t)w->cols * sizeof *j.wide);
-        fj_dev_team_run(m->dev, rows_fn, &j);
-        ok = fj_weight_put(m, w, j.raw, e);
-        free(j.wide);
-        free(j.raw);
+        int64_t n = w->rows * w->cols / fj_dtype_get(w->dtype)->block;
+        if (!is_matrix(w)) ok = put_vector(m, w, e);
+        else if (!w->panels) ok = cut(m, &p, n, NULL, w->off, e);
+        else ok = cut(m, &p, n, rows, 0, e) && fj_weight_put(m, w, rows, e);
     }
+    free(rows);
+    free(p.raw);
     return ok;
 }
 

@@ -117,7 +117,8 @@ const fj_op fj_op_moe_plan = { .name = "moe_plan",
                                .n_out = 3,
                                .params = sizeof(int64_t),
                                .shape = shape_plan,
-                               .cpu = fj_moe_plan_cpu_f32 };
+                               .cpu = fj_moe_plan_cpu_f32,
+                               FJ_CUDA(moe_plan) };
 
 /* The plan and the weights fit `rows` rows that choose k. */
 static bool want_plan(const fj_node *n, int64_t rows, int64_t k, fj_err *e) {

@@ -4,6 +4,7 @@
 #define FJ_OPS_OPS_H
 
 #include "graph/graph.h"
+#include "ops/pick.h"
 
 #define FJ_OP(name) extern const fj_op fj_op_##name;
 #define FJ_OP_BWD(name) FJ_OP(name)
@@ -33,6 +34,10 @@ fj_tensor *fj_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *c, 
  * is x A^T [n, r]. */
 fj_tensor *fj_linear_lora(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *a, fj_tensor *b,
                           double scale);
+
+/* A token of each row of logits [m, V] -> I32 [1, m].  how [m, FJ_PICK_COLS] F32 (pick.h); seen I32 [m, (V +
+ * 31) / 32], bit id % 32 of word id / 32: tokens that the penalty is for, or [m, 0].  No gradient. */
+fj_tensor *fj_choose(fj_graph *g, fj_tensor *logits, fj_tensor *how, fj_tensor *seen);
 
 /* rows `ids` [1, n] (I32) of table [V, d], in any weight format; the result has the format g->act */
 fj_tensor *fj_embed(fj_graph *g, fj_tensor *table, fj_tensor *ids);

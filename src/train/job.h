@@ -41,8 +41,9 @@ typedef struct fj_job {
     int64_t window_steps;
     bool eval_due; /* stopped in the evaluation that belongs to the last step: it comes first */
     int64_t best_step, tokens_done;
-    double seconds_before; /* of earlier processes of this run */
-    json_t *base_result;   /* of the base, kept through a resume */
+    double seconds_before;  /* of earlier processes of this run */
+    json_t *base_result;    /* of the base, kept through a resume */
+    json_t *devices_before; /* a resumed run: other kinds of device that it was on; else NULL */
     fj_answers answers;
 } fj_job;
 

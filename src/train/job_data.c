@@ -143,9 +143,7 @@ bool fj_job_plan(fj_job *j, fj_err *e) {
                                   .max_grad_norm = r->max_grad_norm,
                                   .seed = (uint64_t)r->seed };
     fj_trainer_bytes b;
-    int64_t physical;
-    j->dev->fn->memory(j->dev, NULL, NULL, &physical);
-    int64_t limit = r->max_memory ? r->max_memory : physical / 10 * 9;
+    int64_t limit = r->max_memory ? r->max_memory : fj_dev_room(j->dev);
     if (r->gradient_checkpointing == FJ_AUTO) {
         if (!fj_trainer_fit(j->model, &j->topts, limit, &j->topts.recompute, &b, e)) return false;
     } else {
@@ -166,6 +164,7 @@ bool fj_job_plan(fj_job *j, fj_err *e) {
     o->params = j->model->params;
     o->trainable = b.gradients / (int64_t)sizeof(float);
     o->planned_bytes = b.total;
+    o->allowed_bytes = limit;
     o->weights_bytes = b.weights + b.adapter;
     o->optimizer_bytes = b.gradients + b.optimizer;
     o->activation_bytes = b.activations;

@@ -1,6 +1,7 @@
 #include "train/recipe.h"
 
 #include "base/fs.h"
+#include "device/device.h"
 #include "eval/run.h"
 #include "formats/yaml.h"
 #include "train/recipe_keys.h"
@@ -15,6 +16,7 @@ static const char *const methods[] = { "lora", "full", NULL };
 static const char *const scheds[] = { "linear", "constant", "cosine", NULL };
 static const char *const autos[] = { "auto", "true", "false", NULL };
 static const char *const templates[] = { "auto", "chatml", "raw", NULL };
+static const char *const devices[] = { "auto", "cpu", "cuda", "cuda:N", NULL };
 static const char *const truncations[] = { "drop", "keep_start", "error", NULL };
 static const char *const exports[] = { "f32",   "f16",  "bf16", "q8_0", "q4_0",
                                        "mxfp4", "q4_k", "q6_k", NULL };
@@ -114,6 +116,9 @@ const fj_key fj_recipe_keys[] = {
       "a line in metrics.jsonl every so many steps" },
     { "seed", FJ_KEY_INT, AT(seed), 0, 9007199254740992.0, "42", NULL, 0, "random_seed",
       "of everything drawn at random" },
+    { "device", FJ_KEY_STR, AT(device), 0, 0, "auto", devices, FREE,
+      "device_map accelerator use_cpu no_cuda",
+      "where it is computed; auto: the first GPU that can be used, else the CPU; cuda:N: GPU N" },
     { "threads", FJ_KEY_INT, AT(threads), 0, 4096, "0", NULL, FREE,
       "num_threads n_threads num_proc",
       "threads; 0: as many as this process may use; the numbers do not depend on it" },
@@ -123,7 +128,7 @@ const fj_key fj_recipe_keys[] = {
       FREE, "recompute",
       "compute activations again instead of keeping them; auto: as far as max_memory asks for it" },
     { "max_memory", FJ_KEY_SIZE, AT(max_memory), 0, 1e18, "0", NULL, FREE, "memory_limit",
-      "memory the run may plan for, such as 4GiB; 0: no limit" },
+      "memory of the device that the run may plan for, such as 4GiB; 0: nine tenths of the machine's, 95 % of a GPU's" },
     { "no_eval", FJ_KEY_BOOL, AT(no_eval), 0, 0, "false", NULL, 0, "skip_eval",
       "train without measuring; it is recorded" },
     { "eval_max_rows", FJ_KEY_INT, AT(eval_max_rows), 0, 1 << 30, "0", NULL, 0, "max_eval_samples",
@@ -247,10 +252,11 @@ void fj_key_wants(const fj_key *k, char *buf, size_t n) {
     case FJ_KEY_SIZE: fj_str_add(&s, "a size such as 4GiB or 500MB, or 0"); break;
     case FJ_KEY_BOOL: fj_str_add(&s, "true or false"); break;
     case FJ_KEY_CHOICE:
-        for (int i = 0; k->choices[i]; i++)
+    case FJ_KEY_STR:
+        for (int i = 0; k->choices && k->choices[i]; i++)
             fj_str_addf(&s, "%s%s", i == 0 ? "" : k->choices[i + 1] ? ", " : " or ", k->choices[i]);
+        if (!k->choices) fj_str_add(&s, "text");
         break;
-    case FJ_KEY_STR: fj_str_add(&s, "text"); break;
     case FJ_KEY_PATH:
         for (int i = 0; k->choices && k->choices[i]; i++) fj_str_addf(&s, "%s, ", k->choices[i]);
         fj_str_add(&s, k->choices ? "or a path" : "a path");
@@ -462,6 +468,8 @@ static bool check(fj_recipe *r, const char *name, fj_err *e) {
                        "or on a share of data, not both");
     if (r->warmup_steps > 0 && r->warmup_ratio > 0)
         return fail_at(&at, e, "warmup_steps and warmup_ratio are both set: keep one");
+    fj_err why = { 0 };
+    if (!fj_dev_known(r->device, &why)) return fail_at(&at, e, "%s", why.msg);
     double noon;
     if (r->chat_template_date && !fj_chat_day(r->chat_template_date, &noon))
         return fail_at(&at, e, "chat_template_date wants a day such as 2026-01-31, not \"%.40s\"",

@@ -73,7 +73,8 @@ typedef struct fj_recipe {
     int64_t save_total_limit;
     int64_t logging_steps;
     int64_t seed;
-    int64_t threads; /* 0: all of this process */
+    const char *device; /* as fj_dev_opts of forja/model.h: "auto", "cpu", "cuda", "cuda:1" */
+    int64_t threads;    /* 0: all of this process */
     bool f32;
     int gradient_checkpointing; /* fj_auto */
     int64_t max_memory;         /* bytes; 0: no limit */
@@ -106,7 +107,8 @@ char *fj_recipe_help(void);
 char *fj_recipe_markdown(void);
 
 /* Name of the first key in which two recipes differ such that a resumed run would not be the same run;
- * NULL: none.  Keys that change no number (threads, logging_steps, max_memory, ...) are not looked at. */
+ * NULL: none.  Keys that change no number (threads, logging_steps, max_memory, ...) are not looked at, nor
+ * device: a run may go on elsewhere, within rounding. */
 const char *fj_recipe_differs(const fj_recipe *a, const fj_recipe *b);
 
 /* Is there something to measure?  FJ_EGATE, with the two ways to give it and no_eval, when not. */

@@ -18,7 +18,7 @@ typedef enum fj_key_type {
 } fj_key_type;
 
 enum {
-    FJ_KEY_FREE = 1, /* changes no number: may differ when a run is resumed */
+    FJ_KEY_FREE = 1, /* changes no number (device: by rounding): may differ when a run is resumed */
     FJ_KEY_JSON = 2, /* STR: a table in YAML is kept as JSON text */
 };
 

@@ -61,7 +61,9 @@ static bool open_model(fj_job *j, fj_err *e) {
     const fj_recipe *r = &j->recipe;
     bool full = r->method == FJ_METHOD_FULL;
     j->dev = fj_dev_open(
-        &(fj_dev_opts){ .threads = (int)r->threads, .isa = j->o->isa, .f32 = r->f32 }, e);
+        &(fj_dev_opts){
+            .threads = (int)r->threads, .isa = j->o->isa, .f32 = r->f32, .device = r->device },
+        e);
     if (!j->dev) return false;
     snprintf(j->r->device, sizeof j->r->device, "%s", fj_dev_about(j->dev));
     j->model = fj_model_open(j->dev, r->base, &(fj_model_opts){ .trainable = full }, j->log, e);
@@ -83,12 +85,28 @@ static bool open_model(fj_job *j, fj_err *e) {
     return j->lora != NULL;
 }
 
+/* What a run saves is the same on every kind of device, and its numbers are within rounding: the manifest
+ * of one that went on elsewhere lists where it was before. */
+static void note_device(fj_job *j, const json_t *m) {
+    const char *kind = json_string_value(json_object_get(m, "device_kind")),
+               *about = json_string_value(json_object_get(m, "device"));
+    json_t *before = json_object_get(m, "devices_before");
+    j->devices_before = json_is_array(before) ? json_deep_copy(before) : json_array();
+    if (!kind || !about || !strcmp(kind, j->dev->fn->name)) return;
+    json_array_append_new(j->devices_before, json_string(about));
+    fj_log_message(j->log, FJ_WARN,
+                   "the run was on another kind of device (%s) and goes on on this one (%s): the "
+                   "same within rounding, not bit for bit",
+                   about, j->r->device);
+}
+
 /* A resumed run goes on with the bytes that it began with. */
 static bool same_inputs(fj_job *j, const char *base, fj_err *e) {
     const char *path = fj_run_path(j->run, "manifest.json");
     if (!j->o->resume || !fj_exists(path)) return true;
     json_t *m = fj_json_file(path, 1 << 24, e);
     if (!m) return false;
+    note_device(j, m);
     const struct {
         const char *key, *now, *what;
     } all[] = { { "base_sha256", base, "the base model" },
@@ -120,10 +138,12 @@ static bool open_run(fj_job *j, fj_err *e) {
                            NULL);
         return false;
     }
-    json_t *more =
-        json_pack("{s:I, s:I, s:I, s:s, s:b}", "planned_bytes", (json_int_t)j->r->planned_bytes,
-                  "steps", (json_int_t)j->r->steps, "trainable", (json_int_t)j->r->trainable,
-                  "device", j->r->device, "no_eval", (int)j->recipe.no_eval);
+    json_t *more = json_pack("{s:I, s:I, s:I, s:s, s:s, s:b}", "planned_bytes",
+                             (json_int_t)j->r->planned_bytes, "steps", (json_int_t)j->r->steps,
+                             "trainable", (json_int_t)j->r->trainable, "device", j->r->device,
+                             "device_kind", j->dev->fn->name, "no_eval", (int)j->recipe.no_eval);
+    if (json_array_size(j->devices_before))
+        json_object_set(more, "devices_before", j->devices_before);
     bool ok = fj_run_manifest(j->run, base, j->data.hash, more, e);
     json_decref(more);
     if (!ok) return false;
@@ -293,6 +313,7 @@ bool fj_train(const fj_train_opts *o, const fj_log *log, fj_train_result *r, fj_
     fj_registry_close(j.registry);
     fj_run_close(j.run);
     json_decref(j.base_result);
+    json_decref(j.devices_before);
     for (int i = 0; i < EXAMPLES; i++) {
         fj_str_free(&j.answers.prompt[i]);
         fj_str_free(&j.answers.base[i]);

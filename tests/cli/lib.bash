@@ -39,6 +39,7 @@ out_has() { grep -qF -- "$1" "$OUT" || fail "stdout lacks: $1"; }
 out_lacks() { ! grep -qF -- "$1" "$OUT" || fail "stdout has: $1"; }
 out_is() { [ "$(cat "$OUT")" = "$1" ] || fail "stdout is not: $1"; }
 out_matches() { grep -qE -- "$1" "$OUT" || fail "stdout matches nothing of: $1"; }
+err_lacks() { ! grep -qF -- "$1" "$ERR" || fail "stderr has: $1"; }
 err_has() { grep -qF -- "$1" "$ERR" || fail "stderr lacks: $1"; }
 err_is() { [ "$(cat "$ERR")" = "$1" ] || fail "stderr is not: $1"; }
 err_lines() { [ "$(wc -l <"$ERR")" -eq "$1" ] || fail "stderr has not $1 lines"; }

@@ -113,6 +113,36 @@ fi
 cmp straight/adapter/adapter_model.safetensors stopped/adapter/adapter_model.safetensors ||
     fail "the resumed run made another adapter"
 
+# A run that was elsewhere goes on here, says so once, and its manifest keeps it.
+try 0 train recipe.yaml output_dir=moved max_steps=6
+grep -q '"device_kind": "cpu"' moved/manifest.json || skip_move=1
+if [ -z "${skip_move:-}" ]; then
+    sed -i 's/"device_kind": "cpu"/"device_kind": "cuda"/; s/"device": "[^"]*"/"device": "GPU 7"/' moved/manifest.json
+    rm -r moved/checkpoints/checkpoint-6
+    try 0 train recipe.yaml output_dir=moved max_steps=6 --resume --device cpu
+    err_has "the run was on another kind of device (GPU 7) and goes on on this one ("
+    grep -q '"GPU 7"' moved/manifest.json || fail "the manifest forgot where the run was"
+    cmp run/adapter/adapter_model.safetensors moved/adapter/adapter_model.safetensors ||
+        fail "the run that moved made another adapter"
+    try 0 train recipe.yaml output_dir=moved max_steps=6 --resume device=cpu
+    err_lacks "another kind"
+fi
+
+# Devices by option, by recipe and by name; what is no name is refused with the recipe.
+try 1 train recipe.yaml device=gpu --dry-run
+err_has 'device "gpu" is not known: cpu, cuda, cuda:N for GPU N, or auto'
+try 1 train recipe.yaml --device cuda:x --dry-run
+err_has 'device "cuda:x" is not known'
+try 0 train recipe.yaml device=cuda --device cpu --dry-run
+out_matches '^device +[0-9]+ thread'
+out_matches '^allowed +[0-9.]+ [KMGT]iB \([0-9]+ bytes\)$'
+try 1 train recipe.yaml max_memory=1MiB --dry-run
+err_has "1048576 are allowed"
+try 0 eval "$SHARED_PATH" rows.jsonl --max-rows 1 -n 0 --device cpu
+try 1 eval "$SHARED_PATH" rows.jsonl --device cuda:99
+err_has "cuda:99" # not built with it, or no such GPU
+try 0 run "$SHARED_PATH" "Once" -n 1 --device cpu
+
 try 0 train recipe.yaml output_dir=unmeasured max_steps=1 eval_split=0 --no-eval
 err_has "no_eval"
 mkdir locked

@@ -3,15 +3,11 @@
 #define FORJA_GOLDEN_MODEL_H
 
 #include "golden.h"
+#include "test_device.h"
 
 #include "models/model.h"
 
-static FJ_UNUSED fj_dev *golden_dev(void) {
-    fj_err e = { 0 };
-    fj_dev *d = fj_dev_open(&(fj_dev_opts){ .threads = 2, .f32 = true }, &e);
-    if (!d) fail_msg("%s", e.msg);
-    return d;
-}
+static FJ_UNUSED fj_dev *golden_dev(void) { return fj_test_dev(2, true); }
 
 static FJ_UNUSED fj_model *golden_model(fj_dev *d, const char *path, bool trainable) {
     fj_err e = { 0 };

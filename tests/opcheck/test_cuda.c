@@ -41,7 +41,15 @@ static void test_names_of_devices(void **state) {
     fj_dev *d = fj_dev_open(&(fj_dev_opts){ .device = "cpu", .threads = 1 }, &e);
     if (!d) fail_msg("%s", e.msg);
     assert_string_equal(d->fn->name, "cpu");
+    assert_true(fj_dev_room(d) > 0);
     fj_dev_close(d);
+    /* auto is never an error: the first GPU that can be used, else the processor. */
+    d = fj_dev_open(&(fj_dev_opts){ .device = "auto", .threads = 1 }, &e);
+    if (!d) fail_msg("%s", e.msg);
+    fj_dev *first = fj_dev_open(&(fj_dev_opts){ .device = "cuda" }, &e);
+    assert_string_equal(d->fn->name, first ? "cuda" : "cpu");
+    fj_dev_close(d);
+    fj_dev_close(first);
 }
 
 /* Functions are there exactly in builds with CUDA, and then for every op. */

@@ -245,6 +245,51 @@ static void test_threads(void **state) {
     }
 }
 
+/* Begun on the GPU, ended on the CPU and the other way round: what is saved is the same thing on both. */
+static void test_other_device(void **state) {
+    (void)state;
+    if (!strcmp(fj_test_device(), "cpu")) {
+        printf("SKIP: nothing was moved: FORJA_TEST_DEVICE names no GPU\n");
+        skip();
+    }
+    char here[64];
+    snprintf(here, sizeof here, "device=%s", fj_test_device());
+    const char *place[2] = { here, "device=cpu" };
+    for (int i = 0; i < 4; i++) {
+        char name[2][32];
+        const char *more[] = { i % 2 ? "method=full" : "method=lora",
+                               "f32=true",
+                               "gradient_accumulation_steps=4",
+                               "per_device_train_batch_size=1",
+                               "packing=false",
+                               "no_eval=true",
+                               "learning_rate=0.001",
+                               place[i / 2] };
+        int n = (int)FJ_LEN(more);
+        fj_err e = { 0 };
+        fj_train_result r;
+        stopper s = { .left = -1 };
+        fj_log log = { .ctx = &s, .should_stop = should_stop };
+        for (int k = 0; k < 2; k++)
+            snprintf(name[k], sizeof name[k], "move-%d-%s", i, k ? "stays" : "goes");
+        FJ_OK_OR_FAIL(rig_run_list(&(rig){ .folder = name[1], .log = &log }, more, n, &r, &e), e);
+        s.left =
+            s.asked - 24 + 14; /* 6 steps of 4 micro-steps, each asks once: within the fourth */
+        assert_false(rig_run_list(&(rig){ .folder = name[0], .log = &log }, more, n, &r, &e));
+        assert_int_equal(e.code, FJ_ESTOP);
+        assert_int_equal(in_the_middle(name[0]), 2);
+        s.left = -1;
+        more[n - 1] = place[1 - i / 2];
+        FJ_OK_OR_FAIL(
+            rig_run_list(&(rig){ .folder = name[0], .resume = true, .log = &log }, more, n, &r, &e),
+            e);
+        losses_near(name[1], name[0], "loss", 1e-4);
+        json_t *m = rig_json(name[0], "manifest.json");
+        assert_int_equal(json_array_size(json_object_get(m, "devices_before")), 1);
+        json_decref(m);
+    }
+}
+
 static void test_recompute(void **state) {
     (void)state;
     static const char *const method[] = { "method=lora", "method=full" };
@@ -343,6 +388,7 @@ int main(void) {
         cmocka_unit_test(test_divisions),
         cmocka_unit_test(test_packed),
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_other_device),
         cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_gate),

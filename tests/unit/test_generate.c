@@ -3,7 +3,7 @@
 
 #include <forja/generate.h>
 
-#include "test_util.h"
+#include "test_device.h"
 
 typedef struct rig {
     fj_dev *dev;
@@ -13,8 +13,7 @@ typedef struct rig {
 
 static rig rig_open(const char *folder) {
     fj_err e = { 0 };
-    rig r = { .dev = fj_dev_open(&(fj_dev_opts){ .threads = 2, .f32 = true }, &e) };
-    if (!r.dev) fail_msg("%s", e.msg);
+    rig r = { .dev = fj_test_dev(2, true) };
     r.m = fj_model_open(r.dev, folder, NULL, NULL, &e);
     if (!r.m) fail_msg("%s", e.msg);
     r.s = fj_session_open(r.m, 0, &e);
@@ -141,7 +140,7 @@ static void test_generation_config(void **state) {
     rig_close(&r);
 
     FJ_OK_OR_FAIL(fj_write_file(config, "{\"eos_token_id\": 100000}", 24, &e), e);
-    fj_dev *d = fj_dev_open(&(fj_dev_opts){ .threads = 1 }, &e);
+    fj_dev *d = fj_test_dev(1, false);
     assert_null(fj_model_open(d, dir, NULL, NULL, &e));
     assert_non_null(strstr(e.msg, "eos_token_id"));
     fj_dev_close(d);

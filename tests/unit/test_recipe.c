@@ -21,6 +21,7 @@ static void test_defaults(void **state) {
     assert_int_equal(r.lora_r, 8);
     assert_true(r.lora_alpha == 16 && r.learning_rate == 2e-4 && r.adam_epsilon == 1e-8);
     assert_true(r.packing && !r.f32 && !r.no_eval);
+    assert_string_equal(r.device, "auto");
     assert_int_equal(r.max_steps, -1);
     assert_int_equal(r.seed, 42);
     assert_string_equal(r.target_modules.s[0], "all-linear");
@@ -125,6 +126,9 @@ static void test_errors(void **state) {
         { BASE "method: full\ninit_adapter: a\n", "init_adapter goes with method: lora" },
         { BASE "export_type: q8_0\n", "export_gguf names no file" },
         { BASE "run_name: a/b\n", "run_name \"a/b\"" },
+        { BASE "device: tpu\n", "r.yaml: device \"tpu\" is not known: cpu, cuda, cuda:N" },
+        { BASE "device:\n", "device wants auto, cpu, cuda or cuda:N, not \"nothing\"" },
+        { BASE "use_cpu: true\n", "did you mean device?" },
         { BASE "target_modules: [all-linear, q_proj]\n", "all-linear stands alone" },
         { BASE "? [a]\n: b\n", "r.yaml:3:" },
         { BASE "system_prompt: \"a\\0b\"\n", "r.yaml:3:" },
@@ -172,6 +176,7 @@ static void test_print(void **state) {
             assert_non_null(strstr(once, line));
         }
         FJ_OK_OR_FAIL(fj_recipe_set(&b, "threads", "3", &e), e);
+        FJ_OK_OR_FAIL(fj_recipe_set(&b, "device", "cuda:1", &e), e);
         assert_null(fj_recipe_differs(&a, &b));
         FJ_OK_OR_FAIL(fj_recipe_set(&b, "max_length", "77", &e), e);
         assert_string_equal(fj_recipe_differs(&a, &b), "max_length");

@@ -1,6 +1,8 @@
 /* The choice of a token, what makes an answer right, and how sure a share is. */
+#include "device/device.h"
 #include "engine/sample.h"
 #include "eval/score.h"
+#include "ops/ops.h"
 
 #include "test_util.h"
 
@@ -8,8 +10,33 @@
 
 static const float five[5] = { 1.0f, 3.0f, 2.0f, 3.0f, -1.0f };
 
+static fj_dev *dev;
+
+/* The device's choice for one row, with the penalty for tokens seen [n_seen]. */
+static int32_t chosen(const float *l, int32_t n, const fj_sampling *p, const int32_t *seen,
+                      int n_seen, fj_rng *r) {
+    fj_err e = { 0 };
+    float how[FJ_PICK_COLS];
+    int32_t bits = 0, id = -1;
+    fj_sampling_how(p, r, how);
+    for (int i = 0; i < n_seen; i++) bits |= 1 << seen[i];
+    fj_graph *g = fj_graph_new();
+    fj_buf *mem = NULL;
+    fj_tensor *x = fj_input(g, "logits", FJ_F32, 1, n),
+              *h = fj_input(g, "how", FJ_F32, 1, FJ_PICK_COLS),
+              *s = fj_input(g, "seen", FJ_I32, 1, n_seen ? 1 : 0),
+              *y = fj_keep(fj_choose(g, x, h, s));
+    FJ_OK_OR_FAIL(fj_dev_prepare(dev, g, &mem, "a test", &e) && fj_tensor_set(x, l, &e) &&
+                      fj_tensor_set(h, how, &e) && fj_tensor_set(s, &bits, &e) &&
+                      dev->fn->run(dev, g, &e) && fj_tensor_get(y, &id, &e),
+                  e);
+    dev->fn->free(mem);
+    fj_graph_free(g);
+    return id;
+}
+
 static int32_t draw(const float *l, int32_t n, fj_sampling p, fj_rng *r) {
-    return fj_sample(l, n, &p, NULL, 0, r);
+    return chosen(l, n, &p, NULL, 0, r);
 }
 
 static void test_greedy(void **state) {
@@ -84,10 +111,10 @@ static void test_penalty(void **state) {
     fj_rng r;
     fj_rng_seed(&r, 1);
     /* 3 / 2 < 2, and once only however often a token was there */
-    assert_int_equal(fj_sample(five, 5, &p, (int32_t[]){ 1, 3, 3, 1 }, 4, &r), 2);
+    assert_int_equal(chosen(five, 5, &p, (int32_t[]){ 1, 3, 3, 1 }, 4, &r), 2);
     float neg[2] = { -1, -1.5f }; /* below zero the penalty multiplies */
-    assert_int_equal(fj_sample(neg, 2, &p, (int32_t[]){ 0 }, 1, &r), 1);
-    assert_int_equal(fj_sample(neg, 2, &p, (int32_t[]){ -5, 9 }, 2, &r), 0); /* ids of nobody */
+    assert_int_equal(chosen(neg, 2, &p, (int32_t[]){ 0 }, 1, &r), 1);
+    assert_int_equal(chosen(neg, 2, &p, (int32_t[]){ 9 }, 1, &r), 0); /* an id of nobody */
 }
 
 static void refused(fj_sampling p, const char *word) {
@@ -158,10 +185,15 @@ static void test_rate(void **state) {
 }
 
 int main(void) {
+    fj_err e = { 0 };
+    dev = fj_dev_open(&(fj_dev_opts){ .threads = 1 }, &e);
+    if (!dev) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_greedy),  cmocka_unit_test(test_shares),
         cmocka_unit_test(test_penalty), cmocka_unit_test(test_ranges),
         cmocka_unit_test(test_scores),  cmocka_unit_test(test_rate),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int bad = cmocka_run_group_tests(tests, NULL, NULL);
+    fj_dev_close(dev);
+    return bad;
 }

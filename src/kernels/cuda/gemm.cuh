@@ -57,6 +57,11 @@ typedef enum fj_gemm_kind { FJ_NT, FJ_NN, FJ_TN } fj_gemm_kind;
 bool fj_gpu_tile(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, const void *a,
                  int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale, bool acc,
                  fj_err *e);
+/* tn in F32, all pieces of the inner dimension at once, then added in their order: for few outputs.  parts:
+ * m * n floats for each piece. */
+bool fj_gpu_tile_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const void *a,
+                        int64_t lda, const void *b, int64_t ldb, float *c, float scale, bool acc,
+                        int64_t piece, float *parts, fj_err *e);
 /* The same on sm_90a by wgmma and bulk tensor copies (hopper.cu); false without an error when it is not
  * for these sizes or this GPU: then tile does it.  It can be called in captured streams. */
 bool fj_gpu_hopper(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,

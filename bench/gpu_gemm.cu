@@ -1,0 +1,678 @@
+/* gpu_gemm.cu - checks the products of src/kernels/cuda/hopper.cu on a GPU of sm_90 and times them beside
+ * cuBLASLt.
+ *
+ *     nvcc -O2 -gencode arch=compute_90a,code=sm_90a -std=c++17 -DFORJA_CUDA -Iinclude -Isrc \
+ *         bench/gpu_gemm.cu src/base/err.c -o gpu_gemm -ldl
+ *     gpu_gemm [part...]       parts: nt nn tn thin time tune bits; none: all
+ *
+ * The environment's CUBLASLT may be the path of libcublasLt.so.13.
+ *
+ * With -DFJ_HOPPER_DEBUG a wait of two seconds stops the kernel and all waits are told.  Each part is
+ * a process of its own, killed after a minute, which says what it was doing; so one that fails leaves
+ * the others. */
+#include "kernels/cuda/hopper.cu"
+
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vector>
+
+static char doing[256] = "start";
+static void on_alarm(int) {
+    ssize_t w = write(1, "\nTOO LONG: ", 11);
+    w = write(1, doing, strlen(doing));
+    w = write(1, "\n", 1);
+    (void)w;
+    _exit(124);
+}
+#ifdef FJ_HOPPER_DEBUG
+static volatile uint32_t *waits; /* what hopper.cuh writes */
+enum { WAITS = 12 * 512 };
+static void say_waits() {
+    static const char *const what[] = { "?",          "full", "empty", "slot full",
+                                        "slot empty", "?",    "?",     "?" };
+    int said = 0;
+    for (int i = 0; waits && i < WAITS; i++)
+        if (waits[i] && said++ < 40)
+            printf("    block %d warp %d waits for %s[%d] parity %d\n", i / 12, i % 12,
+                   what[waits[i] >> 24 & 7], waits[i] >> 16 & 255, waits[i] >> 8 & 255);
+    printf("    %d warps wait\n", said);
+}
+#else
+static void say_waits() {}
+#endif
+static void ok(cudaError_t c, const char *what) {
+    if (c == cudaSuccess) return;
+    printf("\nFAILED: %s: %s, while: %s\n", what, cudaGetErrorString(c), doing);
+    say_waits();
+    fflush(stdout);
+    _exit(1);
+}
+#define OK(call) ok(call, #call)
+
+static fj_gpu gpu;
+static int failures;
+
+template <typename T> static T *room(size_t n) {
+    void *p;
+    OK(cudaMalloc(&p, n * sizeof(T)));
+    return (T *)p;
+}
+
+/* ---- data ---------------------------------------------------------------------------------------- */
+__device__ static uint32_t mix(uint64_t x) {
+    x ^= x >> 33, x *= 0xff51afd7ed558ccdull, x ^= x >> 33, x *= 0xc4ceb9fe1a85ec53ull,
+        x ^= x >> 33;
+    return (uint32_t)x;
+}
+/* rows x cols of numbers in -1..1, about even; the space to ld is NaN. */
+template <typename T>
+static __global__ void fill_kernel(T *p, int64_t rows, int64_t cols, int64_t ld, uint64_t seed) {
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < rows * ld;
+         i += (int64_t)gridDim.x * blockDim.x)
+        p[i] = from_f32<T>(i % ld < cols ? (float)(mix(i + (seed << 40)) >> 8) / 8388608 - 1 : NAN);
+}
+template <typename T>
+static void fill(T *p, int64_t rows, int64_t cols, int64_t ld, uint64_t seed) {
+    fill_kernel<T><<<1024, 256, 0, gpu.stream>>>(p, rows, cols, ld, seed);
+    OK(cudaGetLastError());
+}
+
+/* Rows first, first + step.. of op(A) op(B): want[r][n], and the sum of magnitudes. */
+static __global__ void want_kernel(int kind, const bf16 *a, int64_t lda, const bf16 *b, int64_t ldb,
+                                   float *want, float *size, int64_t rows, int64_t first,
+                                   int64_t step, int64_t n, int64_t k) {
+    int64_t j = blockIdx.x * (int64_t)blockDim.x + threadIdx.x, r = blockIdx.y,
+            i = first + r * step;
+    if (j >= n || r >= rows) return;
+    float s = 0, t = 0;
+    for (int64_t l = 0; l < k; l++) {
+        float u = to_f32(kind == FJ_TN ? a[l * lda + i] : a[i * lda + l]);
+        float v = to_f32(kind == FJ_NT ? b[j * ldb + l] : b[l * ldb + j]);
+        s = fmaf(u, v, s), t += fabsf(u * v);
+    }
+    want[r * n + j] = s, size[r * n + j] = t;
+}
+
+/* ---- checks -------------------------------------------------------------------------------------- */
+typedef struct check {
+    fj_gemm_kind kind;
+    int64_t m, n, k;
+    int pad_a, pad_b, pad_c; /* beyond the rows, at least: strides are rounded up to 16 bytes */
+    fj_dtype c;
+    float scale;
+    bool acc;
+    int bn, rows, cluster; /* 0: as chosen */
+} check;
+
+static const char *const kinds[] = { "NT", "NN", "TN" };
+enum { GUARD = 4096 }; /* values before and after C */
+
+/* With which plan: as fj_gpu_hopper does, or a forced one. */
+static bool plan_for(plan *p, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, bool wide,
+                     float scale, bool acc, int bn, int rows, int cluster) {
+    *p = plan{};
+    p->m = (int)m, p->n = (int)n, p->steps = up(k, DEEP), p->scale = scale, p->acc = acc;
+    if (bn) {
+        p->bn = bn, p->rows = rows, p->cluster = cluster;
+        plan_rest(p, wide, gpu.sms);
+    } else {
+        plan_choose(p, kind, wide, gpu.sms);
+    }
+    return true;
+}
+
+static void say_plan(const plan *p) {
+    printf("[%dx%d cl%d st%d sl%d grid %d]", p->rows, p->bn, p->cluster, p->stages, p->slots,
+           p->clusters * p->cluster);
+}
+
+template <typename T> static float num(T v);
+template <> float num<float>(float v) { return v; }
+template <> float num<bf16>(bf16 v) { return fj_bf16_to_f32(v.u); }
+
+template <typename T> static void run_check(const check *c) {
+    bool tn = c->kind == FJ_TN, nt = c->kind == FJ_NT, wide = sizeof(T) == 4;
+    int64_t m = c->m, n = c->n, k = c->k;
+    int64_t a_rows = tn ? k : m, a_cols = tn ? m : k, b_rows = nt ? n : k, b_cols = nt ? k : n;
+    int64_t lda = (a_cols + c->pad_a + 7) / 8 * 8, ldb = (b_cols + c->pad_b + 7) / 8 * 8;
+    int64_t ldc = wide ? (n + c->pad_c + 3) / 4 * 4 : (n + c->pad_c + 7) / 8 * 8;
+    plan p;
+    plan_for(&p, c->kind, m, n, k, wide, c->scale, c->acc, c->bn, c->rows, c->cluster);
+    snprintf(
+        doing, sizeof doing,
+        "%s m=%lld n=%lld k=%lld ld %lld %lld %lld %s scale %g acc %d tile %dx%d cl%d st%d sl%d",
+        kinds[c->kind], (long long)m, (long long)n, (long long)k, (long long)lda, (long long)ldb,
+        (long long)ldc, wide ? "F32" : "BF16", c->scale, c->acc, p.rows, p.bn, p.cluster, p.stages,
+        p.slots);
+    printf("%-100s ", doing);
+    fflush(stdout);
+
+    bf16 *a = room<bf16>(a_rows * lda), *b = room<bf16>(b_rows * ldb);
+    T *all = room<T>(m * ldc + 2 * GUARD), *out = all + GUARD;
+    fill(a, a_rows, a_cols, lda, 1), fill(b, b_rows, b_cols, ldb, 2);
+    fill(all, 1, m * ldc + 2 * GUARD, m * ldc + 2 * GUARD, 3); /* guards: anything that is known */
+    std::vector<T> before(m * ldc + 2 * GUARD), after(m * ldc + 2 * GUARD);
+    OK(cudaStreamSynchronize(gpu.stream));
+    OK(cudaMemcpy(before.data(), all, before.size() * sizeof(T), cudaMemcpyDeviceToHost));
+    if (!c->acc) { /* poison that shows: NaN with a pattern */
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++)
+                memset(&before[GUARD + i * ldc + j], 0x7f, sizeof(T)),
+                    ((unsigned char *)&before[GUARD + i * ldc + j])[sizeof(T) - 2] = 0xff;
+        OK(cudaMemcpy(all, before.data(), before.size() * sizeof(T), cudaMemcpyHostToDevice));
+    }
+    fj_grows cr = { wide ? FJ_F32 : FJ_BF16, out, ldc };
+    fj_err e = {};
+    bool done = false, said;
+    if (c->bn) said = run_plan(&gpu, c->kind, &p, k, a, lda, b, ldb, cr, &done, &e);
+    else
+        said =
+            fj_gpu_hopper(&gpu, c->kind, m, n, k, a, lda, b, ldb, cr, c->scale, c->acc, &done, &e);
+    if (!said || !done) {
+        printf("%s %s\n", said ? "NOT DONE" : "ERROR", e.msg);
+        failures++;
+    } else {
+        OK(cudaStreamSynchronize(gpu.stream));
+        OK(cudaMemcpy(after.data(), all, after.size() * sizeof(T), cudaMemcpyDeviceToHost));
+        /* all rows, or some of a large product */
+        int64_t step = 1;
+        while (m / step * n * k > 40000000000ll && step < m / 64) step++;
+        if (step > 1 && step % 2 == 0) step++;
+        int64_t rows = (m + step - 1) / step;
+        float *want = room<float>(rows * n), *size = room<float>(rows * n);
+        for (int64_t r = 0; r < rows; r += 32768) {
+            int64_t some = FJ_MIN(rows - r, 32768);
+            want_kernel<<<dim3((unsigned)((n + 127) / 128), (unsigned)some), 128>>>(
+                c->kind, a, lda, b, ldb, want + r * n, size + r * n, some, r * step, step, n, k);
+        }
+        OK(cudaDeviceSynchronize());
+        std::vector<float> w(rows * n), s(rows * n);
+        OK(cudaMemcpy(w.data(), want, w.size() * 4, cudaMemcpyDeviceToHost));
+        OK(cudaMemcpy(s.data(), size, s.size() * 4, cudaMemcpyDeviceToHost));
+        int64_t wrong = 0, outside = 0, poison = 0, zero = 0;
+        uint64_t bad_rows = 0, bad_cols = 0;
+        double most = 0;
+        for (int64_t i = 0; i < (int64_t)before.size(); i++) {
+            int64_t at = i - GUARD;
+            bool in = at >= 0 && at < m * ldc && at % ldc < n;
+            if (!in && memcmp(&before[i], &after[i], sizeof(T)) && outside++ < 4)
+                printf("\n    OUTSIDE at %lld (row %lld col %lld): %g was %g", (long long)at,
+                       (long long)(at / ldc), (long long)(at % ldc), num(after[i]), num(before[i]));
+        }
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t j = 0; j < n; j++) {
+                int64_t i = r * step, at = GUARD + i * ldc + j;
+                double old = c->acc ? num(before[at]) : 0,
+                       x = c->scale * (double)w[r * n + j] + old;
+                double tol = (2e-7 * sqrt((double)k) + 1e-6) * fabs(c->scale) * s[r * n + j] +
+                             (wide ? 1e-6 : 0.00391) * (fabs(x) + (wide ? fabs(old) : 0)) + 1e-6;
+                double got = num(after[at]), off = fabs(got - x);
+                if (off <= tol) {
+                    if (off / tol > most) most = off / tol;
+                    continue;
+                }
+                if (wrong++ < 8) {
+                    printf(
+                        "\n    WRONG row %lld (%lld of 64) col %lld (%lld of 64, %lld of %d): got %.7g "
+                        "want %.7g",
+                        (long long)i, (long long)(i % 64), (long long)j, (long long)(j % 64),
+                        (long long)(j % p.bn), p.bn, got, x);
+                    if (!c->acc && step == 1) { /* whose is it? */
+                        int64_t r0 = i / 64 * 64, c0 = j / p.bn * p.bn;
+                        int seen = 0;
+                        for (int64_t y = r0; y < r0 + 64 && y < m; y++)
+                            for (int64_t z = c0; z < c0 + p.bn && z < n; z++)
+                                if (fabs(c->scale * (double)w[y * n + z] - got) <= tol / 4 &&
+                                    seen++ < 2)
+                                    printf(" (row %lld col %lld?)", (long long)y, (long long)z);
+                    }
+                }
+                if (!memcmp(&before[at], &after[at], sizeof(T))) poison++;
+                if (got == 0) zero++;
+                bad_rows |= 1ull << i % 64, bad_cols |= 1ull << j % 64;
+            }
+        if (wrong || outside) {
+            failures++;
+            printf(
+                "\n    FAIL %lld wrong of %lld (%lld not written, %lld zero), %lld outside; rows of "
+                "64: %016llx cols of 64: %016llx\n",
+                (long long)wrong, (long long)(rows * n), (long long)poison, (long long)zero,
+                (long long)outside, (unsigned long long)bad_rows, (unsigned long long)bad_cols);
+        } else {
+            printf("ok (%.2f of the tolerance%s)\n", most, step > 1 ? ", some rows" : "");
+        }
+        cudaFree(want), cudaFree(size);
+    }
+    fflush(stdout);
+    cudaFree(a), cudaFree(b), cudaFree(all);
+}
+static void checked(check c) {
+    if (c.c == FJ_F32) run_check<float>(&c);
+    else run_check<bf16>(&c);
+    if (failures > 12) {
+        printf("enough\n");
+        fflush(stdout);
+        _exit(1);
+    }
+}
+
+static void check_kind(fj_gemm_kind kind) {
+    /* from the simplest on: one step, one tile; each tile; then clusters, many tiles, odd ends */
+    static const int widths[] = { 64, 128, 256, 32, 16 };
+    for (int w = 0; w < 5; w++) {
+        int bn = widths[w];
+        if (bn < (kind == FJ_NT ? 16 : kind == FJ_NN ? 64 : 128)) continue;
+        for (int t = 0; t < 2; t++) {
+            fj_dtype c = t ? FJ_BF16 : FJ_F32;
+            checked({ kind, 64, bn, 64, 0, 0, 0, c, 1, false, bn, 64, 1 });
+            checked({ kind, 128, bn, 128, 0, 0, 0, c, 1, false, bn, 128, 1 });
+            checked({ kind, 128, bn, 1024, 0, 0, 0, c, 0.5f, false, bn, 128, 1 });
+            if (bn >= 128) checked({ kind, 256, bn, 64, 0, 0, 0, c, 1, false, bn, 128, 2 });
+            if (bn >= 128) checked({ kind, 512, 2 * bn, 1024, 0, 0, 0, c, 1, false, bn, 128, 2 });
+            if (bn >= 64) checked({ kind, 1024, 1536, 512, 0, 0, 0, c, 1, false, bn, 128, 1 });
+        }
+        int n = bn >= 64 ? 3 * bn - 5 : bn - 3;
+        checked({ kind, 333, n, 200, 8, 24, 16, FJ_BF16, 1, false, bn, 128, 1 });
+        checked({ kind, 333, n, 209, 8, 24, 16, FJ_F32, 2, true, bn, 64, 1 });
+        if (bn >= 128) checked({ kind, 333, n, 1001, 16, 8, 16, FJ_BF16, 1, true, bn, 128, 2 });
+        if (bn >= 128) checked({ kind, 129, n, 77, 0, 0, 0, FJ_F32, 1, false, bn, 128, 2 });
+    }
+    checked({ kind, 2048, 3072, 1024, 0, 0, 0, FJ_BF16, 1, false });
+    checked({ kind, 4096, 4096, 512, 0, 0, 0, FJ_BF16, 1, true, 256, 128, 2 });
+    checked({ kind, 4096, 4096, 512, 0, 0, 0, FJ_F32, 1, true, 256, 128, 2 });
+    checked({ kind, 1, 8, 8, 0, 0, 0, FJ_BF16, 1, false });
+    checked({ kind, 1, 1, 1, 0, 0, 0, FJ_F32, 1, false });
+    checked({ kind, 4099, 2051, 515, 0, 0, 0, FJ_BF16, 1, false });
+    checked({ kind, 300, 4100, 130, 64, 64, 64, FJ_F32, 0.25f, true });
+    checked({ kind, 16384, 4096, 320, 0, 0, 0, FJ_BF16, 1, false });
+}
+static void part_nt() { check_kind(FJ_NT); }
+static void part_nn() { check_kind(FJ_NN); }
+static void part_tn() { check_kind(FJ_TN); }
+/* Narrow adapters. */
+static void part_thin() {
+    for (int r = 8; r <= 64; r *= 2)
+        for (int acc = 0; acc < 2; acc++) {
+            checked({ FJ_NT, 5000, r, 4096, 0, 0, 0, FJ_BF16, 1, acc > 0 });
+            checked({ FJ_NT, 5000, r, 1000, 0, 0, 0, FJ_F32, 1, acc > 0 });
+            checked({ FJ_NT, 5000, 4096, r, 0, 0, 0, FJ_BF16, 2, acc > 0 });
+            checked({ FJ_NT, 777, 1000, r, 0, 0, 0, FJ_F32, 2, acc > 0 });
+            checked({ FJ_NN, 5000, r, 4096, 0, 0, 0, FJ_BF16, 1, acc > 0 });
+            checked({ FJ_NN, 5000, 4096, r, 0, 0, 0, FJ_BF16, 1, acc > 0 });
+        }
+}
+
+/* ---- cuBLASLt: what of it is needed, as its header has it ------------------------------------------- */
+typedef struct lt_result {
+    uint64_t algo[8];
+    size_t work;
+    int state;
+    float waves;
+    int reserved[4];
+} lt_result;
+static struct {
+    void *handle, *pref, *work;
+    size_t work_bytes;
+    int (*create)(void **);
+    int (*desc)(void **, int, int);
+    int (*desc_set)(void *, int, const void *, size_t);
+    int (*mat)(void **, int, uint64_t, uint64_t, int64_t);
+    int (*pref_new)(void **);
+    int (*pref_set)(void *, int, const void *, size_t);
+    int (*best)(void *, void *, void *, void *, void *, void *, void *, int, lt_result *, int *);
+    int (*matmul)(void *, void *, const void *, const void *, void *, const void *, void *,
+                  const void *, const void *, void *, void *, void *, const void *, void *, size_t,
+                  cudaStream_t);
+    int (*algo_get)(const void *, int, void *, size_t, size_t *);
+    int (*algo_set)(void *, int, const void *, size_t);
+    int (*algo_check)(void *, void *, void *, void *, void *, void *, const void *, lt_result *);
+} lt;
+
+static bool lt_open() {
+    const char *names[] = { getenv("CUBLASLT"), "libcublasLt.so.13",
+                            "/usr/local/cuda/lib64/libcublasLt.so.13", "libcublasLt.so.12" };
+    void *h = NULL;
+    for (int i = 0; i < 4 && !h; i++) h = names[i] ? dlopen(names[i], RTLD_NOW) : NULL;
+    if (!h) return printf("no cuBLASLt: %s\n", dlerror()), false;
+    *(void **)&lt.create = dlsym(h, "cublasLtCreate");
+    *(void **)&lt.desc = dlsym(h, "cublasLtMatmulDescCreate");
+    *(void **)&lt.desc_set = dlsym(h, "cublasLtMatmulDescSetAttribute");
+    *(void **)&lt.mat = dlsym(h, "cublasLtMatrixLayoutCreate");
+    *(void **)&lt.pref_new = dlsym(h, "cublasLtMatmulPreferenceCreate");
+    *(void **)&lt.pref_set = dlsym(h, "cublasLtMatmulPreferenceSetAttribute");
+    *(void **)&lt.best = dlsym(h, "cublasLtMatmulAlgoGetHeuristic");
+    *(void **)&lt.matmul = dlsym(h, "cublasLtMatmul");
+    *(void **)&lt.algo_get = dlsym(h, "cublasLtMatmulAlgoConfigGetAttribute");
+    *(void **)&lt.algo_set = dlsym(h, "cublasLtMatmulAlgoConfigSetAttribute");
+    *(void **)&lt.algo_check = dlsym(h, "cublasLtMatmulAlgoCheck");
+    if (!lt.create || !lt.desc || !lt.desc_set || !lt.mat || !lt.pref_new || !lt.pref_set ||
+        !lt.best || !lt.matmul || !lt.algo_get || !lt.algo_set || !lt.algo_check)
+        return printf("cuBLASLt lacks functions\n"), false;
+    uint64_t bytes = lt.work_bytes = 64 << 20;
+    lt.work = room<char>(bytes);
+    int r = lt.create(&lt.handle);
+    r = r ? r : lt.pref_new(&lt.pref);
+    r = r ? r : lt.pref_set(lt.pref, 1, &bytes, 8); /* MAX_WORKSPACE_BYTES */
+    if (r) printf("cuBLASLt does not start: %d\n", r);
+    return !r;
+}
+
+typedef struct lt_op {
+    void *desc, *a, *b, *c;
+    lt_result best[8];
+    int n;
+} lt_op;
+/* Rows are its columns, so C^T = op(B)^T op(A)^T. */
+static bool lt_op_of(lt_op *o, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, int64_t lda,
+                     int64_t ldb, int64_t ldc, bool wide) {
+    int ta = kind == FJ_NT, tb = kind == FJ_TN, type = wide ? 0 : 14;
+    int r = lt.desc(&o->desc, 68, 0);            /* COMPUTE_32F, R_32F */
+    r = r ? r : lt.desc_set(o->desc, 3, &ta, 4); /* TRANSA */
+    r = r ? r : lt.desc_set(o->desc, 4, &tb, 4); /* TRANSB */
+    r = r ? r : lt.mat(&o->a, 14, ta ? k : n, ta ? n : k, ldb);
+    r = r ? r : lt.mat(&o->b, 14, tb ? m : k, tb ? k : m, lda);
+    r = r ? r : lt.mat(&o->c, type, n, m, ldc);
+    o->n = 0;
+    r = r ? r : lt.best(lt.handle, o->desc, o->a, o->b, o->c, o->c, lt.pref, 8, o->best, &o->n);
+    if (r || !o->n) printf("cuBLASLt has no algorithm: %d\n", r);
+    return !r && o->n;
+}
+static int lt_run(lt_op *o, const void *algo, const bf16 *a, const bf16 *b, void *c, float alpha,
+                  float beta) {
+    return lt.matmul(lt.handle, o->desc, &alpha, b, o->a, a, o->b, &beta, c, o->c, c, o->c, algo,
+                     lt.work, lt.work_bytes, gpu.stream);
+}
+
+/* ---- times --------------------------------------------------------------------------------------- */
+template <typename F> static double seconds(int n, F f) {
+    static cudaEvent_t t0, t1;
+    if (!t0) OK(cudaEventCreate(&t0)), OK(cudaEventCreate(&t1));
+    OK(cudaEventRecord(t0, gpu.stream));
+    for (int i = 0; i < n; i++) f();
+    OK(cudaEventRecord(t1, gpu.stream));
+    OK(cudaEventSynchronize(t1));
+    float ms;
+    OK(cudaEventElapsedTime(&ms, t0, t1));
+    return ms / 1e3 / n;
+}
+
+typedef struct timed {
+    fj_gemm_kind kind;
+    int64_t m, n, k;
+    fj_dtype c;
+    bool acc;
+} timed;
+
+/* tune: other plans as well. */
+static void time_one(timed t, bool tune) {
+    bool wide = t.c == FJ_F32;
+    int64_t lda = t.kind == FJ_TN ? t.m : t.k, ldb = t.kind == FJ_NT ? t.k : t.n;
+    snprintf(doing, sizeof doing, "%s %6lld %6lld %6lld %-4s%s", kinds[t.kind], (long long)t.m,
+             (long long)t.n, (long long)t.k, wide ? "F32" : "BF16", t.acc ? " +=" : "   ");
+    printf("%s ", doing);
+    fflush(stdout);
+    bf16 *a = room<bf16>(t.m * t.k), *b = room<bf16>(t.n * t.k);
+    char *c = room<char>(t.m * t.n * (wide ? 4 : 2));
+    fill(a, 1, t.m * t.k, t.m * t.k, 1), fill(b, 1, t.n * t.k, t.n * t.k, 2);
+    if (wide) fill((float *)c, 1, t.m * t.n, t.m * t.n, 3);
+    else fill((bf16 *)c, 1, t.m * t.n, t.m * t.n, 3);
+    fj_grows cr = { t.c, c, t.n };
+    fj_err e = {};
+    plan p;
+    plan_for(&p, t.kind, t.m, t.n, t.k, wide, 1e-3f, t.acc, 0, 0, 0);
+    bool done = false;
+    auto ours = [&]() {
+        if (!run_plan(&gpu, t.kind, &p, t.k, a, lda, b, ldb, cr, &done, &e) || !done) {
+            printf("not done: %s\n", e.msg);
+            fflush(stdout);
+            _exit(1);
+        }
+    };
+    lt_op o;
+    bool there = lt.handle && lt_op_of(&o, t.kind, t.m, t.n, t.k, lda, ldb, t.n, wide);
+    auto theirs = [&]() {
+        int r = lt_run(&o, o.best[0].algo, a, b, c, 1e-3f, t.acc ? 1 : 0);
+        if (r) printf("(cuBLASLt: %d) ", r);
+    };
+    double flop = 2.0 * t.m * t.n * t.k;
+    double bytes = 2.0 * t.m * t.k + 2.0 * t.n * t.k + (wide ? 4.0 : 2.0) * t.m * t.n * (1 + t.acc);
+    int n = (int)(0.02 / FJ_MAX(flop / 7e14, bytes / 4e12)) + 1;
+    if (n > 400) n = 400;
+    double x = INFINITY, y = INFINITY;
+    seconds(3, ours);
+    if (there) seconds(3, theirs);
+    for (int i = 0; i < 3; i++) {
+        x = fmin(x, seconds(n, ours));
+        if (there) y = fmin(y, seconds(n, theirs));
+    }
+    printf("%9.1f us %6.1f TFLOP/s %6.0f GB/s; cuBLASLt %9.1f us %6.1f; %5.1f%%  ", x * 1e6,
+           flop / x / 1e12, bytes / x / 1e9, y * 1e6, flop / y / 1e12, 100 * y / x);
+    say_plan(&p);
+    printf("\n");
+    if (tune) {
+        static const struct {
+            int bn, rows, cluster, together, stages;
+        } other[] = {
+            { 256, 128, 2, 16, 0 }, { 256, 128, 2, 8, 0 },  { 256, 128, 2, 32, 0 },
+            { 256, 128, 1, 16, 0 }, { 256, 128, 2, 16, 3 }, { 128, 128, 2, 16, 0 },
+            { 128, 128, 1, 16, 0 }, { 256, 64, 1, 16, 0 },  { 128, 64, 1, 16, 0 },
+        };
+        for (size_t i = 0; i < FJ_LEN(other); i++) {
+            plan_for(&p, t.kind, t.m, t.n, t.k, wide, 1e-3f, t.acc, other[i].bn, other[i].rows,
+                     other[i].cluster);
+            p.together = other[i].together;
+            if (other[i].stages && other[i].stages < p.stages) p.stages = other[i].stages;
+            snprintf(doing, sizeof doing, "tune %dx%d cl%d", p.rows, p.bn, p.cluster);
+            seconds(2, ours);
+            double z = fmin(seconds(n, ours), seconds(n, ours));
+            printf("      %9.1f us %6.1f TFLOP/s %5.1f%% together %2d cost %9.0f ", z * 1e6,
+                   flop / z / 1e12, 100 * y / z, p.together, plan_cost(&p, wide));
+            say_plan(&p);
+            printf("\n");
+            fflush(stdout);
+        }
+    }
+    fflush(stdout);
+    cudaFree(a), cudaFree(b), cudaFree(c);
+}
+static void part_time() {
+    static const timed all[] = {
+        { FJ_NT, 8192, 8192, 8192, FJ_BF16, false },
+        { FJ_NT, 16384, 4096, 4096, FJ_BF16, false },
+        { FJ_NT, 16384, 14336, 4096, FJ_BF16, false },
+        { FJ_NT, 16384, 4096, 14336, FJ_BF16, false },
+        { FJ_NN, 16384, 4096, 4096, FJ_BF16, false },
+        { FJ_NN, 16384, 4096, 14336, FJ_BF16, true },
+        { FJ_NN, 16384, 14336, 4096, FJ_BF16, false },
+        { FJ_TN, 4096, 4096, 16384, FJ_F32, true },
+        { FJ_TN, 14336, 4096, 16384, FJ_F32, true },
+        { FJ_TN, 4096, 14336, 16384, FJ_F32, false },
+        { FJ_NT, 16384, 1024, 4096, FJ_BF16, false },
+        { FJ_NT, 4096, 4096, 4096, FJ_BF16, false },
+        { FJ_NT, 2048, 4096, 4096, FJ_BF16, false },
+        { FJ_NT, 512, 4096, 4096, FJ_BF16, false },
+        { FJ_NT, 128, 4096, 4096, FJ_BF16, false },
+        { FJ_NT, 64, 4096, 4096, FJ_BF16, false },
+        { FJ_NT, 2048, 32000, 4096, FJ_F32, false },
+        { FJ_NT, 1000, 3000, 5000, FJ_BF16, false },
+        { FJ_NT, 16384, 16, 4096, FJ_BF16, false },
+        { FJ_NT, 16384, 32, 4096, FJ_BF16, false },
+        { FJ_NT, 16384, 64, 4096, FJ_BF16, false },
+        { FJ_NT, 4096, 16, 4096, FJ_BF16, false },
+        { FJ_NT, 16384, 4096, 16, FJ_BF16, true },
+        { FJ_NT, 16384, 4096, 64, FJ_BF16, true },
+        { FJ_NT, 16384, 4096, 16, FJ_BF16, false },
+        { FJ_NN, 16384, 16, 4096, FJ_BF16, false },
+        { FJ_NN, 16384, 4096, 16, FJ_BF16, true },
+    };
+    lt_open();
+    for (size_t i = 0; i < FJ_LEN(all); i++) time_one(all[i], false);
+}
+static void part_tune() {
+    lt_open();
+    time_one({ FJ_NT, 8192, 8192, 8192, FJ_BF16, false }, true);
+    time_one({ FJ_NT, 16384, 4096, 4096, FJ_BF16, false }, true);
+    time_one({ FJ_NN, 16384, 4096, 4096, FJ_BF16, true }, true);
+    time_one({ FJ_TN, 4096, 4096, 16384, FJ_F32, true }, true);
+    time_one({ FJ_NT, 2048, 4096, 4096, FJ_BF16, false }, true);
+    time_one({ FJ_NT, 512, 4096, 4096, FJ_BF16, false }, true);
+    time_one({ FJ_NT, 16384, 4096, 16, FJ_BF16, true }, true);
+}
+
+/* ---- the same bits? ------------------------------------------------------------------------------ */
+/* A warp: 16 rows and 8 columns of A[m,k] B[n,k]^T, a chain of mma.sync in steps of 16. */
+static __global__ void chain_kernel(float *c, const bf16 *a, const bf16 *b, int n, int k) {
+    int lane = threadIdx.x % 32, r = blockIdx.y * 16 + lane / 4,
+        col = (blockIdx.x * 4 + threadIdx.x / 32) * 8;
+    float d[4] = { 0, 0, 0, 0 };
+    for (int l = 0; l < k; l += 16) {
+        const bf16 *x = a + (int64_t)r * k + l + lane % 4 * 2,
+                   *y = b + (int64_t)(col + lane / 4) * k + l + lane % 4 * 2;
+        uint32_t fa[4] = { *(const uint32_t *)x, *(const uint32_t *)(x + 8 * (int64_t)k),
+                           *(const uint32_t *)(x + 8),
+                           *(const uint32_t *)(x + 8 * (int64_t)k + 8) };
+        uint32_t fb[2] = { *(const uint32_t *)y, *(const uint32_t *)(y + 8) };
+        mma_bf16(d, fa, fb);
+    }
+    float *o = c + (int64_t)r * n + col + lane % 4 * 2;
+    o[0] = d[0], o[1] = d[1], o[8 * (int64_t)n] = d[2], o[8 * (int64_t)n + 1] = d[3];
+}
+
+static void part_bits() {
+    const int64_t m = 8192, few = 64, n = 1024, k = 4096;
+    enum { MMA, WGMMA, WGMMA_FEW, WGMMA_256, LT, LT_FEW, LT_FEW_OWN, WAYS };
+    static const char *const names[] = {
+        "mma.sync m=8192",         "wgmma m=8192",    "wgmma m=64",
+        "wgmma 128x256 cluster 2", "cuBLASLt m=8192", "cuBLASLt m=64, algorithm of 8192",
+        "cuBLASLt m=64, its own"
+    };
+    bool there[WAYS] = {};
+    bf16 *a = room<bf16>(m * k), *b = room<bf16>(n * k);
+    float *c = room<float>(m * n);
+    fill(a, m, k, k, 1), fill(b, n, k, k, 2);
+    std::vector<float> got[WAYS];
+    lt_open();
+    lt_op big = {}, small = {};
+    uint64_t algo[8];
+    if (lt.handle) {
+        there[LT] = lt_op_of(&big, FJ_NT, m, n, k, k, k, n, true);
+        there[LT_FEW] = there[LT_FEW_OWN] = lt_op_of(&small, FJ_NT, few, n, k, k, k, n, true);
+    }
+    if (there[LT]) {
+        uint32_t one = 1, zero = 0, v[9];
+        size_t w;
+        for (int i = 0; i < big.n; i++) {
+            printf("cuBLASLt m=8192 choice %d:", i);
+            for (int j = 0; j < 9; j++)
+                v[j] = 0, lt.algo_get(big.best[i].algo, j, &v[j], j == 7 || j == 8 ? 2 : 4, &w),
+                printf(" %u", v[j]);
+            printf("  (id tile splitk reduction swizzle custom stages inner cluster)\n");
+        }
+        memcpy(algo, big.best[0].algo, sizeof algo);
+        lt.algo_set(algo, 2, &one, 4), lt.algo_set(algo, 3, &zero, 4);
+        if (there[LT_FEW]) {
+            lt_result r = {};
+            int s =
+                lt.algo_check(lt.handle, small.desc, small.a, small.b, small.c, small.c, algo, &r);
+            printf("cuBLASLt: the algorithm of m=8192 for m=64: status %d, state %d\n", s, r.state);
+            for (int j = 0; j < 9; j++)
+                v[j] = 0, lt.algo_get(small.best[0].algo, j, &v[j], j == 7 || j == 8 ? 2 : 4, &w),
+                printf(" %u", v[j]);
+            printf("  is its own for m=64\n");
+        }
+    }
+    for (int i = 0; i < WAYS; i++) {
+        fj_err e = {};
+        bool done = false;
+        int r = 0;
+        int64_t rows = i == WGMMA_FEW || i >= LT_FEW ? few : m;
+        snprintf(doing, sizeof doing, "%s", names[i]);
+        OK(cudaMemsetAsync(c, 0x7f, m * n * 4, gpu.stream));
+        if (i == MMA) {
+            chain_kernel<<<dim3(n / 32, m / 16), 128, 0, gpu.stream>>>(c, a, b, n, k);
+            there[i] = true;
+        } else if (i <= WGMMA_256) {
+            plan p;
+            plan_for(&p, FJ_NT, rows, n, k, true, 1, false, i == WGMMA_256 ? 256 : 0, 128, 2);
+            say_plan(&p);
+            printf("\n");
+            there[i] =
+                run_plan(&gpu, FJ_NT, &p, k, a, k, b, k, { FJ_F32, c, n }, &done, &e) && done;
+        } else if (there[i]) {
+            r = lt_run(rows == m ? &big : &small, i == LT_FEW_OWN ? small.best[0].algo : algo, a, b,
+                       c, 1, 0);
+            there[i] = !r;
+        }
+        OK(cudaStreamSynchronize(gpu.stream));
+        if (!there[i]) printf("%s: not there (%d)\n", names[i], r);
+        got[i].resize(rows * n);
+        OK(cudaMemcpy(got[i].data(), c, rows * n * 4, cudaMemcpyDeviceToHost));
+    }
+    for (int i = 0; i < WAYS; i++)
+        for (int j = i + 1; j < WAYS; j++) {
+            if (!there[i] || !there[j]) continue;
+            size_t both = FJ_MIN(got[i].size(), got[j].size()), differ = 0, head = 0;
+            double most = 0;
+            for (size_t x = 0; x < both; x++)
+                if (memcmp(&got[i][x], &got[j][x], 4)) {
+                    differ++, head += x < (size_t)(few * n);
+                    most = fmax(most, fabs((double)got[i][x] - got[j][x]));
+                }
+            printf(
+                "%-34s | %-34s: %8zu of %8zu differ (%zu in the first 64 rows), by at most %.3g\n",
+                names[i], names[j], differ, both, head, most);
+        }
+}
+
+/* ---- main ---------------------------------------------------------------------------------------- */
+static const struct {
+    const char *name;
+    void (*run)();
+} parts[] = { { "nt", part_nt },     { "nn", part_nn },     { "tn", part_tn },
+              { "thin", part_thin }, { "time", part_time }, { "tune", part_tune },
+              { "bits", part_bits } };
+
+int main(int n, char **words) {
+    int bad = 0;
+    for (size_t i = 0; i < FJ_LEN(parts); i++) {
+        bool want = n < 2;
+        for (int j = 1; j < n; j++) want = want || !strcmp(words[j], parts[i].name);
+        if (!want) continue;
+        printf("==== %s\n", parts[i].name);
+        fflush(stdout);
+        pid_t pid = fork();
+        if (pid == 0) {
+            signal(SIGALRM, on_alarm);
+            alarm(60);
+            cudaDeviceProp prop;
+            OK(cudaGetDeviceProperties(&prop, 0));
+            gpu.sms = prop.multiProcessorCount, gpu.compute = prop.major * 10 + prop.minor;
+            OK(cudaStreamCreateWithFlags(&gpu.stream, cudaStreamNonBlocking));
+#ifdef FJ_HOPPER_DEBUG
+            void *log, *there;
+            OK(cudaHostAlloc(&log, WAITS * 4, cudaHostAllocMapped));
+            memset(log, 0, WAITS * 4);
+            OK(cudaHostGetDevicePointer(&there, log, 0));
+            OK(cudaMemcpyToSymbol(fj_hopper_log, &there, sizeof there));
+            waits = (volatile uint32_t *)log;
+#endif
+            parts[i].run();
+            OK(cudaDeviceSynchronize());
+            fflush(stdout);
+            _exit(failures ? 1 : 0);
+        }
+        int status = 0, waited = 0;
+        while (waitpid(pid, &status, WNOHANG) == 0) {
+            usleep(100000);
+            if (++waited > 750) kill(pid, SIGKILL);
+        }
+        bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+        printf("==== %s %s (%.1f s)\n", parts[i].name, good ? "good" : "BAD", waited / 10.0);
+        fflush(stdout);
+        bad += !good;
+    }
+    return bad ? 1 : 0;
+}

@@ -1,0 +1,252 @@
+/* tile.cu - products of BF16 matrices by mma.sync, for any sizes and any GPU from sm_80 on.
+ *
+ * A block of 8 warps makes a tile of 128 x 128 of C, each warp 64 x 32 of it, over the inner dimension in
+ * steps of 32 that lie in shared memory STAGES deep.  Operands lie there as they do in memory, in chunks of
+ * 16 bytes that are permuted so that the eight rows of an ldmatrix are in different banks:
+ *   inner: 128 rows of 32 values along the inner dimension (A of nt and nn, B of nt)
+ *   outer: 32 rows of 128 values along C's rows or columns (A of tn, B of nn and tn), read transposed
+ * An output is one chain over the inner dimension in steps of 16 (gemm.cuh). */
+#include "kernels/cuda/gemm.cuh"
+#include "kernels/cuda/mma.cuh"
+
+#ifdef FJ_PLAY
+#define UNROLL
+#else
+#define UNROLL _Pragma("unroll")
+#endif
+
+enum {
+    SIDE = 128,
+    STEP = 32,
+    STAGES = 4,
+    THREADS = 256,
+    PART = SIDE * STEP * 2, /* bytes of an operand's part */
+    SHARED = STAGES * 2 * PART,
+    GROUP = 8 /* tiles of neighbouring rows run together, so that B's tiles stay in the L2 cache */
+};
+
+typedef struct operand {
+    const bf16 *p;
+    int64_t ld, rows, cols; /* as it is stored */
+    bool chunks;            /* every chunk is aligned to 16 bytes */
+} operand;
+
+typedef struct product {
+    operand a, b;
+    int64_t m, n, k, piece; /* block z: inner values [z * piece, (z + 1) * piece) */
+    void *c;
+    int64_t ldc, stride; /* block z writes at z * stride */
+    float scale;
+    bool acc, pairs; /* pairs: two neighbours can be written at once */
+} product;
+
+/* Where chunk `part` of a row of a part lies. */
+template <bool INNER> __device__ __forceinline__ int place(int row, int part) {
+    return INNER ? row * (STEP * 2) + ((part ^ (row >> 1 & 3)) * 16)
+                 : row * (SIDE * 2) + ((part ^ (row & 7)) * 16);
+}
+
+/* A chunk that begins at (row, col), zeros from rows and cols on. */
+__device__ __forceinline__ void load_chunk(unsigned char *to, const operand &o, int64_t row,
+                                           int64_t col, int64_t rows, int64_t cols) {
+    if (o.chunks && row < rows && col + 8 <= cols) {
+        copy16_async(to, o.p + row * o.ld + col, true);
+    } else {
+        uint32_t v[4] = { 0, 0, 0, 0 };
+        if (row < rows)
+            for (int i = 0; i < 8; i++)
+                if (col + i < cols) v[i / 2] |= (uint32_t)o.p[row * o.ld + col + i].u << i % 2 * 16;
+        *(uint4 *)to = make_uint4(v[0], v[1], v[2], v[3]);
+    }
+}
+
+/* o's part from `from` on C's side and k of the inner dimension, which ends at `end`.  A thread's chunks are
+ * ROWS rows apart, where chunks are permuted alike. */
+template <bool INNER>
+__device__ __forceinline__ void load_part(unsigned char *part, const operand &o, int64_t from,
+                                          int64_t k, int64_t end) {
+    constexpr int CHUNKS = (INNER ? STEP : SIDE) / 8, ROWS = THREADS / CHUNKS;
+    int row = (int)threadIdx.x / CHUNKS, at = (int)threadIdx.x % CHUNKS;
+    unsigned char *to = part + place<INNER>(row, at);
+    int64_t r = (INNER ? from : k) + row, c = (INNER ? k : from) + at * 8;
+    int64_t rows = INNER ? o.rows : end, cols = INNER ? end : o.cols;
+    if (o.chunks && r - row + (INNER ? SIDE : STEP) <= rows &&
+        c - at * 8 + (INNER ? STEP : SIDE) <= cols) {
+        const bf16 *p = o.p + r * o.ld + c;
+        UNROLL for (int i = 0; i < PART / 16 / THREADS; i++)
+            copy16_async(to + i * THREADS * 16, p + i * ROWS * o.ld, true);
+    } else {
+        UNROLL for (int i = 0; i < PART / 16 / THREADS; i++)
+            load_chunk(to + i * THREADS * 16, o, r + i * ROWS, c, rows, cols);
+    }
+}
+
+/* a[0..3] of the 16 x 16 at C's row `row` (of the tile) and inner value k. */
+template <bool INNER>
+__device__ __forceinline__ void load_a(uint32_t *a, const unsigned char *part, int row, int k,
+                                       int lane) {
+    if (INNER) ldmatrix_x4(a, part + place<true>(row + lane % 16, k / 8 + lane / 16));
+    else
+        ldmatrix_x4_trans(
+            a, part + place<false>(k + lane % 8 + lane / 16 * 8, row / 8 + lane / 8 % 2));
+}
+/* b[0..1] of the columns from col on, b[2..3] of those from col + 8 on. */
+template <bool INNER>
+__device__ __forceinline__ void load_b(uint32_t *b, const unsigned char *part, int col, int k,
+                                       int lane) {
+    if (INNER)
+        ldmatrix_x4(b, part + place<true>(col + lane % 8 + lane / 16 * 8, k / 8 + lane / 8 % 2));
+    else ldmatrix_x4_trans(b, part + place<false>(k + lane % 16, col / 8 + lane / 16));
+}
+
+__device__ __forceinline__ void put2(float *p, float a, float b) {
+    *(float2 *)p = make_float2(a, b);
+}
+__device__ __forceinline__ void put2(bf16 *p, float a, float b) {
+    *(uint32_t *)p = pack_bf16(a, b);
+}
+
+template <typename T>
+__device__ __forceinline__ void put(const product &p, T *c, int64_t row, int64_t col, float v0,
+                                    float v1) {
+    if (row >= p.m || col >= p.n) return;
+    T *at = c + row * p.ldc + col;
+    bool two = col + 1 < p.n;
+    if (p.acc) {
+        v0 = fmaf(p.scale, v0, to_f32(at[0]));
+        if (two) v1 = fmaf(p.scale, v1, to_f32(at[1]));
+    } else {
+        v0 *= p.scale;
+        v1 *= p.scale;
+    }
+    if (two && p.pairs) {
+        put2(at, v0, v1);
+    } else {
+        at[0] = from_f32<T>(v0);
+        if (two) at[1] = from_f32<T>(v1);
+    }
+}
+
+template <fj_gemm_kind KIND, typename T>
+static __global__ void __launch_bounds__(THREADS, 2) tile(const product p) {
+    constexpr bool A_INNER = KIND != FJ_TN, B_INNER = KIND == FJ_NT;
+    FJ_DYN_SHARED(shared);
+    int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+    int row = warp / 4 * 64, col = warp % 4 * 32; /* the warp's, in the tile */
+    int64_t down = (p.m + SIDE - 1) / SIDE, across = (p.n + SIDE - 1) / SIDE;
+    int64_t first = blockIdx.x / (GROUP * across) * GROUP, in = blockIdx.x % (GROUP * across);
+    int64_t high = FJ_MIN((int64_t)GROUP, down - first);
+    int64_t m0 = (first + in % high) * SIDE, n0 = in / high * SIDE;
+    int64_t k0 = blockIdx.z * p.piece, end = FJ_MIN(p.k, k0 + p.piece);
+    int steps = (int)((end - k0 + STEP - 1) / STEP);
+
+    float d[4][4][4];
+    UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < 4; j++)
+        UNROLL for (int v = 0; v < 4; v++) d[i][j][v] = 0;
+
+    for (int s = 0; s < STAGES - 1; s++) {
+        if (s < steps) {
+            load_part<A_INNER>(shared + s * 2 * PART, p.a, m0, k0 + s * STEP, end);
+            load_part<B_INNER>(shared + s * 2 * PART + PART, p.b, n0, k0 + s * STEP, end);
+        }
+        copies_commit();
+    }
+    for (int s = 0; s < steps; s++) {
+        copies_wait<STAGES - 2>();
+        __syncthreads(); /* step s is there, and nobody reads step s - 1 any more */
+        int next = s + STAGES - 1;
+        if (next < steps) {
+            unsigned char *to = shared + next % STAGES * 2 * PART;
+            load_part<A_INNER>(to, p.a, m0, k0 + (int64_t)next * STEP, end);
+            load_part<B_INNER>(to + PART, p.b, n0, k0 + (int64_t)next * STEP, end);
+        }
+        copies_commit();
+        const unsigned char *as = shared + s % STAGES * 2 * PART, *bs = as + PART;
+        UNROLL for (int k = 0; k < STEP; k += 16) {
+            uint32_t a[4][4], b[4][2];
+            UNROLL for (int i = 0; i < 4; i++) load_a<A_INNER>(a[i], as, row + i * 16, k, lane);
+            UNROLL for (int j = 0; j < 4; j += 2) load_b<B_INNER>(b[j], bs, col + j * 8, k, lane);
+            UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < 4; j++)
+                mma_bf16(d[i][j], a[i], b[j]);
+        }
+    }
+
+    T *c = (T *)p.c + blockIdx.z * p.stride;
+    m0 += row + lane / 4;
+    n0 += col + lane % 4 * 2;
+    UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < 4; j++) {
+        put(p, c, m0 + i * 16, n0 + j * 8, d[i][j][0], d[i][j][1]);
+        put(p, c, m0 + i * 16 + 8, n0 + j * 8, d[i][j][2], d[i][j][3]);
+    }
+}
+
+static operand operand_of(const void *p, int64_t ld, int64_t rows, int64_t cols) {
+    return (operand){ (const bf16 *)p, ld, rows, cols, ld % 8 == 0 && (uintptr_t)p % 16 == 0 };
+}
+
+template <fj_gemm_kind KIND, typename T>
+static bool launch(const fj_gpu *g, const product *p, int64_t pieces, fj_err *e) {
+    int64_t tiles = (p->m + SIDE - 1) / SIDE * ((p->n + SIDE - 1) / SIDE);
+    FJ_ALLOW_SHARED((tile<KIND, T>), SHARED);
+    FJ_LAUNCH((tile<KIND, T>), dim3((unsigned)tiles, 1, (unsigned)pieces), THREADS, SHARED,
+              g->stream, *p);
+    return launched("a product", e);
+}
+
+/* Blocks of `piece` inner values in pieces, the results stride values apart. */
+static bool run(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, const void *a,
+                int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale, bool acc,
+                int64_t piece, int64_t stride, fj_err *e) {
+    if (!m || !n) return true;
+    size_t two = c.dtype == FJ_BF16 ? 4 : 8;
+    product p = {
+        .a = kind == FJ_TN ? operand_of(a, lda, k, m) : operand_of(a, lda, m, k),
+        .b = kind == FJ_NT ? operand_of(b, ldb, n, k) : operand_of(b, ldb, k, n),
+        .m = m,
+        .n = n,
+        .k = k,
+        .piece = piece,
+        .c = c.data,
+        .ldc = c.ld,
+        .stride = stride,
+        .scale = scale,
+        .acc = acc,
+        .pairs = c.ld % 2 == 0 && stride % 2 == 0 && (uintptr_t)c.data % two == 0,
+    };
+    int64_t pieces = k > piece ? (k + piece - 1) / piece : 1;
+    if (c.dtype == FJ_BF16)
+        return kind == FJ_NT   ? launch<FJ_NT, bf16>(g, &p, pieces, e)
+               : kind == FJ_NN ? launch<FJ_NN, bf16>(g, &p, pieces, e)
+                               : launch<FJ_TN, bf16>(g, &p, pieces, e);
+    return kind == FJ_NT   ? launch<FJ_NT, float>(g, &p, pieces, e)
+           : kind == FJ_NN ? launch<FJ_NN, float>(g, &p, pieces, e)
+                           : launch<FJ_TN, float>(g, &p, pieces, e);
+}
+
+bool fj_gpu_tile(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, const void *a,
+                 int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale, bool acc,
+                 fj_err *e) {
+    return run(g, kind, m, n, k, a, lda, b, ldb, c, scale, acc, k, 0, e);
+}
+
+/* ---- tn of few outputs and a long inner dimension: all pieces at once, then added in their order ---- */
+static __global__ void add_pieces(float *c, const float *part, int64_t n, int64_t pieces,
+                                  float scale, bool acc) {
+    int64_t step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
+        float s = acc ? fmaf(scale, part[i], c[i]) : scale * part[i];
+        for (int64_t j = 1; j < pieces; j++) s = fmaf(scale, part[j * n + i], s);
+        c[i] = s;
+    }
+}
+
+bool fj_gpu_tile_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const void *a,
+                        int64_t lda, const void *b, int64_t ldb, float *c, float scale, bool acc,
+                        int64_t piece, float *parts, fj_err *e) {
+    if (!m || !n || !k) return true;
+    fj_grows to = { FJ_F32, parts, n };
+    if (!run(g, FJ_TN, m, n, k, a, lda, b, ldb, to, 1, false, piece, m * n, e)) return false;
+    FJ_LAUNCH(add_pieces, grid_of(m * n, THREADS, 1 << 16), THREADS, 0, g->stream, c, parts, m * n,
+              (k + piece - 1) / piece, scale, acc);
+    return launched("a product", e);
+}

@@ -14,7 +14,7 @@
 typedef struct skinny_job {
     const unsigned char *w, *x;
     void *y;
-    int64_t n, k, w_row, w_bytes, ldx, ldy, strips; /* strips: of R rows of the weight */
+    int64_t n, k, w_row, ldx, ldy, strips; /* strips: of R rows of the weight */
     int m, stages, x_rows;
     bool w_pieces, x_pieces; /* 16 aligned bytes at once */
     bool x_f32, y_f32, acc;
@@ -190,25 +190,26 @@ static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_j
     int64_t total = (a.strips - blockIdx.x + all - 1) / all * steps;
     int64_t first = (int64_t)warp * gridDim.x + blockIdx.x;
 
-    /* What is copied next: step `ks` of strip `to`, into place `in` of the ring. */
+    /* What is copied next: step `ks` of strip `to`, into place `in` of the ring.  aim: x, and c for the
+     * weight; true: c is to do its PARTS. */
     int64_t to = first, ks = 0, left = total;
     int in = 0;
     copying c = {};
-    auto aim = [&]() { /* true: c is to do its PARTS */
-                       bool parts = false;
-                       if (left > 0) {
-                           unsigned char *at = ring + in * stage_bytes;
-                           if (to < a.strips) {
-                               parts = W::BLOCK > 1 || a.w_pieces;
-                               if (parts) c.aim(a, at + mine, to * R, ks);
-                               else copying::copy_bytes(a, at + mine, to * R, ks);
-                           }
-                           fetch_x<W::KS>(a, at, ks * W::KS);
-                           if (++ks == steps) ks = 0, to += all;
-                           if (++in == a.stages) in = 0;
-                           left--;
-                       }
-                       return parts;
+    auto aim = [&]() {
+        bool parts = false;
+        if (left > 0) {
+            unsigned char *at = ring + in * stage_bytes;
+            if (to < a.strips) {
+                parts = W::BLOCK > 1 || a.w_pieces;
+                if (parts) c.aim(a, at + mine, to * R, ks);
+                else copying::copy_bytes(a, at + mine, to * R, ks);
+            }
+            fetch_x<W::KS>(a, at, ks * W::KS);
+            if (++ks == steps) ks = 0, to += all;
+            if (++in == a.stages) in = 0;
+            left--;
+        }
+        return parts;
     };
     for (int i = 0; i < a.stages - 1; i++) {
         if (aim())
@@ -222,47 +223,50 @@ static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_j
     for (int64_t i = 0; i < total; i++) {
         copies_wait_for(a.stages - 2);
         __syncthreads(); /* all have copied this stage, and have read the one that is copied over */
+        bool here = strip < a.strips;
+        int64_t rest = here ? (a.k - step * W::KS + 31) / 32 : 0;
+        const unsigned char *at = ring + out * stage_bytes;
+        int shift[G];
+        FJ_UNROLL
+        for (int g = 0; g < G; g++)
+            shift[g] = (int)(((unsigned)(strip * R + g * 8 + lane_of() / 4) * (unsigned)a.w_row +
+                              (unsigned)step * W::SEG) &
+                             15);
+        typename ops::place place = ops::aim(a, at + mine, shift, at);
+        ops o[2];
+        /* Products wait for each other: what else is to do is done between them. */
+        if (rest >= U) {
+            o[0].load(place, 0);
+            o[1].load(place, 1);
+            o[0].multiply(sum);
+        }
         bool parts = aim();
-        if (strip < a.strips) {
-            const unsigned char *at = ring + out * stage_bytes;
-            int shift[G];
+        if (rest >= U) {
             FJ_UNROLL
-            for (int g = 0; g < G; g++)
-                shift[g] =
-                    (int)(((unsigned)(strip * R + g * 8 + lane_of() / 4) * (unsigned)a.w_row +
-                           (unsigned)step * W::SEG) &
-                          15);
-            typename ops::place place = ops::aim(a, at + mine, shift, at);
-            int64_t rest = (a.k - step * W::KS + 31) / 32;
-            ops o[2];
-            if (rest >= U) { /* copies are started between products, which wait for each other */
-                o[0].load(place, 0);
-                FJ_UNROLL
-                for (int u = 0; u < U; u++) {
-                    if (u + 1 < U) o[(u + 1) % 2].load(place, u + 1);
-                    if (u < copying::PARTS && parts) c.copy(u);
-                    o[u % 2].multiply(sum);
-                }
-                FJ_UNROLL
-                for (int p = U; p < copying::PARTS; p++)
-                    if (parts) c.copy(p);
-            } else {
-                if (parts)
-                    for (int p = 0; p < copying::PARTS; p++) c.copy(p);
-                FJ_ROLLED
-                for (int u = 0; u < (int)rest; u++) {
-                    o[0].load(place, u);
-                    o[0].multiply(sum);
-                }
+            for (int u = 1; u < U; u++) {
+                if (u + 1 < U) o[(u + 1) % 2].load(place, u + 1);
+                if (u <= copying::PARTS && parts) c.copy(u - 1);
+                o[u % 2].multiply(sum);
             }
-            if (step + 1 == steps) {
+            FJ_UNROLL
+            for (int p = U - 1; p < copying::PARTS; p++)
+                if (parts) c.copy(p);
+        } else {
+            if (parts)
+                for (int p = 0; p < copying::PARTS; p++) c.copy(p);
+            FJ_ROLLED
+            for (int u = 0; u < (int)rest; u++) {
+                o[0].load(place, u);
+                o[0].multiply(sum);
+            }
+        }
+        if (here && step + 1 == steps) {
+            FJ_UNROLL
+            for (int s = 0; s < ops::SUMS; s++) {
                 FJ_UNROLL
-                for (int s = 0; s < ops::SUMS; s++) {
-                    FJ_UNROLL
-                    for (int j = 0; j < 4; j++) {
-                        put(a, ops::row(s, j), strip * R + ops::col(s, j), sum[s][j]);
-                        sum[s][j] = 0;
-                    }
+                for (int j = 0; j < 4; j++) {
+                    put(a, ops::row(s, j), strip * R + ops::col(s, j), sum[s][j]);
+                    sum[s][j] = 0;
                 }
             }
         }
@@ -322,8 +326,7 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     a.n = w->n;
     a.k = w->k;
     a.w_row = fj_dtype_size(w->dtype, 1, w->k);
-    a.w_bytes = fj_dtype_size(w->dtype, w->n, w->k);
-    if (a.w_row < 0 || a.w_bytes < 0)
+    if (a.w_row < 0)
         return fj_fail(e, FJ_EINVAL, "rows of %lld values are not whole blocks of %s",
                        (long long)w->k, fj_dtype_get(w->dtype)->name);
     a.ldx = x.ld;

@@ -1039,6 +1039,11 @@ typedef struct oc_moe_params {
     int64_t most, row0, rows, k;
 } oc_moe_params;
 
+/* Experts with many slots, and with few and long rows, in every format: what devices cut into tiles. */
+static FJ_UNUSED const oc_moe oc_moes_tall[] = { { 130, 5, 1, 4 },
+                                                 { 290, 3, 2, 2 },
+                                                 { 41, 7, 2, 4 } };
+
 OC_CASE(moe_linear) {
     int all = (int)FJ_LEN(oc_moes);
     if (v < 2 * all) { /* F32, alone and added to something */
@@ -1069,41 +1074,47 @@ OC_CASE(moe_linear) {
         return true;
     }
     v -= all;
-    if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
-    fj_dtype dt = oc_formats[v / 2];
-    c->panels = v % 2;
+    int short_ones = 2 * (int)FJ_LEN(oc_formats);
+    bool tall = v >= short_ones;
+    if (v >= short_ones + 3 * (int)FJ_LEN(oc_formats)) return false;
+    fj_dtype dt = oc_formats[tall ? (v - short_ones) / 3 : v / 2];
+    c->panels = !tall && v % 2;
     oc_tol(c, dt);
-    const oc_moe *m = &oc_moes[3];
-    int64_t k = oc_whole(dt, 96);
-    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, k, true);
-    fj_tensor *w = oc_weights(c, dt, m->experts, 37, k, false);
-    oc_out(c, fj_moe_linear(c->g, x, w, plan));
+    const oc_moe *m = tall ? &oc_moes_tall[v % 3] : &oc_moes[3];
+    int64_t k = oc_whole(dt, !tall ? 96 : v % 3 < 2 ? 192 : 864);
+    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, k, !tall);
+    fj_tensor *w = oc_weights(c, dt, m->experts, tall ? 134 : 37, k, false);
+    oc_out(c, tall ? fj_moe_linear_add(c->g, x, w, plan, oc_real(c, x->rows, 134, false), 0.5,
+                                       v % 4 < 2 ? 0 : m->n / 4, v % 4 < 2 ? m->n : m->n / 3)
+                   : fj_moe_linear(c->g, x, w, plan));
     return true;
 }
 
 OC_CASE(moe_linear_dx) {
-    if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
-    c->panels = v % 2;
+    bool tall = v >= 2 * (int)FJ_LEN(oc_formats);
+    if (v >= 4 * (int)FJ_LEN(oc_formats)) return false;
+    c->panels = !tall && v % 2;
     c->tol = 1e-2; /* as bf16, where the weight is not F32 */
-    const oc_moe *m = &oc_moes[1 + v % 5];
+    const oc_moe *m = tall ? &oc_moes_tall[v % 2] : &oc_moes[1 + v % 5];
     oc_moe_params p = { .scale = 0.5, .most = m->n, .rows = m->n };
-    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, 45, false);
-    fj_dtype dt = oc_formats[v / 2];
-    int64_t k = oc_whole(dt, 96);
-    fj_tensor *w = oc_weights(c, dt, m->experts, 45, k, false);
+    fj_dtype dt = oc_formats[v % (2 * (int)FJ_LEN(oc_formats)) / 2];
+    int64_t rows = tall ? 136 : 45, cols = oc_whole(dt, tall ? 160 : 96);
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, rows, false);
+    fj_tensor *w = oc_weights(c, dt, m->experts, rows, cols, false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_moe_linear_dx, &p, dy, w, plan->node->out[2],
-                      v % 3 ? oc_real(c, dy->rows, k, false) : NULL));
+                      v % 3 ? oc_real(c, dy->rows, cols, false) : NULL));
     return true;
 }
 
 OC_CASE(moe_linear_dw) {
-    if (v >= (int)FJ_LEN(oc_moes)) return false;
-    const oc_moe *m = &oc_moes[v];
+    int all = (int)FJ_LEN(oc_moes);
+    if (v >= all + (int)FJ_LEN(oc_moes_tall)) return false;
+    const oc_moe *m = v < all ? &oc_moes[v] : &oc_moes_tall[v - all];
     oc_moe_params p = { .scale = 1.5, .most = m->n, .rows = m->n };
     c->tol = 1e-2;
-    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, 33, false);
-    oc_out(c, FJ_EMIT(c->g, &fj_op_moe_linear_dw, &p, dy, oc_real(c, dy->rows, 7, false),
-                      plan->node->out[2]));
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, v < all ? 33 : 136, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_moe_linear_dw, &p, dy,
+                      oc_real(c, dy->rows, v < all ? 7 : 264, false), plan->node->out[2]));
     return true;
 }
 

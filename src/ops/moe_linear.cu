@@ -316,7 +316,7 @@ template <class W, bool INNER> static __global__ void __launch_bounds__(THREADS)
             int64_t row = (INNER ? out : in) + r, col = (INNER ? in : out) + c;
             float v[8];
             if (j.w_chunks && row < m.rows && col < m.cols)
-                W::open(W::fetch(m.p + row * m.row_bytes, col), col, v);
+                open_exact<W>(W::fetch(m.p + row * m.row_bytes, col), col, v);
             else if (j.w_chunks) UNROLL for (int k = 0; k < 8; k++) v[k] = 0;
             else open_part<W>(m, row, col, v);
             for (int k = 0; k < 8; k++) bs[INNER ? (c + k) * PITCH + r : r * PITCH + c + k] = v[k];
@@ -408,7 +408,7 @@ static bool product(const fj_gpu *g, const fj_node *n, const fj_tensor *c, bool 
     if (!same_type(n, x, y, e) || (c && !same_type(n, c, y, e))) return false;
     if (!count_of(y)) return true;
     int64_t each = w->rows / (start->cols - 1), row_bytes = fj_dtype_size(w->dtype, 1, w->cols);
-    if (w->dtype > FJ_MXFP4 || row_bytes < 0)
+    if (w->dtype > FJ_NF4 || row_bytes < 0)
         return fj_fail(e, FJ_EUNSUP,
                        "op %s does not run on the GPU with weights of %s, %lld x %lld", n->op->name,
                        fj_dtype_get(w->dtype)->name, (long long)w->rows, (long long)w->cols);

@@ -138,7 +138,7 @@ static const fj_opt table[] = {
     { .name = "type",
       .kind = FJ_OPT_CHOICE,
       .at = AT(type),
-      .value = "f32|f16|bf16|q8_0|q4_0|mxfp4",
+      .value = "f32|f16|bf16|q8_0|q4_0|mxfp4|q4_k|q6_k|nf4",
       .help = "format of the random weights" },
     { .name = "only",
       .kind = FJ_OPT_CHOICE,
@@ -262,7 +262,8 @@ static bool parse_streams(bench *b, fj_err *e) {
 }
 
 static bool open_model(bench *b, fj_call *c, fj_err *e) {
-    static const fj_dtype types[] = { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4 };
+    static const fj_dtype types[] = { FJ_F32,   FJ_F16,  FJ_BF16, FJ_Q8_0, FJ_Q4_0,
+                                      FJ_MXFP4, FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
     const opts *o = b->o;
     if (c->n_args) {
         b->m = fj_model_open(b->dev, c->args[0], &(fj_model_opts){ .trainable = o->full },

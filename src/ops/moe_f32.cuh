@@ -41,7 +41,7 @@ template <class W, bool INNER> static __global__ void __launch_bounds__(THREADS)
             int64_t row = (INNER ? out : in) + r, col = (INNER ? in : out) + c;
             float v[8];
             if (j.w_chunks && row < m.rows && col < m.cols)
-                W::open(W::fetch(m.p + row * m.row_bytes, col), col, v);
+                open_exact<W>(W::fetch(m.p + row * m.row_bytes, col), col, v);
             else if (j.w_chunks) UNROLL for (int k = 0; k < 8; k++) v[k] = 0;
             else open_part<W>(m, row, col, v);
             for (int k = 0; k < 8; k++) bs[INNER ? (c + k) * PITCH + r : r * PITCH + c + k] = v[k];

@@ -295,7 +295,7 @@ static bool product(const fj_gpu *g, const fj_node *n, const fj_tensor *c, bool 
     if (!same_type(n, x, y, e) || (c && !same_type(n, c, y, e))) return false;
     if (!count_of(y)) return true;
     int64_t each = w->rows / (start->cols - 1), row_bytes = fj_dtype_size(w->dtype, 1, w->cols);
-    if (w->dtype > FJ_MXFP4 || row_bytes < 0)
+    if (w->dtype > FJ_NF4 || row_bytes < 0)
         return fj_fail(e, FJ_EUNSUP,
                        "op %s does not run on the GPU with weights of %s, %lld x %lld", n->op->name,
                        fj_dtype_get(w->dtype)->name, (long long)w->rows, (long long)w->cols);

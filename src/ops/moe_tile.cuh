@@ -3,8 +3,7 @@
 #ifndef FJ_OPS_MOE_TILE_CUH
 #define FJ_OPS_MOE_TILE_CUH
 
-#include "kernels/cuda/blocks.cuh"
-#include "kernels/cuda/weight.cuh"
+#include "kernels/cuda/kquant.cuh"
 #include "ops/op.cuh"
 
 #ifdef FJ_PLAY
@@ -57,7 +56,8 @@ __device__ __forceinline__ bool group_of(const int32_t *start, int experts, int 
 
 /* ---- weights -------------------------------------------------------------------------------------- */
 /* A struct for each format: fetch reads eight values of a row from k (a multiple of 8) on as they lie there,
- * without waiting for them; open makes them of that.  at: one value, of formats without blocks. */
+ * without waiting for them; open makes them of that, exact() for products in F32 (kquant.cuh).  at: one
+ * value, of formats without blocks. */
 struct raw_f32 {
     float4 a, b;
 };
@@ -157,6 +157,19 @@ struct as_mxfp4 {
     static __device__ __forceinline__ float at(const unsigned char *, int64_t) { return 0; }
 };
 
+template <class W>
+__device__ __forceinline__ void open_exact(const typename W::raw &r, int64_t k, float *v) {
+    W::open(r, k, v);
+}
+template <>
+__device__ __forceinline__ void open_exact<as_q4_k>(const as_q4_k::raw &r, int64_t k, float *v) {
+    as_q4_k::exact(r, k, v);
+}
+template <>
+__device__ __forceinline__ void open_exact<as_nf4>(const as_nf4::raw &r, int64_t k, float *v) {
+    as_nf4::exact(r, k, v);
+}
+
 /* An expert's weight. */
 typedef struct matrix {
     const unsigned char *p;
@@ -196,6 +209,18 @@ __device__ __forceinline__ void open_part(const matrix &m, int64_t row, int64_t 
         } else if ((format) == FJ_MXFP4) {                                                         \
             typedef as_mxfp4 W;                                                                    \
             typedef weight_mxfp4 RAW;                                                              \
+            __VA_ARGS__                                                                            \
+        } else if ((format) == FJ_Q4_K) {                                                          \
+            typedef as_q4_k W;                                                                     \
+            typedef weight_q4_k RAW;                                                               \
+            __VA_ARGS__                                                                            \
+        } else if ((format) == FJ_Q6_K) {                                                          \
+            typedef as_q6_k W;                                                                     \
+            typedef weight_q6_k RAW;                                                               \
+            __VA_ARGS__                                                                            \
+        } else if ((format) == FJ_NF4) {                                                           \
+            typedef as_nf4 W;                                                                      \
+            typedef weight_nf4 RAW;                                                                \
             __VA_ARGS__                                                                            \
         }                                                                                          \
     } while (0)

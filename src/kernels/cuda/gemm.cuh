@@ -9,7 +9,7 @@
  * is nothing to do (dw of no rows is cleared unless acc).  Inputs and results do not overlap.
  *
  * Arithmetic.  g->f32, or rows of F32: everything in F32 (FMA), weights dequantised exactly.  Else rows and
- * weights are BF16 (weights of other formats are dequantised and rounded to BF16, F32 rows of an
+ * weights are BF16 (weights of other formats are dequantised and rounded to BF16, as kquant.cuh says; F32 rows of an
  * operand that meets BF16 ones too), products are summed in F32 by tensor cores: ONE chain for each
  * output, over the inner dimension in steps of 16 from its beginning, zeros beyond its end; never split.
  * Then scale, the value that was there (in F32), one rounding.  So an output of fwd or dx depends on its

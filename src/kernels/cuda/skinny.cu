@@ -9,7 +9,7 @@
  * Operands: x is A (16 rows to a tile) and rows of the weight are B, 8 to a tile.  At most 8 rows of x with
  * 16 of the weight are the other way round: half as many products. */
 #include "kernels/cuda/gemm.cuh"
-#include "kernels/cuda/weight.cuh"
+#include "kernels/cuda/kquant.cuh"
 
 typedef struct skinny_job {
     const unsigned char *w, *x;
@@ -107,7 +107,8 @@ template <typename W, int R> struct weight_copy {
 template <typename W, int R, int MT> struct operands {
     enum { G = R / 8, X_PITCH = W::KS * 2 + 16, SUMS = MT * G };
     struct place {
-        const unsigned char *w[G], *x;
+        typename W::at8 w[G];
+        const unsigned char *x;
     };
     uint32_t w[G][4], x[2 * MT][4];
     static __device__ __forceinline__ place aim(const skinny_job &a, const unsigned char *rows,
@@ -119,7 +120,7 @@ template <typename W, int R, int MT> struct operands {
         p.x = xs + lane_of() % (MT > 1 || a.m > 8 ? 16 : 8) * X_PITCH + lane_of() / 16 * 16;
         return p;
     }
-    __device__ __forceinline__ void load(const place &p, int u) {
+    __device__ __forceinline__ void load(place &p, int u) {
         FJ_UNROLL
         for (int i = 0; i < 2 * MT; i++)
             ldmatrix_x4(x[i], p.x + i / 2 * 16 * X_PITCH + u * 64 + i % 2 * 32);
@@ -152,7 +153,7 @@ template <typename W> struct operands<W, 16, 0> {
         return place{ W::lane16(rows, shift[0], shift[1]),
                       xs + lane_of() % 8 * X_PITCH + lane_of() / 8 * 16 };
     }
-    __device__ __forceinline__ void load(const place &p, int u) {
+    __device__ __forceinline__ void load(place &p, int u) {
         ldmatrix_x4(x, p.x + u * 64);
         W::load16(w, p.w, u);
     }
@@ -254,10 +255,12 @@ static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_j
         } else {
             if (parts)
                 for (int p = 0; p < copying::PARTS; p++) c.copy(p);
-            FJ_ROLLED
-            for (int u = 0; u < (int)rest; u++) {
-                o[0].load(place, u);
-                o[0].multiply(sum);
+            if constexpr (W::BLOCK < W::KS) {
+                FJ_ROLLED
+                for (int u = 0; u < (int)rest; u++) {
+                    o[0].load(place, u);
+                    o[0].multiply(sum);
+                }
             }
         }
         if (here && step + 1 == steps) {
@@ -311,7 +314,7 @@ template <typename W> static bool start_as(const fj_gpu *g, const skinny_job &a,
     return wide ? start<W, 16, 4>(g, a, e) : start<W, 8, 4>(g, a, e);
 }
 
-int64_t fj_gpu_skinny_rows(fj_dtype w) { return w <= FJ_MXFP4 ? 64 : 0; }
+int64_t fj_gpu_skinny_rows(fj_dtype w) { return w <= FJ_NF4 ? 64 : 0; }
 
 bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_grows y,
                    float scale, bool acc, fj_err *e) {
@@ -344,6 +347,9 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     case FJ_BF16: return start_as<weight_bf16>(g, a, e);
     case FJ_Q8_0: return start_as<weight_q8_0>(g, a, e);
     case FJ_Q4_0: return start_as<weight_q4_0>(g, a, e);
-    default: return start_as<weight_mxfp4>(g, a, e);
+    case FJ_MXFP4: return start_as<weight_mxfp4>(g, a, e);
+    case FJ_Q4_K: return start_as<weight_q4_k>(g, a, e);
+    case FJ_Q6_K: return start_as<weight_q6_k>(g, a, e);
+    default: return start_as<weight_nf4>(g, a, e);
     }
 }

@@ -66,7 +66,8 @@ typedef struct bench {
 static void product(bench *b, int64_t m, fj_dtype t, int64_t n, int64_t k, size_t copy) {
     fj_err e;
     fj_gmat w = { t, b->w + copy, n, k };
-    if (!fj_gpu_skinny(&b->g, m, { FJ_BF16, b->x, k }, &w, { FJ_F32, b->y, n }, 1, false, &e)) {
+    if (!fj_gpu_skinny(&b->g, m, { FJ_BF16, b->x, k }, &w, { FJ_F32, b->y, n }, 1, NULL, NULL,
+                       &e)) {
         fprintf(stderr, "%s\n", e.msg);
         exit(1);
     }

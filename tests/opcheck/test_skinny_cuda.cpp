@@ -78,7 +78,7 @@ static void run(const product *p, const fj_gpu *g) {
     fj_err e = { FJ_OK, "" };
     fj_gmat w = { p->w, p->wb, p->n, p->k };
     fj_grows x = { p->x, p->xb, p->ldx }, y = { p->y, p->yb, p->ldy };
-    FJ_OK_OR_FAIL(fj_gpu_skinny(g, p->m, x, &w, y, p->scale, p->acc, &e), e);
+    FJ_OK_OR_FAIL(fj_gpu_skinny(g, p->m, x, &w, y, p->scale, p->acc ? &y : NULL, NULL, &e), e);
 }
 
 static float chain(const product *p, int64_t i, int64_t j) {
@@ -182,15 +182,15 @@ static void test_limits(void **state) {
     float y[2] = { 7, 8 };
     fj_gmat w = { FJ_BF16, NULL, 2, 0 };
     fj_grows rows = { FJ_F32, y, 2 };
-    assert_true(fj_gpu_skinny(&g, 0, rows, &w, rows, 1, false, &e));
-    assert_true(fj_gpu_skinny(&g, 1, rows, &w, rows, 1, true, &e));
+    assert_true(fj_gpu_skinny(&g, 0, rows, &w, rows, 1, NULL, NULL, &e));
+    assert_true(fj_gpu_skinny(&g, 1, rows, &w, rows, 1, &rows, NULL, &e));
     assert_true(y[0] == 7 && y[1] == 8);
-    assert_true(fj_gpu_skinny(&g, 1, rows, &w, rows, 1, false, &e)); /* a sum of nothing */
+    assert_true(fj_gpu_skinny(&g, 1, rows, &w, rows, 1, NULL, NULL, &e)); /* a sum of nothing */
     assert_true(y[0] == 0 && y[1] == 0);
-    assert_false(fj_gpu_skinny(&g, 65, rows, &w, rows, 1, false, &e));
+    assert_false(fj_gpu_skinny(&g, 65, rows, &w, rows, 1, NULL, NULL, &e));
     assert_non_null(strstr(e.msg, "are not few"));
     w.dtype = FJ_Q8_0, w.k = 33;
-    assert_false(fj_gpu_skinny(&g, 1, rows, &w, rows, 1, false, &e));
+    assert_false(fj_gpu_skinny(&g, 1, rows, &w, rows, 1, NULL, NULL, &e));
     assert_non_null(strstr(e.msg, "whole blocks"));
     for (size_t f = 0; f < FJ_LEN(formats); f++) assert_true(fj_gpu_skinny_rows(formats[f]) > 0);
 }

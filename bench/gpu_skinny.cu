@@ -1,7 +1,8 @@
 /* gpu_skinny.cu - how fast a GPU reads weights in products of few rows.
  *
  *     nvcc -O2 -std=c++17 -gencode arch=compute_90a,code=sm_90a -DFORJA_CUDA -Iinclude -Isrc -o gpu_skinny \
- *         bench/gpu_skinny.cu src/kernels/cuda/skinny.cu src/base/dtype.c src/base/err.c src/base/rng.c
+ *         bench/gpu_skinny.cu src/kernels/cuda/skinny.cu src/base/dtype.c src/base/kquant.c src/base/err.c \
+ *         src/base/rng.c
  *     ./gpu_skinny [format [m [GB/s of the memory]]]
  *
  * Each time is the median of 20 graphs of products, one after another, each with another copy of the
@@ -11,6 +12,7 @@
 #include "kernels/cuda/gemm.cuh"
 
 extern "C" {
+#include "../tests/opcheck/gpu_values.h"
 #include "base/rng.h"
 }
 
@@ -44,7 +46,9 @@ static __global__ void fill(unsigned char *p, size_t units, fj_dtype t, int byte
         unsigned char *b = p + i * bytes;
         for (int j = 0; j < bytes; j++) b[j] = (unsigned char)(random_of(i * 64 + j) >> 8);
         if (t == FJ_MXFP4) b[0] = 118 + b[0] % 4;
-        else if (t == FJ_Q8_0 || t == FJ_Q4_0) b[1] = 0x20 + b[1] % 4;
+        else if (t == FJ_Q8_0 || t == FJ_Q4_0 || t == FJ_NF4) b[1] = 0x20 + b[1] % 4;
+        else if (t == FJ_Q4_K) b[1] = 0x10 + b[1] % 4, b[3] = 0x18 + b[3] % 4;
+        else if (t == FJ_Q6_K) b[209] = 0x04 + b[209] % 4;
         else if (t == FJ_F16) b[1] = (b[1] & 0x80) | (0x38 + b[1] % 4);
         else b[bytes - 1] = (b[bytes - 1] & 0x80) | 0x3f;
     }
@@ -80,8 +84,7 @@ static double error_of(bench *b, int64_t m, fj_dtype t, int64_t n, int64_t k) {
     for (int s = 0; s < SEEN; s++) {
         int64_t j = s ? (int64_t)(fj_rng_at(3, (uint64_t)s) % (uint64_t)n) : n - 1;
         CHECK(cudaMemcpy(raw, b->w + (size_t)j * row, row, cudaMemcpyDeviceToHost));
-        fj_dequant_row(t, raw, v, k);
-        for (int64_t c = 0; c < k; c++) v[c] = fj_bf16_to_f32(fj_f32_to_bf16(v[c]));
+        gv_row(t, raw, v, k);
         for (int64_t i = 0; i < m; i++) {
             double sum = 0, d;
             for (int64_t c = 0; c < k; c++) sum += (double)fj_bf16_to_f32(b->hx[i * k + c]) * v[c];
@@ -96,7 +99,7 @@ static double error_of(bench *b, int64_t m, fj_dtype t, int64_t n, int64_t k) {
 
 /* Blocks with scales from all of their range; each value alone, by a row of x that is 1 there. */
 static void values_of(bench *b, fj_dtype t) {
-    enum { N = 64, K = 320 };
+    enum { N = 64, K = 512 };
     const fj_dtype_info *d = fj_dtype_get(t);
     size_t row = (size_t)fj_dtype_size(t, 1, K);
     unsigned char *raw = (unsigned char *)malloc(N * row);
@@ -104,10 +107,12 @@ static void values_of(bench *b, fj_dtype t) {
     int wrong = 0;
     for (size_t i = 0; i < N * row; i++) raw[i] = (unsigned char)(fj_rng_at(5, i) >> 20);
     for (size_t i = 0; i < N * row; i += (size_t)d->bytes) {
+        size_t at = t == FJ_Q6_K ? 208 : 0;
+        for (size_t s = 1; t == FJ_Q4_K && s < 4; s += 2) raw[i + s] = 0x10 + raw[i + s] % 0x40;
         if (t == FJ_MXFP4) raw[i] %= i % 2 ? 250 : 4;
         else if (t == FJ_F32) raw[i + 3] &= 0xbf;
         else if (t == FJ_BF16) raw[i + 1] &= 0xbf;
-        else if ((raw[i + 1] & 0x7c) == 0x7c) raw[i + 1] ^= 0x40;
+        else if ((raw[i + at + 1] & 0x7c) == 0x7c) raw[i + at + 1] ^= 0x40;
     }
     CHECK(cudaMemcpy(b->w, raw, N * row, cudaMemcpyHostToDevice));
     uint16_t *x = (uint16_t *)calloc(ROWS * K, 2);
@@ -119,9 +124,8 @@ static void values_of(bench *b, fj_dtype t) {
         CHECK(cudaStreamSynchronize(b->g.stream));
         CHECK(cudaMemcpy(b->hy, b->y, ROWS * N * 4, cudaMemcpyDeviceToHost));
         for (int j = 0; j < N; j++) {
-            fj_dequant_row(t, raw + (size_t)j * row, v, K);
-            for (int i = 0; i < ROWS; i++)
-                wrong += !(b->hy[i * N + j] == fj_bf16_to_f32(fj_f32_to_bf16(v[k + i])));
+            gv_row(t, raw + (size_t)j * row, v, K);
+            for (int i = 0; i < ROWS; i++) wrong += !(b->hy[i * N + j] == v[k + i]);
         }
     }
     printf("%-5s values: %d of %d wrong\n", d->name, wrong, N * K);
@@ -186,7 +190,8 @@ int main(int argc, char **argv) {
     static const int64_t shapes[][2] = {
         { 4096, 4096 }, { 14336, 4096 }, { 4096, 14336 }, { 1024, 4096 }, { 128256, 4096 }
     };
-    static const fj_dtype formats[] = { FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4, FJ_F16, FJ_F32 };
+    static const fj_dtype formats[] = { FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4, FJ_F16,
+                                        FJ_F32,  FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
     const int64_t most = 14336, most_n = 128256;
     fj_dtype wanted = FJ_DTYPES;
     if (argc > 1 && strcmp(argv[1], "all") && !fj_dtype_parse(argv[1], &wanted)) {
@@ -209,10 +214,10 @@ int main(int argc, char **argv) {
     printf("%s, %d multiprocessors; %% of %.0f GB/s\n", p.name, p.multiProcessorCount, b.peak);
     b.g.sms = p.multiProcessorCount;
     b.g.compute = p.major * 10 + p.minor;
-    for (int f = 0; f < 6; f++) values_of(&b, formats[f]);
+    for (int f = 0; f < 9; f++) values_of(&b, formats[f]);
     for (int64_t i = 0; i < ROWS * most; i++) b.hx[i] = fj_f32_to_bf16((float)fj_rng_normal(&r));
     CHECK(cudaMemcpy(b.x, b.hx, (size_t)(ROWS * most) * 2, cudaMemcpyHostToDevice));
-    for (int f = 0; f < 6; f++)
+    for (int f = 0; f < 9; f++)
         for (int s = 0; s < 5; s++)
             if (wanted == FJ_DTYPES || wanted == formats[f])
                 measure(&b, formats[f], shapes[s][0], shapes[s][1], argc > 2 ? atoll(argv[2]) : 0);

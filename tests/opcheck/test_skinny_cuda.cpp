@@ -174,6 +174,60 @@ static void test_products(void **state) {
     }
 }
 
+/* Sizes that few.cu takes, on its GPU; sometimes several weights at once. */
+static void test_few(void **state) {
+    (void)state;
+    fj_rng r = fj_test_rng();
+    static const fj_dtype its[] = { FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4 };
+    for (int round = 0; round < 120; round++) {
+        fj_gpu g = {};
+        static const int sms[] = { 132, 1, 2, 5, 40 };
+        g.sms = sms[fj_rng_below(&r, FJ_LEN(sms))], g.compute = 90;
+        product p[4] = {};
+        int count = (int)any(&r, 1, 4);
+        if (round % 2) count = 1;
+        fj_dtype type = its[fj_rng_below(&r, FJ_LEN(its))];
+        bool blocks = fj_dtype_get(type)->block > 1;
+        int64_t k = any(&r, 1, blocks ? 4 : 130) * (blocks ? type == FJ_MXFP4 ? 512 : 256 : 8);
+        int64_t m = any(&r, 1, fj_rng_below(&r, 2) ? 8 : 64);
+        fj_gmat w[4];
+        fj_grows y[4], x;
+        for (int i = 0; i < count; i++) {
+            p[i].m = m, p[i].n = any(&r, 1, m > 8 ? 150 : 500), p[i].k = k, p[i].ldx = k;
+            p[i].w = type, p[i].x = FJ_BF16, p[i].y = fj_rng_below(&r, 2) ? FJ_BF16 : FJ_F32;
+            p[i].ldy = p[i].n + any(&r, 0, 3), p[i].scale = 1;
+            if (count == 1) {
+                p->acc = fj_rng_below(&r, 2), p->scale = fj_rng_below(&r, 2) ? 1 : 0.3f;
+                p->ldx += 8 * any(&r, 0, 2);
+                check(p, &r, &g);
+                break;
+            }
+            fill(&p[i], &r);
+            if (i) memcpy(p[i].xb, p->xb, (size_t)(m * k) * 2);
+            see(&p[i]);
+            w[i] = { type, p[i].wb, p[i].n, k };
+            y[i] = { p[i].y, p[i].yb, p[i].ldy };
+        }
+        if (count == 1) continue;
+        fj_err e = { FJ_OK, "" };
+        x = { FJ_BF16, p->xb, k };
+        FJ_OK_OR_FAIL(fj_gpu_skinny_many(&g, m, x, count, w, y, &e), e);
+        for (int i = 0; i < count; i++) {
+            for (int64_t a = 0; a < m; a++)
+                for (int64_t b = 0; b < p[i].n; b++) {
+                    float want = chain(&p[i], a, b), is = get(p[i].y, p[i].yb, a * p[i].ldy + b);
+                    if (p[i].y == FJ_BF16) want = as_bf16(want);
+                    if (is != want)
+                        fail_msg("%s: weight %d of %d [%lld, %lld]: [%lld, %lld] is %a, not %a",
+                                 fj_dtype_get(type)->name, i, count, (long long)p[i].n,
+                                 (long long)k, (long long)a, (long long)b, (double)is,
+                                 (double)want);
+                }
+            done(&p[i]);
+        }
+    }
+}
+
 static void test_limits(void **state) {
     (void)state;
     fj_gpu g = {};
@@ -199,6 +253,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_few),
         cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,6 +51,16 @@ bool fj_gpu_unpack(const fj_gpu *g, const fj_gmat *w, fj_dtype to, void *out, fj
 int64_t fj_gpu_skinny_rows(fj_dtype w);
 bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_grows y,
                    float scale, bool acc, fj_err *e);
+/* y[i] = x w[i]^T of several weights, in as few kernels as possible: m as above, g->f32 and rows of x that
+ * are not BF16 are not for it. */
+bool fj_gpu_skinny_many(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                        const fj_grows *y, fj_err *e);
+/* few.cu: the same on sm_90a, of up to FJ_FEW_MANY weights of one format and one k; false without an error
+ * when it is not for them or this GPU.  The weights may be read before the kernels in front have ended
+ * (FJ_LAUNCH_EARLY): whoever changes weights by a kernel has another kernel between, launched otherwise. */
+enum { FJ_FEW_MANY = 4 };
+bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                const fj_grows *y, float scale, bool acc, bool *done, fj_err *e);
 /* tile.cu: C[m,n] = (acc ? C : 0) + scale * op(A) op(B), A and B of BF16, by mma.sync (any GPU from sm_80):
  * nt: A[m,k] B[n,k]^T; nn: A[m,k] B[k,n]; tn: A[k,m]^T B[k,n].  C: F32 or BF16. */
 typedef enum fj_gemm_kind { FJ_NT, FJ_NN, FJ_TN } fj_gemm_kind;

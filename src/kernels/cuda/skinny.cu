@@ -315,6 +315,8 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     if (m > fj_gpu_skinny_rows(w->dtype))
         return fj_fail(e, FJ_EUNSUP, "%lld rows with a weight of %s are not few", (long long)m,
                        fj_dtype_get(w->dtype)->name);
+    bool done;
+    if (!fj_gpu_few(g, m, x, 1, w, &y, scale, acc, &done, e) || done) return done;
     skinny_job a = {};
     a.w = (const unsigned char *)w->data;
     a.x = (const unsigned char *)x.data;
@@ -343,4 +345,18 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     case FJ_Q4_0: return start_as<weight_q4_0>(g, a, e);
     default: return start_as<weight_mxfp4>(g, a, e);
     }
+}
+
+bool fj_gpu_skinny_many(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                        const fj_grows *y, fj_err *e) {
+    for (int i = 0; i < count;) {
+        int n = 1;
+        while (n < FJ_FEW_MANY && i + n < count && w[i + n].dtype == w[i].dtype) n++;
+        bool done = false;
+        if (n > 1 && !fj_gpu_few(g, m, x, n, w + i, y + i, 1, false, &done, e)) return false;
+        for (int j = i; j < i + n && !done; j++)
+            if (!fj_gpu_skinny(g, m, x, w + j, y[j], 1, false, e)) return false;
+        i += n;
+    }
+    return true;
 }

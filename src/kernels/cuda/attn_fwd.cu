@@ -31,6 +31,7 @@ static __device__ __forceinline__ int64_t parked_row(const fj_gpu_attn &a, const
 /* ---- many rows ------------------------------------------------------------------------------------ */
 template <int HD, int WARPS, int MT>
 static __global__ void __launch_bounds__(WARPS *WARP) tall(fj_gpu_attn a) {
+    early_begin();
     constexpr int THREADS = WARPS * WARP, ROWS = 16 * MT * WARPS, P = ATTN_PITCH(HD), DT = HD / 8;
     FJ_DYN_SHARED(mem);
     attn_tile t;
@@ -170,6 +171,7 @@ enum { XP = KT + 8 }; /* pitch of the scores */
 /* stages: 2 or 3 buffers of keys and values.  split: blockIdx.z is the chunk, and where its results wait. */
 template <int HD>
 static __global__ void __launch_bounds__(FLAT_THREADS) flat(fj_gpu_attn a, int stages, int split) {
+    early_begin();
     constexpr int P = ATTN_PITCH(HD), WD = HD / FLAT_WARPS, DT = WD / 8;
     FJ_DYN_SHARED(mem);
     attn_tile t;
@@ -299,6 +301,7 @@ static __global__ void __launch_bounds__(FLAT_THREADS) flat(fj_gpu_attn a, int s
 
 /* A warp for each row of a tile of flat: its chunks in their order. */
 template <int HD> static __global__ void joined(fj_gpu_attn a, int chunks) {
+    early_begin();
     constexpr int PER = HD / WARP; /* values to a lane */
     attn_tile t;
     if (!find_tile(a, false, FLAT_ROWS, blockIdx.x, &t)) return;
@@ -360,10 +363,10 @@ template <int HD> static void run_flat(const fj_gpu *g, const fj_gpu_attn *a) {
     int stages = 3 * flat_shared(HD, 3) > 2 * attn_shared_of(g) ? 2 : 3; /* 3: as long as 1.5 fit */
     size_t shared = flat_shared(HD, stages);
     FJ_ALLOW_SHARED(flat<HD>, shared);
-    FJ_LAUNCH(flat<HD>, dim3(tiles, heads, (unsigned)chunks), FLAT_THREADS, shared, g->stream, *a,
-              stages, split);
+    FJ_LAUNCH_EARLY(flat<HD>, dim3(tiles, heads, (unsigned)chunks), FLAT_THREADS, shared, g->stream,
+                    *a, stages, split);
     if (split)
-        FJ_LAUNCH(joined<HD>, dim3(tiles, heads), FLAT_ROWS * WARP, 0, g->stream, *a, chunks);
+        FJ_LAUNCH_EARLY(joined<HD>, dim3(tiles, heads), FLAT_ROWS * WARP, 0, g->stream, *a, chunks);
 }
 
 template <int HD, int WARPS, int MT> static void run_tall(const fj_gpu *g, const fj_gpu_attn *a) {
@@ -371,7 +374,7 @@ template <int HD, int WARPS, int MT> static void run_tall(const fj_gpu *g, const
     size_t shared = tall_shared(HD, ROWS);
     dim3 grid((unsigned)attn_row_tiles(a, ROWS), (unsigned)a->kv_heads);
     FJ_ALLOW_SHARED((tall<HD, WARPS, MT>), shared);
-    FJ_LAUNCH((tall<HD, WARPS, MT>), grid, WARPS * WARP, shared, g->stream, *a);
+    FJ_LAUNCH_EARLY((tall<HD, WARPS, MT>), grid, WARPS * WARP, shared, g->stream, *a);
 }
 
 bool fj_gpu_attn_takes(const fj_gpu *g, const fj_gpu_attn *a) {

@@ -1,7 +1,7 @@
 /* gpu_skinny.cu - how fast a GPU reads weights in products of few rows.
  *
  *     nvcc -O2 -std=c++17 -gencode arch=compute_90a,code=sm_90a -DFORJA_CUDA -Iinclude -Isrc -o gpu_skinny \
- *         bench/gpu_skinny.cu src/kernels/cuda/skinny.cu src/base/dtype.c src/base/err.c src/base/rng.c
+ *         bench/gpu_skinny.cu src/kernels/cuda/skinny.cu src/base/{dtype,kquant,err,rng}.c
  *     ./gpu_skinny [format [m [GB/s of the memory]]]
  *
  * Each time is the median of 9 graphs of products, one after another, each with another copy of the
@@ -66,7 +66,9 @@ static __global__ void fill(unsigned char *p, size_t units, fj_dtype t, int byte
         unsigned char *b = p + i * bytes;
         for (int j = 0; j < bytes; j++) b[j] = (unsigned char)(random_of(i * 64 + j) >> 8);
         if (t == FJ_MXFP4) b[0] = 118 + b[0] % 4;
-        else if (t == FJ_Q8_0 || t == FJ_Q4_0) b[1] = 0x20 + b[1] % 4;
+        else if (t == FJ_Q8_0 || t == FJ_Q4_0 || t == FJ_NF4) b[1] = 0x20 + b[1] % 4;
+        else if (t == FJ_Q4_K) b[1] = 0x10 + b[1] % 4, b[3] = 0x10 + b[3] % 4;
+        else if (t == FJ_Q6_K) b[209] = 0x10 + b[209] % 4;
         else if (t == FJ_F16) b[1] = (b[1] & 0x80) | (0x38 + b[1] % 4);
         else b[bytes - 1] = (b[bytes - 1] & 0x80) | 0x3f;
     }
@@ -90,7 +92,8 @@ static void product(bench *b, int64_t m, fj_dtype t, int64_t n, int64_t k, size_
     fj_gmat w = { t, b->w + copy, n, k };
     snprintf(doing, sizeof doing, "%s %lld x %lld, %lld rows", fj_dtype_get(t)->name, (long long)n,
              (long long)k, (long long)m);
-    if (!fj_gpu_skinny(&b->g, m, { FJ_BF16, b->x, k }, &w, { FJ_F32, b->y, n }, 1, false, &e)) {
+    if (!fj_gpu_skinny(&b->g, m, { FJ_BF16, b->x, k }, &w, { FJ_F32, b->y, n }, 1, NULL, NULL,
+                       &e)) {
         fprintf(stderr, "%s\n", e.msg);
         exit(1);
     }
@@ -266,8 +269,9 @@ int main(int argc, char **argv) {
     static const int64_t shapes[][2] = {
         { 4096, 4096 }, { 14336, 4096 }, { 4096, 14336 }, { 1024, 4096 }, { 128256, 4096 }
     };
-    static const fj_dtype formats[] = { FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4, FJ_F16 };
-    enum { MAIN = 3 }; /* formats that are measured if none is named */
+    static const fj_dtype formats[] = { FJ_BF16, FJ_Q8_0, FJ_Q4_0,  FJ_Q4_K,
+                                        FJ_Q6_K, FJ_NF4,  FJ_MXFP4, FJ_F16 };
+    enum { MAIN = 4 }; /* formats that are measured if none is named */
     const int64_t most = 14336, most_n = 128256;
     fj_dtype wanted = FJ_DTYPES;
     if (argc > 1 && strcmp(argv[1], "all") && !fj_dtype_parse(argv[1], &wanted)) {
@@ -302,7 +306,8 @@ int main(int argc, char **argv) {
     b.g.sms = p.multiProcessorCount;
     b.g.compute = p.major * 10 + p.minor;
     for (size_t f = 0; f < FJ_LEN(formats); f++)
-        if (wanted == FJ_DTYPES || wanted == formats[f]) values_of(&b, formats[f]);
+        if (fj_dtype_get(formats[f])->block <= 32 && (wanted == FJ_DTYPES || wanted == formats[f]))
+            values_of(&b, formats[f]);
     for (int64_t i = 0; i < ROWS * most; i++) b.hx[i] = fj_f32_to_bf16((float)fj_rng_normal(&r));
     CHECK(cudaMemcpy(b.x, b.hx, (size_t)(ROWS * most) * 2, cudaMemcpyHostToDevice));
     for (size_t f = 0; f < FJ_LEN(formats); f++) {

@@ -25,6 +25,7 @@ typedef struct oc_arg {
     bool changes;  /* the op writes into it: a result too */
     bool act;      /* activations: rounded where they are BF16 */
     int64_t packs; /* weights in a tensor of weights: as panels, each is packed alone */
+    char *rows; /* weights in blocks: their bytes, for quantising again would not give the same */
 } oc_arg;
 
 typedef struct oc {
@@ -58,6 +59,7 @@ static FJ_UNUSED void oc_close(oc *c) {
         c->dev->fn->free(c->arg[i].buf);
         free(c->arg[i].v);
         free(c->arg[i].i);
+        free(c->arg[i].rows);
     }
     c->dev->fn->free(c->mem);
     fj_graph_free(c->g);
@@ -158,21 +160,24 @@ static FJ_UNUSED fj_tensor *oc_weights(oc *c, fj_dtype dt, int64_t packs, int64_
     double *v = oc_draw(c, n * k);
     fj_dtype as = c->real == FJ_F64 ? FJ_F64 : dt;
     float *row = fj_alloc((size_t)FJ_MAX(k, 1) * sizeof *row);
-    char *q = fj_alloc((size_t)FJ_MAX(fj_dtype_size(dt, 1, k), 8));
+    size_t stride = (size_t)fj_dtype_size(dt, 1, k);
+    char *rows = fj_alloc(FJ_MAX((size_t)n * stride, 8));
     for (int64_t r = 0; r < n; r++) {
+        char *q = rows + (size_t)r * stride;
         for (int64_t j = 0; j < k; j++) row[j] = (float)v[r * k + j];
         fj_quant_row(dt, row, q, k);
         fj_dequant_row(dt, q, row, k);
         for (int64_t j = 0; j < k; j++) v[r * k + j] = row[j];
     }
     free(row);
-    free(q);
+    if (fj_dtype_get(dt)->block == 1) free(rows), rows = NULL; /* v may be changed by the caller */
     int64_t bytes = panels ? packed : fj_dtype_size(as, n, k);
     fj_buf *b = c->dev->fn->alloc(c->dev, (size_t)bytes, "a test", &e);
     if (!b) fail_msg("%s", e.msg);
     fj_tensor *t = fj_extern(c->g, "weight", as, n, k, b, 0);
     if (t) t->panels = panels;
-    return oc_add(c, t, (oc_arg){ .v = v, .buf = b, .differ = differ, .packs = packs });
+    return oc_add(c, t,
+                  (oc_arg){ .v = v, .buf = b, .differ = differ, .packs = packs, .rows = rows });
 }
 
 static FJ_UNUSED fj_tensor *oc_weight(oc *c, fj_dtype dt, int64_t n, int64_t k, bool differ) {
@@ -209,7 +214,8 @@ static FJ_UNUSED void *oc_bytes(const oc *c, const oc_arg *a) {
     float *row = fj_alloc((size_t)FJ_MAX(cols, 1) * sizeof *row);
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t j = 0; j < cols; j++) row[j] = (float)a->v[r * cols + j];
-        fj_quant_row(a->t->dtype, row, bytes + (size_t)r * stride, cols);
+        if (a->rows) memcpy(bytes + (size_t)r * stride, a->rows + (size_t)r * stride, stride);
+        else fj_quant_row(a->t->dtype, row, bytes + (size_t)r * stride, cols);
     }
     free(row);
     if (a->t->panels) {
@@ -291,9 +297,14 @@ static FJ_UNUSED void oc_tol(oc *c, fj_dtype dt) {
                                              : 1e-5;
 }
 
-static FJ_UNUSED const fj_dtype oc_formats[] = {
-    FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4
-};
+static FJ_UNUSED const fj_dtype oc_formats[] = { FJ_F32,   FJ_F16,  FJ_BF16, FJ_Q8_0, FJ_Q4_0,
+                                                 FJ_MXFP4, FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
+
+/* k, or as much more as makes whole blocks. */
+static FJ_UNUSED int64_t oc_whole(fj_dtype dt, int64_t k) {
+    int64_t block = fj_dtype_get(dt)->block;
+    return (k + block - 1) / block * block;
+}
 
 /* Rows, outputs, inputs; then c and its rows, the first row that x is added to, scale. */
 typedef struct oc_linear {
@@ -335,7 +346,8 @@ OC_CASE(linear) {
     fj_dtype dt = oc_formats[v / 4];
     c->panels = v % 2;
     oc_tol(c, dt);
-    fj_tensor *x = oc_real(c, v & 2 ? 5 : 1, 96, false), *w = oc_weight(c, dt, 37, 96, false);
+    int64_t k = oc_whole(dt, 96);
+    fj_tensor *x = oc_real(c, v & 2 ? 5 : 1, k, false), *w = oc_weight(c, dt, 37, k, false);
     if (v & 2) oc_out(c, fj_linear_add(c->g, x, w, oc_real(c, 9, 37, false), 0.25, 3));
     else oc_out(c, fj_linear(c->g, x, w));
     return true;
@@ -359,8 +371,9 @@ OC_CASE(linear_lora) {
     fj_dtype dt = oc_formats[v / 2];
     c->panels = v % 2;
     oc_tol(c, dt);
-    fj_tensor *x = oc_real(c, 6, 96, false), *w = oc_weight(c, dt, 37, 96, false);
-    fj_tensor *a = oc_weight(c, FJ_F32, 4, 96, false), *b = oc_weight(c, FJ_F32, 37, 4, false);
+    int64_t k = oc_whole(dt, 96);
+    fj_tensor *x = oc_real(c, 6, k, false), *w = oc_weight(c, dt, 37, k, false);
+    fj_tensor *a = oc_weight(c, FJ_F32, 4, k, false), *b = oc_weight(c, FJ_F32, 37, 4, false);
     oc_out(c, fj_linear_lora(c->g, x, w, a, b, 2));
     return true;
 }
@@ -378,7 +391,8 @@ OC_CASE(embed) {
     v -= 2;
     if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
     c->panels = v % 2;
-    oc_out(c, fj_embed(c->g, oc_weight(c, oc_formats[v / 2], 39, 64, false), oc_below(c, 7, 39)));
+    fj_dtype dt = oc_formats[v / 2];
+    oc_out(c, fj_embed(c->g, oc_weight(c, dt, 39, oc_whole(dt, 64), false), oc_below(c, 7, 39)));
     return true;
 }
 
@@ -605,6 +619,9 @@ OC_CASE(head_ce) {
         { 600, 6, 5, true, true, FJ_F32, true, 1, 1.5 },
         { 33, 40, 32, true, true, FJ_F32, false, 2, 3 },
         { 9, 40, 64, true, false, FJ_MXFP4, true, 1, 0 },
+        { 9, 40, 256, true, false, FJ_Q4_K, false, 1, 0 },
+        { 9, 40, 256, true, false, FJ_Q6_K, false, 1, 0 },
+        { 9, 40, 64, true, false, FJ_NF4, false, 1, 0 },
     };
     if (v >= (int)FJ_LEN(list)) return false;
     c->panels = list[v].panels;
@@ -658,8 +675,10 @@ OC_CASE(linear_dx) {
     if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
     c->panels = v % 2;
     c->tol = 1e-2; /* as bf16, where the weight is not F32 */
-    fj_tensor *dy = oc_real(c, 11, 45, false), *w = oc_weight(c, oc_formats[v / 2], 45, 96, false);
-    oc_out(c, FJ_EMIT(c->g, &fj_op_linear_dx, &p, dy, w, oc_real(c, 11, 96, false)));
+    fj_dtype dt = oc_formats[v / 2];
+    int64_t k = oc_whole(dt, 96);
+    fj_tensor *dy = oc_real(c, 11, 45, false), *w = oc_weight(c, dt, 45, k, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_linear_dx, &p, dy, w, oc_real(c, 11, k, false)));
     return true;
 }
 
@@ -679,10 +698,12 @@ OC_CASE(linear_lora_dx) {
     if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
     c->panels = v % 2;
     c->tol = 1e-2; /* as bf16, where the weight is not F32 */
-    fj_tensor *dy = oc_real(c, 11, 45, false), *w = oc_weight(c, oc_formats[v / 2], 45, 96, false);
-    fj_tensor *dt = oc_real(c, 11, 8, false), *a = oc_weight(c, FJ_F32, 8, 96, false);
+    fj_dtype f = oc_formats[v / 2];
+    int64_t k = oc_whole(f, 96);
+    fj_tensor *dy = oc_real(c, 11, 45, false), *w = oc_weight(c, f, 45, k, false);
+    fj_tensor *dt = oc_real(c, 11, 8, false), *a = oc_weight(c, FJ_F32, 8, k, false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_linear_lora_dx, NULL, dy, w, dt, a,
-                      v % 3 ? oc_real(c, 11, 96, false) : NULL));
+                      v % 3 ? oc_real(c, 11, k, false) : NULL));
     return true;
 }
 
@@ -1018,6 +1039,11 @@ typedef struct oc_moe_params {
     int64_t most, row0, rows, k;
 } oc_moe_params;
 
+/* Experts with many slots, and with few and long rows, in every format: what devices cut into tiles. */
+static FJ_UNUSED const oc_moe oc_moes_tall[] = { { 130, 5, 1, 4 },
+                                                 { 290, 3, 2, 2 },
+                                                 { 41, 7, 2, 4 } };
+
 OC_CASE(moe_linear) {
     int all = (int)FJ_LEN(oc_moes);
     if (v < 2 * all) { /* F32, alone and added to something */
@@ -1048,38 +1074,47 @@ OC_CASE(moe_linear) {
         return true;
     }
     v -= all;
-    if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
-    fj_dtype dt = oc_formats[v / 2];
-    c->panels = v % 2;
+    int short_ones = 2 * (int)FJ_LEN(oc_formats);
+    bool tall = v >= short_ones;
+    if (v >= short_ones + 3 * (int)FJ_LEN(oc_formats)) return false;
+    fj_dtype dt = oc_formats[tall ? (v - short_ones) / 3 : v / 2];
+    c->panels = !tall && v % 2;
     oc_tol(c, dt);
-    const oc_moe *m = &oc_moes[3];
-    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, 96, true);
-    fj_tensor *w = oc_weights(c, dt, m->experts, 37, 96, false);
-    oc_out(c, fj_moe_linear(c->g, x, w, plan));
+    const oc_moe *m = tall ? &oc_moes_tall[v % 3] : &oc_moes[3];
+    int64_t k = oc_whole(dt, !tall ? 96 : v % 3 < 2 ? 192 : 864);
+    fj_tensor *plan = oc_plan(c, m), *x = oc_real(c, m->n * m->k, k, !tall);
+    fj_tensor *w = oc_weights(c, dt, m->experts, tall ? 134 : 37, k, false);
+    oc_out(c, tall ? fj_moe_linear_add(c->g, x, w, plan, oc_real(c, x->rows, 134, false), 0.5,
+                                       v % 4 < 2 ? 0 : m->n / 4, v % 4 < 2 ? m->n : m->n / 3)
+                   : fj_moe_linear(c->g, x, w, plan));
     return true;
 }
 
 OC_CASE(moe_linear_dx) {
-    if (v >= 2 * (int)FJ_LEN(oc_formats)) return false;
-    c->panels = v % 2;
+    bool tall = v >= 2 * (int)FJ_LEN(oc_formats);
+    if (v >= 4 * (int)FJ_LEN(oc_formats)) return false;
+    c->panels = !tall && v % 2;
     c->tol = 1e-2; /* as bf16, where the weight is not F32 */
-    const oc_moe *m = &oc_moes[1 + v % 5];
+    const oc_moe *m = tall ? &oc_moes_tall[v % 2] : &oc_moes[1 + v % 5];
     oc_moe_params p = { .scale = 0.5, .most = m->n, .rows = m->n };
-    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, 45, false);
-    fj_tensor *w = oc_weights(c, oc_formats[v / 2], m->experts, 45, 96, false);
+    fj_dtype dt = oc_formats[v % (2 * (int)FJ_LEN(oc_formats)) / 2];
+    int64_t rows = tall ? 136 : 45, cols = oc_whole(dt, tall ? 160 : 96);
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, rows, false);
+    fj_tensor *w = oc_weights(c, dt, m->experts, rows, cols, false);
     oc_out(c, FJ_EMIT(c->g, &fj_op_moe_linear_dx, &p, dy, w, plan->node->out[2],
-                      v % 3 ? oc_real(c, dy->rows, 96, false) : NULL));
+                      v % 3 ? oc_real(c, dy->rows, cols, false) : NULL));
     return true;
 }
 
 OC_CASE(moe_linear_dw) {
-    if (v >= (int)FJ_LEN(oc_moes)) return false;
-    const oc_moe *m = &oc_moes[v];
+    int all = (int)FJ_LEN(oc_moes);
+    if (v >= all + (int)FJ_LEN(oc_moes_tall)) return false;
+    const oc_moe *m = v < all ? &oc_moes[v] : &oc_moes_tall[v - all];
     oc_moe_params p = { .scale = 1.5, .most = m->n, .rows = m->n };
     c->tol = 1e-2;
-    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, 33, false);
-    oc_out(c, FJ_EMIT(c->g, &fj_op_moe_linear_dw, &p, dy, oc_real(c, dy->rows, 7, false),
-                      plan->node->out[2]));
+    fj_tensor *plan = oc_plan(c, m), *dy = oc_real(c, m->n * m->k, v < all ? 33 : 136, false);
+    oc_out(c, FJ_EMIT(c->g, &fj_op_moe_linear_dw, &p, dy,
+                      oc_real(c, dy->rows, v < all ? 7 : 264, false), plan->node->out[2]));
     return true;
 }
 

@@ -17,6 +17,11 @@ __device__ __forceinline__ void table_values(const unsigned char *row, int64_t c
             if constexpr (D == FJ_Q8_0) v[j] = q8_0_at((const fj_q8_0 *)row + b, (int)(i % 32));
             if constexpr (D == FJ_Q4_0) v[j] = q4_0_at((const fj_q4_0 *)row + b, (int)(i % 32));
             if constexpr (D == FJ_MXFP4) v[j] = mxfp4_at((const fj_mxfp4 *)row + b, (int)(i % 32));
+            if constexpr (D == FJ_Q4_K)
+                v[j] = q4_k_at((const fj_q4_k *)row + i / 256, (int)(i % 256));
+            if constexpr (D == FJ_Q6_K)
+                v[j] = q6_k_at((const fj_q6_k *)row + i / 256, (int)(i % 256));
+            if constexpr (D == FJ_NF4) v[j] = nf4_at((const fj_nf4 *)row + i / 64, (int)(i % 64));
         }
 }
 
@@ -59,6 +64,9 @@ static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
         case FJ_Q8_0: launch_embed<T, FJ_Q8_0>(g, y, w, ids); break;
         case FJ_Q4_0: launch_embed<T, FJ_Q4_0>(g, y, w, ids); break;
         case FJ_MXFP4: launch_embed<T, FJ_MXFP4>(g, y, w, ids); break;
+        case FJ_Q4_K: launch_embed<T, FJ_Q4_K>(g, y, w, ids); break;
+        case FJ_Q6_K: launch_embed<T, FJ_Q6_K>(g, y, w, ids); break;
+        case FJ_NF4: launch_embed<T, FJ_NF4>(g, y, w, ids); break;
         default:
             return fj_fail(e, FJ_EUNSUP, "a table of %s does not run on the GPU",
                            fj_dtype_get(w->dtype)->name);

@@ -14,7 +14,7 @@
  * kernel's blocks are there and fill their rings with weights before this one has ended. */
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/gemm.cuh"
-#include "kernels/cuda/weight.cuh"
+#include "kernels/cuda/kquant.cuh"
 
 enum {
     GROUP = 128,
@@ -28,13 +28,16 @@ typedef struct few_plan {
     int m, steps, count;    /* rows of x, stages of k, weights */
     int groups, rows, each; /* computing warpgroups, rows of a strip, of a warpgroup (of a warp) */
     int stages, strips;     /* of all weights */
-    int w_bytes, stage_bytes; /* of a stage: the weights' (x behind them) and all */
-    int full_bytes;           /* that copies bring to a stage */
-    int first[FJ_FEW_MANY];   /* strip of each weight */
-    int64_t n[FJ_FEW_MANY];   /* its rows */
-    fj_grows y[FJ_FEW_MANY];
+    int w_bytes, stage_bytes;     /* of a stage: the weights' (x behind them) and all */
+    int full_bytes;               /* that copies bring to a stage */
+    int first[FJ_FEW_MANY];       /* strip of each weight */
+    int64_t n[FJ_FEW_MANY];       /* its rows */
+    fj_grows y[FJ_FEW_MANY], old; /* old.data: NULL: none */
     float scale;
-    bool acc;
+    const bf16 *x2, *w2; /* the second pair, k2 deep */
+    int64_t ldx2, ldw2;
+    int k2;
+    bool pairs2; /* whose values can be read two at once */
 } few_plan;
 
 typedef struct few_maps {
@@ -48,13 +51,16 @@ struct few_bf16 {
 };
 template <typename W, int S, int P, int Z, int C> struct few_blocks : W {
     enum { REGS = 1, KS = 256, STEP = S, PITCH = P, SIZE = Z, COST = C };
-    static __device__ __forceinline__ const unsigned char *lane(const unsigned char *rows) {
-        return rows + lane_of() / 4 * P;
+    static __device__ __forceinline__ typename W::at8 lane(const unsigned char *rows) {
+        return W::lane(rows - lane_of() / 4 * ((int)W::PITCH - P), 0);
     }
 };
 typedef few_blocks<weight_q8_0, 272, 272, 2, 24> few_q8_0;
 typedef few_blocks<weight_q4_0, 144, 144, 2, 14> few_q4_0;
 typedef few_blocks<weight_mxfp4, 136, 144, 1, 16> few_mxfp4;
+typedef few_blocks<weight_q4_k, 144, 144, 2, 20> few_q4_k;
+typedef few_blocks<weight_q6_k, 210, 240, 2, 26> few_q6_k;
+typedef few_blocks<weight_nf4, 136, 144, 2, 20> few_nf4;
 struct few_f16 : weight_f16 {
     enum { REGS = 1, KS = 128, STEP = 256, PITCH = 272, SIZE = 2, COST = 12 };
     static __device__ __forceinline__ const unsigned char *lane(const unsigned char *rows) {
@@ -144,6 +150,36 @@ template <typename W, int N> struct copier {
 };
 
 /* ---- computing --------------------------------------------------------------------------------------- */
+/* Values k and k + 1 of a row of the second pair. */
+__device__ __forceinline__ uint32_t two_of(const few_plan &p, const bf16 *rows, int64_t ld,
+                                           int64_t row, int64_t count, int k) {
+    if (row >= count || k >= p.k2) return 0;
+    const bf16 *at = rows + row * ld + k;
+    if (p.pairs2) return *(const uint32_t *)at;
+    return at[0].u | (k + 1 < p.k2 ? (uint32_t)at[1].u << 16 : 0);
+}
+
+/* The sums go on over the second pair; from: this thread's first row of the weight. */
+template <int N>
+__device__ __forceinline__ void more_sums(const few_plan &p, int64_t from, float *d) {
+    FJ_ROLLED
+    for (int k = 0; k < p.k2; k += 16) {
+        uint32_t a[4];
+        int at = k + lane_of() % 4 * 2;
+        FJ_UNROLL
+        for (int i = 0; i < 4; i++)
+            a[i] = two_of(p, p.w2, p.ldw2, from + i % 2 * 8, p.n[0], at + i / 2 * 8);
+        FJ_UNROLL
+        for (int j = 0; j < N / 8; j++) {
+            uint32_t b[2];
+            FJ_UNROLL
+            for (int i = 0; i < 2; i++)
+                b[i] = two_of(p, p.x2, p.ldx2, j * 8 + lane_of() / 4, p.m, at + i * 8);
+            mma_bf16(d + 4 * j, a, b);
+        }
+    }
+}
+
 /* Row `from` of the weight is this thread's first of the sums d; it has `left` rows from there on. */
 template <int N>
 __device__ __forceinline__ void put_sums(const few_plan &p, int which, int64_t from, int64_t left,
@@ -153,13 +189,14 @@ __device__ __forceinline__ void put_sums(const few_plan &p, int which, int64_t f
     for (int i = 0; i < N / 2; i++) {
         int row = i / 4 * 8 + lane_of() % 4 * 2 + i % 2, high = i % 4 / 2 * 8;
         if (row >= p.m || high >= left) continue;
-        int64_t at = row * y.ld + from + high;
+        int64_t at = row * y.ld + from + high, was = row * p.old.ld + from + high;
+        float v = p.scale * d[i];
         if (y.dtype == FJ_F32) {
-            float *to = (float *)y.data + at;
-            *to = p.acc ? __fmaf_rn(p.scale, d[i], *to) : p.scale * d[i];
+            if (p.old.data) v = __fmaf_rn(p.scale, d[i], ((const float *)p.old.data)[was]);
+            ((float *)y.data)[at] = v;
         } else {
-            bf16 *to = (bf16 *)y.data + at;
-            *to = to_bf16(p.acc ? __fmaf_rn(p.scale, d[i], to_f32(*to)) : p.scale * d[i]);
+            if (p.old.data) v = __fmaf_rn(p.scale, d[i], to_f32(((const bf16 *)p.old.data)[was]));
+            ((bf16 *)y.data)[at] = to_bf16(v);
         }
     }
 }
@@ -188,7 +225,7 @@ __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
             if constexpr (W::REGS) {
                 /* 64 of k make a group of products; the values of the next are made meanwhile. */
                 uint32_t a[2][4][4];
-                const unsigned char *rows = W::lane(shared + at + mine * W::PITCH);
+                typename W::at8 rows = W::lane(shared + at + mine * W::PITCH);
                 FJ_UNROLL
                 for (int c = 0; c < W::KS / 64; c++) {
                     FJ_UNROLL
@@ -230,13 +267,14 @@ __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
         int which = weight_of(p, strip), row = mine + lane_of() / 4;
         int64_t from = (int64_t)(strip - p.first[which]) * p.rows + row, left = p.n[which] - from;
         int64_t own = have - lane_of() / 4;
+        if (p.k2) more_sums<N>(p, from, d);
         put_sums<N>(p, which, from, left < own ? left : own, d);
     }
 }
 #endif
 
 template <typename W, int N>
-static __global__ void __launch_bounds__(2 * GROUP + WARP, 2)
+static __global__ void __launch_bounds__(2 * GROUP + WARP, N == 64 ? 1 : 2)
     few_kernel(const __grid_constant__ few_maps maps, const __grid_constant__ few_plan p) {
 #ifdef FJ_SM90A
     early_release();
@@ -427,9 +465,11 @@ template <typename W> static bool start_as(const few_job *j, few_plan *p, bool *
 }
 
 bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
-                const fj_grows *y, float scale, bool acc, bool *done, fj_err *e) {
+                const fj_grows *y, float scale, const fj_grows *old, const fj_gpair *more,
+                bool *done, fj_err *e) {
     const int64_t most = INT32_MAX / 4;
     *done = false;
+    if ((old || more) && count != 1) return true;
     if (g->compute != 90 || m < 1 || m > 64 || count < 1 || count > FJ_FEW_MANY) return true;
     if (x.dtype != FJ_BF16 || x.ld % 8 || (uintptr_t)x.data % 16 || w->k < 1 || w->k > most)
         return true;
@@ -439,7 +479,15 @@ bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat
     few_job j = { g, x, w, w->k, fj_dtype_size(w->dtype, 1, w->k) };
     if (j.w_row < 1 || j.w_row % 16) return true;
     few_plan p = {};
-    p.m = (int)m, p.count = count, p.scale = scale, p.acc = acc;
+    p.m = (int)m, p.count = count, p.scale = scale;
+    if (old) p.old = *old;
+    if (more) {
+        if (more->k > most) return true;
+        p.x2 = (const bf16 *)more->a, p.w2 = (const bf16 *)more->b, p.k2 = (int)more->k;
+        p.ldx2 = more->lda, p.ldw2 = more->ldb;
+        p.pairs2 = more->k % 2 == 0 && more->lda % 2 == 0 && more->ldb % 2 == 0 &&
+                   !(((uintptr_t)p.x2 | (uintptr_t)p.w2) % 4);
+    }
     for (int i = 0; i < count; i++) {
         if (w[i].dtype != w->dtype || w[i].k != w->k || (uintptr_t)w[i].data % 16) return true;
         if (w[i].n < 1 || w[i].n > most) return true;
@@ -451,6 +499,9 @@ bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat
     case FJ_Q8_0: return start_as<few_q8_0>(&j, &p, done, e);
     case FJ_Q4_0: return start_as<few_q4_0>(&j, &p, done, e);
     case FJ_MXFP4: return start_as<few_mxfp4>(&j, &p, done, e);
+    case FJ_Q4_K: return start_as<few_q4_k>(&j, &p, done, e);
+    case FJ_Q6_K: return start_as<few_q6_k>(&j, &p, done, e);
+    case FJ_NF4: return start_as<few_nf4>(&j, &p, done, e);
     default: return true;
     }
 }

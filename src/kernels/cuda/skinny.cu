@@ -7,17 +7,22 @@
  * a block holds it goes on with others, without a pause in the copies.
  *
  * Operands: x is A (16 rows to a tile) and rows of the weight are B, 8 to a tile.  At most 8 rows of x with
- * 16 of the weight are the other way round: half as many products. */
+ * 16 of the weight are the other way round: half as many products.
+ *
+ * A second pair of operands, an adapter's, is short: a warp reads it where it lies, after all of k. */
 #include "kernels/cuda/gemm.cuh"
-#include "kernels/cuda/weight.cuh"
+#include "kernels/cuda/kquant.cuh"
 
 typedef struct skinny_job {
     const unsigned char *w, *x;
     void *y;
-    int64_t n, k, w_row, w_bytes, ldx, ldy, strips; /* strips: of R rows of the weight */
+    const void *old;
+    const bf16 *x2, *w2;                   /* the second pair, k2 deep */
+    int64_t n, k, w_row, ldx, ldy, strips; /* strips: of R rows of the weight */
+    int64_t ldold, k2, ldx2, ldw2;
     int m, stages, x_rows;
-    bool w_pieces, x_pieces; /* 16 aligned bytes at once */
-    bool x_f32, y_f32, acc;
+    bool w_pieces, x_pieces;   /* 16 aligned bytes at once */
+    bool x_f32, y_f32, pairs2; /* pairs2: two values of the second pair at once */
     float scale;
 } skinny_job;
 
@@ -103,11 +108,34 @@ template <typename W, int R> struct weight_copy {
     }
 };
 
+/* Values k and k + 1 of a row of the second pair; beyond its ends zeros. */
+static __device__ __forceinline__ uint32_t pair_of(const skinny_job &a, const bf16 *p, int64_t ld,
+                                                   int64_t row, int64_t rows, int64_t k) {
+    if (row >= rows || k >= a.k2) return 0;
+    p += row * ld + k;
+    if (a.pairs2) return *(const uint32_t *)p;
+    return p[0].u | (k + 1 < a.k2 ? (uint32_t)p[1].u << 16 : 0);
+}
+/* As A of a product, 16 rows; as B, 8. */
+static __device__ __forceinline__ void pair_as_a(uint32_t *f, const skinny_job &a, const bf16 *p,
+                                                 int64_t ld, int64_t row, int64_t rows, int64_t k) {
+    row += lane_of() / 4, k += lane_of() % 4 * 2;
+    FJ_UNROLL
+    for (int i = 0; i < 4; i++) f[i] = pair_of(a, p, ld, row + i % 2 * 8, rows, k + i / 2 * 8);
+}
+static __device__ __forceinline__ void pair_as_b(uint32_t *f, const skinny_job &a, const bf16 *p,
+                                                 int64_t ld, int64_t row, int64_t rows, int64_t k) {
+    row += lane_of() / 4, k += lane_of() % 4 * 2;
+    FJ_UNROLL
+    for (int i = 0; i < 2; i++) f[i] = pair_of(a, p, ld, row, rows, k + i * 8);
+}
+
 /* 32 values of k: operands of two steps.  MT: tiles of 16 rows of x as A; 0: one of 8 as B. */
 template <typename W, int R, int MT> struct operands {
     enum { G = R / 8, X_PITCH = W::KS * 2 + 16, SUMS = MT * G };
     struct place {
-        const unsigned char *w[G], *x;
+        typename W::at8 w[G];
+        const unsigned char *x;
     };
     uint32_t w[G][4], x[2 * MT][4];
     static __device__ __forceinline__ place aim(const skinny_job &a, const unsigned char *rows,
@@ -119,7 +147,7 @@ template <typename W, int R, int MT> struct operands {
         p.x = xs + lane_of() % (MT > 1 || a.m > 8 ? 16 : 8) * X_PITCH + lane_of() / 16 * 16;
         return p;
     }
-    __device__ __forceinline__ void load(const place &p, int u) {
+    __device__ __forceinline__ void load(place &p, int u) {
         FJ_UNROLL
         for (int i = 0; i < 2 * MT; i++)
             ldmatrix_x4(x[i], p.x + i / 2 * 16 * X_PITCH + u * 64 + i % 2 * 32);
@@ -130,6 +158,21 @@ template <typename W, int R, int MT> struct operands {
         FJ_UNROLL
         for (int s = 0; s < 2; s++) FJ_UNROLL
         for (int i = 0; i < MT * G; i++) mma_bf16(sum[i], x[i / G * 2 + s], &w[i % G][2 * s]);
+    }
+    /* The second pair, for rows of the weight from r0 on. */
+    static __device__ __forceinline__ void more(const skinny_job &a, int64_t r0, float (*sum)[4]) {
+        FJ_ROLLED
+        for (int64_t k = 0; k < a.k2; k += 16) {
+            uint32_t b[G][2], x[4];
+            FJ_UNROLL
+            for (int g = 0; g < G; g++) pair_as_b(b[g], a, a.w2, a.ldw2, r0 + g * 8, a.n, k);
+            FJ_UNROLL
+            for (int i = 0; i < MT; i++) {
+                pair_as_a(x, a, a.x2, a.ldx2, i * 16, a.m, k);
+                FJ_UNROLL
+                for (int g = 0; g < G; g++) mma_bf16(sum[i * G + g], x, b[g]);
+            }
+        }
     }
     /* Row and column of y of value j of sum i. */
     static __device__ __forceinline__ int row(int i, int j) {
@@ -152,7 +195,7 @@ template <typename W> struct operands<W, 16, 0> {
         return place{ W::lane16(rows, shift[0], shift[1]),
                       xs + lane_of() % 8 * X_PITCH + lane_of() / 8 * 16 };
     }
-    __device__ __forceinline__ void load(const place &p, int u) {
+    __device__ __forceinline__ void load(place &p, int u) {
         ldmatrix_x4(x, p.x + u * 64);
         W::load16(w, p.w, u);
     }
@@ -160,20 +203,27 @@ template <typename W> struct operands<W, 16, 0> {
         mma_bf16(sum[0], w[0], x);
         mma_bf16(sum[0], w[1], x + 2);
     }
+    static __device__ __forceinline__ void more(const skinny_job &a, int64_t r0, float (*sum)[4]) {
+        FJ_ROLLED
+        for (int64_t k = 0; k < a.k2; k += 16) {
+            uint32_t w[4], x[2];
+            pair_as_a(w, a, a.w2, a.ldw2, r0, a.n, k);
+            pair_as_b(x, a, a.x2, a.ldx2, 0, a.m, k);
+            mma_bf16(sum[0], w, x);
+        }
+    }
     static __device__ __forceinline__ int row(int, int j) { return lane_of() % 4 * 2 + j % 2; }
     static __device__ __forceinline__ int col(int, int j) { return lane_of() / 4 + j / 2 * 8; }
 };
 
 static __device__ __forceinline__ void put(const skinny_job &a, int64_t row, int64_t col, float v) {
     if (row >= a.m || col >= a.n) return;
-    int64_t at = row * a.ldy + col;
-    if (a.y_f32) {
-        float *y = (float *)a.y + at;
-        *y = a.acc ? __fmaf_rn(a.scale, v, *y) : a.scale * v;
-    } else {
-        bf16 *y = (bf16 *)a.y + at;
-        *y = to_bf16(a.acc ? __fmaf_rn(a.scale, v, to_f32(*y)) : a.scale * v);
-    }
+    int64_t at = row * a.ldy + col, was = row * a.ldold + col;
+    v = !a.old    ? a.scale * v
+        : a.y_f32 ? __fmaf_rn(a.scale, v, ((const float *)a.old)[was])
+                  : __fmaf_rn(a.scale, v, to_f32(((const bf16 *)a.old)[was]));
+    if (a.y_f32) ((float *)a.y)[at] = v;
+    else ((bf16 *)a.y)[at] = to_bf16(v);
 }
 
 template <typename W, int R, int MT>
@@ -190,25 +240,26 @@ static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_j
     int64_t total = (a.strips - blockIdx.x + all - 1) / all * steps;
     int64_t first = (int64_t)warp * gridDim.x + blockIdx.x;
 
-    /* What is copied next: step `ks` of strip `to`, into place `in` of the ring. */
+    /* What is copied next: step `ks` of strip `to`, into place `in` of the ring.  aim: x, and c for the
+     * weight; true: c is to do its PARTS. */
     int64_t to = first, ks = 0, left = total;
     int in = 0;
     copying c = {};
-    auto aim = [&]() { /* true: c is to do its PARTS */
-                       bool parts = false;
-                       if (left > 0) {
-                           unsigned char *at = ring + in * stage_bytes;
-                           if (to < a.strips) {
-                               parts = W::BLOCK > 1 || a.w_pieces;
-                               if (parts) c.aim(a, at + mine, to * R, ks);
-                               else copying::copy_bytes(a, at + mine, to * R, ks);
-                           }
-                           fetch_x<W::KS>(a, at, ks * W::KS);
-                           if (++ks == steps) ks = 0, to += all;
-                           if (++in == a.stages) in = 0;
-                           left--;
-                       }
-                       return parts;
+    auto aim = [&]() {
+        bool parts = false;
+        if (left > 0) {
+            unsigned char *at = ring + in * stage_bytes;
+            if (to < a.strips) {
+                parts = W::BLOCK > 1 || a.w_pieces;
+                if (parts) c.aim(a, at + mine, to * R, ks);
+                else copying::copy_bytes(a, at + mine, to * R, ks);
+            }
+            fetch_x<W::KS>(a, at, ks * W::KS);
+            if (++ks == steps) ks = 0, to += all;
+            if (++in == a.stages) in = 0;
+            left--;
+        }
+        return parts;
     };
     for (int i = 0; i < a.stages - 1; i++) {
         if (aim())
@@ -222,47 +273,53 @@ static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_j
     for (int64_t i = 0; i < total; i++) {
         copies_wait_for(a.stages - 2);
         __syncthreads(); /* all have copied this stage, and have read the one that is copied over */
+        bool here = strip < a.strips;
+        int64_t rest = here ? (a.k - step * W::KS + 31) / 32 : 0;
+        const unsigned char *at = ring + out * stage_bytes;
+        int shift[G];
+        FJ_UNROLL
+        for (int g = 0; g < G; g++)
+            shift[g] = (int)(((unsigned)(strip * R + g * 8 + lane_of() / 4) * (unsigned)a.w_row +
+                              (unsigned)step * W::SEG) &
+                             15);
+        typename ops::place place = ops::aim(a, at + mine, shift, at);
+        ops o[2];
+        /* Products wait for each other: what else is to do is done between them. */
+        if (rest >= U) {
+            o[0].load(place, 0);
+            o[1].load(place, 1);
+            o[0].multiply(sum);
+        }
         bool parts = aim();
-        if (strip < a.strips) {
-            const unsigned char *at = ring + out * stage_bytes;
-            int shift[G];
+        if (rest >= U) {
             FJ_UNROLL
-            for (int g = 0; g < G; g++)
-                shift[g] =
-                    (int)(((unsigned)(strip * R + g * 8 + lane_of() / 4) * (unsigned)a.w_row +
-                           (unsigned)step * W::SEG) &
-                          15);
-            typename ops::place place = ops::aim(a, at + mine, shift, at);
-            int64_t rest = (a.k - step * W::KS + 31) / 32;
-            ops o[2];
-            if (rest >= U) { /* copies are started between products, which wait for each other */
-                o[0].load(place, 0);
-                FJ_UNROLL
-                for (int u = 0; u < U; u++) {
-                    if (u + 1 < U) o[(u + 1) % 2].load(place, u + 1);
-                    if (u < copying::PARTS && parts) c.copy(u);
-                    o[u % 2].multiply(sum);
-                }
-                FJ_UNROLL
-                for (int p = U; p < copying::PARTS; p++)
-                    if (parts) c.copy(p);
-            } else {
-                if (parts)
-                    for (int p = 0; p < copying::PARTS; p++) c.copy(p);
+            for (int u = 1; u < U; u++) {
+                if (u + 1 < U) o[(u + 1) % 2].load(place, u + 1);
+                if (u <= copying::PARTS && parts) c.copy(u - 1);
+                o[u % 2].multiply(sum);
+            }
+            FJ_UNROLL
+            for (int p = U - 1; p < copying::PARTS; p++)
+                if (parts) c.copy(p);
+        } else {
+            if (parts)
+                for (int p = 0; p < copying::PARTS; p++) c.copy(p);
+            if constexpr (W::BLOCK < W::KS) {
                 FJ_ROLLED
                 for (int u = 0; u < (int)rest; u++) {
                     o[0].load(place, u);
                     o[0].multiply(sum);
                 }
             }
-            if (step + 1 == steps) {
+        }
+        if (here && step + 1 == steps) {
+            ops::more(a, strip * R, sum);
+            FJ_UNROLL
+            for (int s = 0; s < ops::SUMS; s++) {
                 FJ_UNROLL
-                for (int s = 0; s < ops::SUMS; s++) {
-                    FJ_UNROLL
-                    for (int j = 0; j < 4; j++) {
-                        put(a, ops::row(s, j), strip * R + ops::col(s, j), sum[s][j]);
-                        sum[s][j] = 0;
-                    }
+                for (int j = 0; j < 4; j++) {
+                    put(a, ops::row(s, j), strip * R + ops::col(s, j), sum[s][j]);
+                    sum[s][j] = 0;
                 }
             }
         }
@@ -307,16 +364,17 @@ template <typename W> static bool start_as(const fj_gpu *g, const skinny_job &a,
     return wide ? start<W, 16, 4>(g, a, e) : start<W, 8, 4>(g, a, e);
 }
 
-int64_t fj_gpu_skinny_rows(fj_dtype w) { return w <= FJ_MXFP4 ? 64 : 0; }
+int64_t fj_gpu_skinny_rows(fj_dtype w) { return w <= FJ_NF4 ? 64 : 0; }
 
 bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_grows y,
-                   float scale, bool acc, fj_err *e) {
+                   float scale, const fj_grows *old, const fj_gpair *more, fj_err *e) {
     if (m <= 0 || w->n <= 0) return true;
     if (m > fj_gpu_skinny_rows(w->dtype))
         return fj_fail(e, FJ_EUNSUP, "%lld rows with a weight of %s are not few", (long long)m,
                        fj_dtype_get(w->dtype)->name);
     bool done;
-    if (!fj_gpu_few(g, m, x, 1, w, &y, scale, acc, &done, e) || done) return done;
+    if (!fj_gpu_few(g, m, x, 1, w, &y, scale, old, more, &done, e)) return false;
+    if (done) return true;
     skinny_job a = {};
     a.w = (const unsigned char *)w->data;
     a.x = (const unsigned char *)x.data;
@@ -324,8 +382,7 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     a.n = w->n;
     a.k = w->k;
     a.w_row = fj_dtype_size(w->dtype, 1, w->k);
-    a.w_bytes = fj_dtype_size(w->dtype, w->n, w->k);
-    if (a.w_row < 0 || a.w_bytes < 0)
+    if (a.w_row < 0)
         return fj_fail(e, FJ_EINVAL, "rows of %lld values are not whole blocks of %s",
                        (long long)w->k, fj_dtype_get(w->dtype)->name);
     a.ldx = x.ld;
@@ -335,15 +392,24 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     a.y_f32 = y.dtype == FJ_F32;
     a.w_pieces = a.w_row % 16 == 0;
     a.x_pieces = !a.x_f32 && x.ld % 8 == 0 && w->k % 8 == 0 && (uintptr_t)x.data % 16 == 0;
-    a.acc = acc;
     a.scale = scale;
+    if (old) a.old = old->data, a.ldold = old->ld;
+    if (more) {
+        a.x2 = (const bf16 *)more->a, a.w2 = (const bf16 *)more->b;
+        a.k2 = more->k, a.ldx2 = more->lda, a.ldw2 = more->ldb;
+        a.pairs2 = a.k2 % 2 == 0 && a.ldx2 % 2 == 0 && a.ldw2 % 2 == 0 &&
+                   !(((uintptr_t)a.x2 | (uintptr_t)a.w2) % 4);
+    }
     switch (w->dtype) {
     case FJ_F32: return start_as<weight_f32>(g, a, e);
     case FJ_F16: return start_as<weight_f16>(g, a, e);
     case FJ_BF16: return start_as<weight_bf16>(g, a, e);
     case FJ_Q8_0: return start_as<weight_q8_0>(g, a, e);
     case FJ_Q4_0: return start_as<weight_q4_0>(g, a, e);
-    default: return start_as<weight_mxfp4>(g, a, e);
+    case FJ_MXFP4: return start_as<weight_mxfp4>(g, a, e);
+    case FJ_Q4_K: return start_as<weight_q4_k>(g, a, e);
+    case FJ_Q6_K: return start_as<weight_q6_k>(g, a, e);
+    default: return start_as<weight_nf4>(g, a, e);
     }
 }
 
@@ -353,9 +419,9 @@ bool fj_gpu_skinny_many(const fj_gpu *g, int64_t m, fj_grows x, int count, const
         int n = 1;
         while (n < FJ_FEW_MANY && i + n < count && w[i + n].dtype == w[i].dtype) n++;
         bool done = false;
-        if (n > 1 && !fj_gpu_few(g, m, x, n, w + i, y + i, 1, false, &done, e)) return false;
+        if (n > 1 && !fj_gpu_few(g, m, x, n, w + i, y + i, 1, NULL, NULL, &done, e)) return false;
         for (int j = i; j < i + n && !done; j++)
-            if (!fj_gpu_skinny(g, m, x, w + j, y[j], 1, false, e)) return false;
+            if (!fj_gpu_skinny(g, m, x, w + j, y[j], 1, NULL, NULL, e)) return false;
         i += n;
     }
     return true;

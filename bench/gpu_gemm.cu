@@ -3,7 +3,7 @@
  *
  *     nvcc -O2 -gencode arch=compute_90a,code=sm_90a -std=c++17 -DFORJA_CUDA -Iinclude -Isrc \
  *         bench/gpu_gemm.cu src/base/err.c -o gpu_gemm -ldl
- *     gpu_gemm [part...]       parts: nt nn tn thin time tune bits; none: all
+ *     gpu_gemm [part...]       parts: nt nn tn thin pair time tune bits; none: all
  *
  * The environment's CUBLASLT may be the path of libcublasLt.so.13.
  *
@@ -80,14 +80,14 @@ static void fill(T *p, int64_t rows, int64_t cols, int64_t ld, uint64_t seed) {
     OK(cudaGetLastError());
 }
 
-/* Rows first, first + step.. of op(A) op(B): want[r][n], and the sum of magnitudes. */
+/* Rows first, first + step.. of op(A) op(B): want[r][n], and the sum of magnitudes; go: added to those. */
 static __global__ void want_kernel(int kind, const bf16 *a, int64_t lda, const bf16 *b, int64_t ldb,
                                    float *want, float *size, int64_t rows, int64_t first,
-                                   int64_t step, int64_t n, int64_t k) {
+                                   int64_t step, int64_t n, int64_t k, bool go) {
     int64_t j = blockIdx.x * (int64_t)blockDim.x + threadIdx.x, r = blockIdx.y,
             i = first + r * step;
     if (j >= n || r >= rows) return;
-    float s = 0, t = 0;
+    float s = go ? want[r * n + j] : 0, t = go ? size[r * n + j] : 0;
     for (int64_t l = 0; l < k; l++) {
         float u = to_f32(kind == FJ_TN ? a[l * lda + i] : a[i * lda + l]);
         float v = to_f32(kind == FJ_NT ? b[j * ldb + l] : b[l * ldb + j]);
@@ -103,18 +103,23 @@ typedef struct check {
     int pad_a, pad_b, pad_c; /* beyond the rows, at least: strides are rounded up to 16 bytes */
     fj_dtype c;
     float scale;
-    bool acc;
+    int add;               /* NOTHING.. */
     int bn, rows, cluster; /* 0: as chosen */
+    int64_t k2;            /* of a second pair of operands */
 } check;
+/* What a product is added to: nothing, C as it is, another matrix. */
+enum { NOTHING, THERE, ELSEWHERE };
+static const char *const adds[] = { "=", "+=", "= old +" };
 
 static const char *const kinds[] = { "NT", "NN", "TN" };
 enum { GUARD = 4096 }; /* values before and after C */
 
 /* With which plan: as fj_gpu_hopper does, or a forced one. */
 static bool plan_for(plan *p, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, bool wide,
-                     float scale, bool acc, int bn, int rows, int cluster) {
+                     int64_t k2, float scale, bool acc, int bn, int rows, int cluster) {
     *p = plan{};
-    p->m = (int)m, p->n = (int)n, p->steps = up(k, DEEP), p->scale = scale, p->acc = acc;
+    p->m = (int)m, p->n = (int)n, p->scale = scale, p->acc = acc;
+    p->whole = up(k, DEEP), p->steps = p->whole + up(k2, DEEP);
     if (bn) {
         p->bn = bn, p->rows = rows, p->cluster = cluster;
         plan_rest(p, wide, gpu.sms);
@@ -139,25 +144,33 @@ template <typename T> static void run_check(const check *c) {
     int64_t a_rows = tn ? k : m, a_cols = tn ? m : k, b_rows = nt ? n : k, b_cols = nt ? k : n;
     int64_t lda = (a_cols + c->pad_a + 7) / 8 * 8, ldb = (b_cols + c->pad_b + 7) / 8 * 8;
     int64_t ldc = wide ? (n + c->pad_c + 3) / 4 * 4 : (n + c->pad_c + 7) / 8 * 8;
+    int64_t k2 = c->k2, lda2 = (k2 + c->pad_a + 7) / 8 * 8, ldold = ldc + 8;
+    int64_t b2_rows = nt ? n : k2, b2_cols = nt ? k2 : n, ldb2 = (b2_cols + c->pad_b + 7) / 8 * 8;
+    bool acc = c->add == THERE, apart = c->add == ELSEWHERE;
     plan p;
-    plan_for(&p, c->kind, m, n, k, wide, c->scale, c->acc, c->bn, c->rows, c->cluster);
-    snprintf(
-        doing, sizeof doing,
-        "%s m=%lld n=%lld k=%lld ld %lld %lld %lld %s scale %g acc %d tile %dx%d cl%d st%d sl%d",
-        kinds[c->kind], (long long)m, (long long)n, (long long)k, (long long)lda, (long long)ldb,
-        (long long)ldc, wide ? "F32" : "BF16", c->scale, c->acc, p.rows, p.bn, p.cluster, p.stages,
-        p.slots);
+    plan_for(&p, c->kind, m, n, k, wide, k2, c->scale, c->add, c->bn, c->rows, c->cluster);
+    snprintf(doing, sizeof doing,
+             "%s m=%lld n=%lld k=%lld+%lld ld %lld %lld %lld %s %s %g * tile %dx%d cl%d st%d sl%d",
+             kinds[c->kind], (long long)m, (long long)n, (long long)k, (long long)k2,
+             (long long)lda, (long long)ldb, (long long)ldc, wide ? "F32" : "BF16", adds[c->add],
+             c->scale, p.rows, p.bn, p.cluster, p.stages, p.slots);
     printf("%-100s ", doing);
     fflush(stdout);
 
     bf16 *a = room<bf16>(a_rows * lda), *b = room<bf16>(b_rows * ldb);
+    bf16 *a2 = k2 ? room<bf16>(m * lda2) : NULL, *b2 = k2 ? room<bf16>(b2_rows * ldb2) : NULL;
     T *all = room<T>(m * ldc + 2 * GUARD), *out = all + GUARD;
+    T *other = apart ? room<T>(m * ldold) : NULL;
     fill(a, a_rows, a_cols, lda, 1), fill(b, b_rows, b_cols, ldb, 2);
+    if (k2) fill(a2, m, k2, lda2, 4), fill(b2, b2_rows, b2_cols, ldb2, 5);
+    if (apart) fill(other, m, n, ldold, 6);
     fill(all, 1, m * ldc + 2 * GUARD, m * ldc + 2 * GUARD, 3); /* guards: anything that is known */
     std::vector<T> before(m * ldc + 2 * GUARD), after(m * ldc + 2 * GUARD);
     OK(cudaStreamSynchronize(gpu.stream));
     OK(cudaMemcpy(before.data(), all, before.size() * sizeof(T), cudaMemcpyDeviceToHost));
-    if (!c->acc) { /* poison that shows: NaN with a pattern */
+    std::vector<T> was(apart ? m * ldold : 0);
+    if (apart) OK(cudaMemcpy(was.data(), other, was.size() * sizeof(T), cudaMemcpyDeviceToHost));
+    if (!acc) { /* poison that shows: NaN with a pattern */
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++)
                 memset(&before[GUARD + i * ldc + j], 0x7f, sizeof(T)),
@@ -165,12 +178,14 @@ template <typename T> static void run_check(const check *c) {
         OK(cudaMemcpy(all, before.data(), before.size() * sizeof(T), cudaMemcpyHostToDevice));
     }
     fj_grows cr = { wide ? FJ_F32 : FJ_BF16, out, ldc };
+    fj_grows old = apart ? fj_grows{ cr.dtype, other, ldold } : cr, *op = c->add ? &old : NULL;
+    fj_gpair x = { a, lda, b, ldb, k }, more = { a2, lda2, b2, ldb2, k2 }, *mp = k2 ? &more : NULL;
     fj_err e = {};
     bool done = false, said;
-    if (c->bn) said = run_plan(&gpu, c->kind, &p, k, a, lda, b, ldb, cr, &done, &e);
+    if (c->bn) said = run_plan(&gpu, c->kind, &p, &x, mp, cr, op, &done, &e);
     else
         said =
-            fj_gpu_hopper(&gpu, c->kind, m, n, k, a, lda, b, ldb, cr, c->scale, c->acc, &done, &e);
+            fj_gpu_hopper(&gpu, c->kind, m, n, k, a, lda, b, ldb, cr, c->scale, op, mp, &done, &e);
     if (!said || !done) {
         printf("%s %s\n", said ? "NOT DONE" : "ERROR", e.msg);
         failures++;
@@ -186,7 +201,12 @@ template <typename T> static void run_check(const check *c) {
         for (int64_t r = 0; r < rows; r += 32768) {
             int64_t some = FJ_MIN(rows - r, 32768);
             want_kernel<<<dim3((unsigned)((n + 127) / 128), (unsigned)some), 128>>>(
-                c->kind, a, lda, b, ldb, want + r * n, size + r * n, some, r * step, step, n, k);
+                c->kind, a, lda, b, ldb, want + r * n, size + r * n, some, r * step, step, n, k,
+                false);
+            if (k2)
+                want_kernel<<<dim3((unsigned)((n + 127) / 128), (unsigned)some), 128>>>(
+                    c->kind, a2, lda2, b2, ldb2, want + r * n, size + r * n, some, r * step, step,
+                    n, k2, true);
         }
         OK(cudaDeviceSynchronize());
         std::vector<float> w(rows * n), s(rows * n);
@@ -205,10 +225,13 @@ template <typename T> static void run_check(const check *c) {
         for (int64_t r = 0; r < rows; r++)
             for (int64_t j = 0; j < n; j++) {
                 int64_t i = r * step, at = GUARD + i * ldc + j;
-                double old = c->acc ? num(before[at]) : 0,
+                double old = acc     ? num(before[at])
+                             : apart ? num(was[i * ldold + j])
+                                     : 0,
                        x = c->scale * (double)w[r * n + j] + old;
-                double tol = (2e-7 * sqrt((double)k) + 1e-6) * fabs(c->scale) * s[r * n + j] +
-                             (wide ? 1e-6 : 0.00391) * (fabs(x) + (wide ? fabs(old) : 0)) + 1e-6;
+                double tol =
+                    (2e-7 * sqrt((double)(k + k2)) + 1e-6) * fabs(c->scale) * s[r * n + j] +
+                    (wide ? 1e-6 : 0.00391) * (fabs(x) + (wide ? fabs(old) : 0)) + 1e-6;
                 double got = num(after[at]), off = fabs(got - x);
                 if (off <= tol) {
                     if (off / tol > most) most = off / tol;
@@ -220,7 +243,7 @@ template <typename T> static void run_check(const check *c) {
                         "want %.7g",
                         (long long)i, (long long)(i % 64), (long long)j, (long long)(j % 64),
                         (long long)(j % p.bn), p.bn, got, x);
-                    if (!c->acc && step == 1) { /* whose is it? */
+                    if (!c->add && step == 1) { /* whose is it? */
                         int64_t r0 = i / 64 * 64, c0 = j / p.bn * p.bn;
                         int seen = 0;
                         for (int64_t y = r0; y < r0 + 64 && y < m; y++)
@@ -247,7 +270,7 @@ template <typename T> static void run_check(const check *c) {
         cudaFree(want), cudaFree(size);
     }
     fflush(stdout);
-    cudaFree(a), cudaFree(b), cudaFree(all);
+    cudaFree(a), cudaFree(b), cudaFree(a2), cudaFree(b2), cudaFree(all), cudaFree(other);
 }
 static void checked(check c) {
     if (c.c == FJ_F32) run_check<float>(&c);
@@ -267,27 +290,27 @@ static void check_kind(fj_gemm_kind kind) {
         if (bn < (kind == FJ_NT ? 16 : kind == FJ_NN ? 64 : 128)) continue;
         for (int t = 0; t < 2; t++) {
             fj_dtype c = t ? FJ_BF16 : FJ_F32;
-            checked({ kind, 64, bn, 64, 0, 0, 0, c, 1, false, bn, 64, 1 });
-            checked({ kind, 128, bn, 128, 0, 0, 0, c, 1, false, bn, 128, 1 });
-            checked({ kind, 128, bn, 1024, 0, 0, 0, c, 0.5f, false, bn, 128, 1 });
-            if (bn >= 128) checked({ kind, 256, bn, 64, 0, 0, 0, c, 1, false, bn, 128, 2 });
-            if (bn >= 128) checked({ kind, 512, 2 * bn, 1024, 0, 0, 0, c, 1, false, bn, 128, 2 });
-            if (bn >= 64) checked({ kind, 1024, 1536, 512, 0, 0, 0, c, 1, false, bn, 128, 1 });
+            checked({ kind, 64, bn, 64, 0, 0, 0, c, 1, NOTHING, bn, 64, 1 });
+            checked({ kind, 128, bn, 128, 0, 0, 0, c, 1, NOTHING, bn, 128, 1 });
+            checked({ kind, 128, bn, 1024, 0, 0, 0, c, 0.5f, NOTHING, bn, 128, 1 });
+            if (bn >= 128) checked({ kind, 256, bn, 64, 0, 0, 0, c, 1, NOTHING, bn, 128, 2 });
+            if (bn >= 128) checked({ kind, 512, 2 * bn, 1024, 0, 0, 0, c, 1, NOTHING, bn, 128, 2 });
+            if (bn >= 64) checked({ kind, 1024, 1536, 512, 0, 0, 0, c, 1, NOTHING, bn, 128, 1 });
         }
         int n = bn >= 64 ? 3 * bn - 5 : bn - 3;
-        checked({ kind, 333, n, 200, 8, 24, 16, FJ_BF16, 1, false, bn, 128, 1 });
-        checked({ kind, 333, n, 209, 8, 24, 16, FJ_F32, 2, true, bn, 64, 1 });
-        if (bn >= 128) checked({ kind, 333, n, 1001, 16, 8, 16, FJ_BF16, 1, true, bn, 128, 2 });
-        if (bn >= 128) checked({ kind, 129, n, 77, 0, 0, 0, FJ_F32, 1, false, bn, 128, 2 });
+        checked({ kind, 333, n, 200, 8, 24, 16, FJ_BF16, 1, NOTHING, bn, 128, 1 });
+        checked({ kind, 333, n, 209, 8, 24, 16, FJ_F32, 2, THERE, bn, 64, 1 });
+        if (bn >= 128) checked({ kind, 333, n, 1001, 16, 8, 16, FJ_BF16, 1, THERE, bn, 128, 2 });
+        if (bn >= 128) checked({ kind, 129, n, 77, 0, 0, 0, FJ_F32, 1, NOTHING, bn, 128, 2 });
     }
-    checked({ kind, 2048, 3072, 1024, 0, 0, 0, FJ_BF16, 1, false });
-    checked({ kind, 4096, 4096, 512, 0, 0, 0, FJ_BF16, 1, true, 256, 128, 2 });
-    checked({ kind, 4096, 4096, 512, 0, 0, 0, FJ_F32, 1, true, 256, 128, 2 });
-    checked({ kind, 1, 8, 8, 0, 0, 0, FJ_BF16, 1, false });
-    checked({ kind, 1, 1, 1, 0, 0, 0, FJ_F32, 1, false });
-    checked({ kind, 4099, 2051, 515, 0, 0, 0, FJ_BF16, 1, false });
-    checked({ kind, 300, 4100, 130, 64, 64, 64, FJ_F32, 0.25f, true });
-    checked({ kind, 16384, 4096, 320, 0, 0, 0, FJ_BF16, 1, false });
+    checked({ kind, 2048, 3072, 1024, 0, 0, 0, FJ_BF16, 1, NOTHING });
+    checked({ kind, 4096, 4096, 512, 0, 0, 0, FJ_BF16, 1, THERE, 256, 128, 2 });
+    checked({ kind, 4096, 4096, 512, 0, 0, 0, FJ_F32, 1, THERE, 256, 128, 2 });
+    checked({ kind, 1, 8, 8, 0, 0, 0, FJ_BF16, 1, NOTHING });
+    checked({ kind, 1, 1, 1, 0, 0, 0, FJ_F32, 1, NOTHING });
+    checked({ kind, 4099, 2051, 515, 0, 0, 0, FJ_BF16, 1, NOTHING });
+    checked({ kind, 300, 4100, 130, 64, 64, 64, FJ_F32, 0.25f, THERE });
+    checked({ kind, 16384, 4096, 320, 0, 0, 0, FJ_BF16, 1, NOTHING });
 }
 static void part_nt() { check_kind(FJ_NT); }
 static void part_nn() { check_kind(FJ_NN); }
@@ -295,14 +318,30 @@ static void part_tn() { check_kind(FJ_TN); }
 /* Narrow adapters. */
 static void part_thin() {
     for (int r = 8; r <= 64; r *= 2)
-        for (int acc = 0; acc < 2; acc++) {
-            checked({ FJ_NT, 5000, r, 4096, 0, 0, 0, FJ_BF16, 1, acc > 0 });
-            checked({ FJ_NT, 5000, r, 1000, 0, 0, 0, FJ_F32, 1, acc > 0 });
-            checked({ FJ_NT, 5000, 4096, r, 0, 0, 0, FJ_BF16, 2, acc > 0 });
-            checked({ FJ_NT, 777, 1000, r, 0, 0, 0, FJ_F32, 2, acc > 0 });
-            checked({ FJ_NN, 5000, r, 4096, 0, 0, 0, FJ_BF16, 1, acc > 0 });
-            checked({ FJ_NN, 5000, 4096, r, 0, 0, 0, FJ_BF16, 1, acc > 0 });
+        for (int add = NOTHING; add <= ELSEWHERE; add++) {
+            checked({ FJ_NT, 5000, r, 4096, 0, 0, 0, FJ_BF16, 1, add });
+            checked({ FJ_NT, 5000, r, 1000, 0, 0, 0, FJ_F32, 1, add });
+            checked({ FJ_NT, 5000, 4096, r, 0, 0, 0, FJ_BF16, 2, add });
+            checked({ FJ_NT, 777, 1000, r, 0, 0, 0, FJ_F32, 2, add });
+            checked({ FJ_NN, 5000, r, 4096, 0, 0, 0, FJ_BF16, 1, add });
+            checked({ FJ_NN, 5000, 4096, r, 0, 0, 0, FJ_BF16, 1, add });
         }
+}
+/* A second pair of operands, one plan after the other; results that are added to what is elsewhere. */
+static void part_pair() {
+    for (int nn = 0; nn < 2; nn++) {
+        fj_gemm_kind kind = nn ? FJ_NN : FJ_NT;
+        checked({ kind, 128, 256, 64, 0, 0, 0, FJ_F32, 1, NOTHING, 256, 128, 1, 64 });
+        checked({ kind, 128, 256, 64, 0, 0, 0, FJ_BF16, 1, NOTHING, 256, 128, 1, 16 });
+        checked({ kind, 512, 512, 1024, 0, 0, 0, FJ_BF16, 1, NOTHING, 256, 128, 2, 16 });
+        checked({ kind, 512, 512, 1024, 0, 0, 0, FJ_BF16, 1, ELSEWHERE, 256, 128, 2, 8 });
+        checked({ kind, 333, 760, 200, 8, 24, 16, FJ_F32, 0.5f, ELSEWHERE, 128, 128, 2, 40 });
+        checked({ kind, 333, 187, 1001, 8, 24, 16, FJ_BF16, 1, THERE, 64, 64, 1, 136 });
+        for (int k2 = 8; k2 <= 256; k2 *= 2)
+            for (int add = NOTHING; add <= ELSEWHERE; add++)
+                checked({ kind, 1500, 2048, 1024, 0, 0, 0, FJ_BF16, 1, add, 0, 0, 0, k2 });
+        checked({ kind, 16384, 4096, 4096, 0, 0, 0, FJ_BF16, 1, ELSEWHERE, 0, 0, 0, 16 });
+    }
 }
 
 /* ---- cuBLASLt: what of it is needed, as its header has it ------------------------------------------- */
@@ -404,41 +443,51 @@ typedef struct timed {
     int64_t m, n, k;
     fj_dtype c;
     bool acc;
+    int64_t k2; /* of a second pair; cuBLASLt does it as a second product, added to the first */
 } timed;
 
 /* tune: other plans as well. */
 static void time_one(timed t, bool tune) {
     bool wide = t.c == FJ_F32;
     int64_t lda = t.kind == FJ_TN ? t.m : t.k, ldb = t.kind == FJ_NT ? t.k : t.n;
-    snprintf(doing, sizeof doing, "%s %6lld %6lld %6lld %-4s%s", kinds[t.kind], (long long)t.m,
-             (long long)t.n, (long long)t.k, wide ? "F32" : "BF16", t.acc ? " +=" : "   ");
+    snprintf(doing, sizeof doing, "%s %6lld %6lld %6lld + %-3lld %-4s%s", kinds[t.kind],
+             (long long)t.m, (long long)t.n, (long long)t.k, (long long)t.k2, wide ? "F32" : "BF16",
+             t.acc ? " +=" : "   ");
     printf("%s ", doing);
     fflush(stdout);
     bf16 *a = room<bf16>(t.m * t.k), *b = room<bf16>(t.n * t.k);
+    bf16 *a2 = room<bf16>(t.m * t.k2 + 1), *b2 = room<bf16>(t.n * t.k2 + 1);
     char *c = room<char>(t.m * t.n * (wide ? 4 : 2));
+    if (t.k2) fill(a2, 1, t.m * t.k2, t.m * t.k2, 4), fill(b2, 1, t.n * t.k2, t.n * t.k2, 5);
     fill(a, 1, t.m * t.k, t.m * t.k, 1), fill(b, 1, t.n * t.k, t.n * t.k, 2);
     if (wide) fill((float *)c, 1, t.m * t.n, t.m * t.n, 3);
     else fill((bf16 *)c, 1, t.m * t.n, t.m * t.n, 3);
     fj_grows cr = { t.c, c, t.n };
     fj_err e = {};
     plan p;
-    plan_for(&p, t.kind, t.m, t.n, t.k, wide, 1e-3f, t.acc, 0, 0, 0);
+    int64_t ldb2 = t.kind == FJ_NT ? t.k2 : t.n;
+    fj_gpair pair = { a, lda, b, ldb, t.k }, more = { a2, t.k2, b2, ldb2, t.k2 };
+    plan_for(&p, t.kind, t.m, t.n, t.k, wide, t.k2, 1e-3f, t.acc, 0, 0, 0);
     bool done = false;
     auto ours = [&]() {
-        if (!run_plan(&gpu, t.kind, &p, t.k, a, lda, b, ldb, cr, &done, &e) || !done) {
+        if (!run_plan(&gpu, t.kind, &p, &pair, t.k2 ? &more : NULL, cr, t.acc ? &cr : NULL, &done,
+                      &e) ||
+            !done) {
             printf("not done: %s\n", e.msg);
             fflush(stdout);
             _exit(1);
         }
     };
-    lt_op o;
+    lt_op o, o2;
     bool there = lt.handle && lt_op_of(&o, t.kind, t.m, t.n, t.k, lda, ldb, t.n, wide);
+    if (t.k2 && there) there = lt_op_of(&o2, t.kind, t.m, t.n, t.k2, t.k2, ldb2, t.n, wide);
     auto theirs = [&]() {
         int r = lt_run(&o, o.best[0].algo, a, b, c, 1e-3f, t.acc ? 1 : 0);
+        if (t.k2 && !r) r = lt_run(&o2, o2.best[0].algo, a2, b2, c, 1e-3f, 1);
         if (r) printf("(cuBLASLt: %d) ", r);
     };
-    double flop = 2.0 * t.m * t.n * t.k;
-    double bytes = 2.0 * t.m * t.k + 2.0 * t.n * t.k + (wide ? 4.0 : 2.0) * t.m * t.n * (1 + t.acc);
+    double flop = 2.0 * t.m * t.n * (t.k + t.k2);
+    double bytes = 2.0 * (t.m + t.n) * (t.k + t.k2) + (wide ? 4.0 : 2.0) * t.m * t.n * (1 + t.acc);
     int n = (int)(0.02 / FJ_MAX(flop / 7e14, bytes / 4e12)) + 1;
     if (n > 400) n = 400;
     double x = INFINITY, y = INFINITY;
@@ -461,8 +510,8 @@ static void time_one(timed t, bool tune) {
             { 128, 128, 1, 16, 0 }, { 256, 64, 1, 16, 0 },  { 128, 64, 1, 16, 0 },
         };
         for (size_t i = 0; i < FJ_LEN(other); i++) {
-            plan_for(&p, t.kind, t.m, t.n, t.k, wide, 1e-3f, t.acc, other[i].bn, other[i].rows,
-                     other[i].cluster);
+            plan_for(&p, t.kind, t.m, t.n, t.k, wide, t.k2, 1e-3f, t.acc, other[i].bn,
+                     other[i].rows, other[i].cluster);
             p.together = other[i].together;
             if (other[i].stages && other[i].stages < p.stages) p.stages = other[i].stages;
             snprintf(doing, sizeof doing, "tune %dx%d cl%d", p.rows, p.bn, p.cluster);
@@ -476,7 +525,7 @@ static void time_one(timed t, bool tune) {
         }
     }
     fflush(stdout);
-    cudaFree(a), cudaFree(b), cudaFree(c);
+    cudaFree(a), cudaFree(b), cudaFree(a2), cudaFree(b2), cudaFree(c);
 }
 static void part_time() {
     static const timed all[] = {
@@ -507,6 +556,10 @@ static void part_time() {
         { FJ_NT, 16384, 4096, 16, FJ_BF16, false },
         { FJ_NN, 16384, 16, 4096, FJ_BF16, false },
         { FJ_NN, 16384, 4096, 16, FJ_BF16, true },
+        { FJ_NT, 16384, 4096, 4096, FJ_BF16, false, 16 },
+        { FJ_NT, 16384, 14336, 4096, FJ_BF16, false, 64 },
+        { FJ_NN, 16384, 4096, 4096, FJ_BF16, true, 16 },
+        { FJ_NN, 16384, 4096, 14336, FJ_BF16, true, 16 },
     };
     lt_open();
     for (size_t i = 0; i < FJ_LEN(all); i++) time_one(all[i], false);
@@ -553,6 +606,7 @@ static void part_bits() {
     bf16 *a = room<bf16>(m * k), *b = room<bf16>(n * k);
     float *c = room<float>(m * n);
     fill(a, m, k, k, 1), fill(b, n, k, k, 2);
+    fj_gpair pair = { a, k, b, k, k };
     std::vector<float> got[WAYS];
     lt_open();
     lt_op big = {}, small = {};
@@ -596,11 +650,11 @@ static void part_bits() {
             there[i] = true;
         } else if (i <= WGMMA_256) {
             plan p;
-            plan_for(&p, FJ_NT, rows, n, k, true, 1, false, i == WGMMA_256 ? 256 : 0, 128, 2);
+            plan_for(&p, FJ_NT, rows, n, k, true, 0, 1, false, i == WGMMA_256 ? 256 : 0, 128, 2);
             say_plan(&p);
             printf("\n");
             there[i] =
-                run_plan(&gpu, FJ_NT, &p, k, a, k, b, k, { FJ_F32, c, n }, &done, &e) && done;
+                run_plan(&gpu, FJ_NT, &p, &pair, NULL, { FJ_F32, c, n }, NULL, &done, &e) && done;
         } else if (there[i]) {
             r = lt_run(rows == m ? &big : &small, i == LT_FEW_OWN ? small.best[0].algo : algo, a, b,
                        c, 1, 0);
@@ -632,8 +686,8 @@ static const struct {
     const char *name;
     void (*run)();
 } parts[] = { { "nt", part_nt },     { "nn", part_nn },     { "tn", part_tn },
-              { "thin", part_thin }, { "time", part_time }, { "tune", part_tune },
-              { "bits", part_bits } };
+              { "thin", part_thin }, { "pair", part_pair }, { "time", part_time },
+              { "tune", part_tune }, { "bits", part_bits } };
 
 int main(int n, char **words) {
     int bad = 0;

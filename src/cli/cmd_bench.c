@@ -309,6 +309,7 @@ static bool measure_decode(bench *b, fj_bench_opts x, fj_err *e) {
     return ok;
 }
 
+/* What was measured before something failed is shown, too. */
 static bool measure(bench *b, const fj_log *log, fj_err *e) {
     const opts *o = b->o;
     fj_bench_opts x = o->b;
@@ -331,6 +332,7 @@ static bool measure(bench *b, const fj_log *log, fj_err *e) {
         snprintf(r->about, sizeof r->about, "%s", s.s);
         fj_str_free(&s);
     }
+    if (!ok && b->n) b->n--; /* the one that failed */
     return ok;
 }
 
@@ -407,7 +409,10 @@ static void print_json(const bench *b, const fj_model_info *info) {
     for (int i = 0; i < FJ_PEAKS; i++)
         if (b->peak[i] > 0) json_object_set_new(peaks, fj_peak_names[i], json_real(b->peak[i]));
     json_object_set_new(o, "peaks", peaks);
-    json_object_set_new(o, "peaks_from", json_string(b->dev->kern ? "measured" : "data sheet"));
+    const char *from = b->dev->kern              ? "measured"
+                       : json_object_size(peaks) ? "data sheet"
+                                                 : "not known";
+    json_object_set_new(o, "peaks_from", json_string(from));
     for (int i = 0; i < b->n; i++) {
         const result *r = &b->r[i];
         const fj_speed *s = &r->s;
@@ -453,7 +458,7 @@ static int run(fj_call *c) {
     ok = ok && open_model(&b, c, &e);
     b.open_s = fj_clock() - t0;
     ok = ok && measure(&b, &c->term->log, &e);
-    if (ok) {
+    if (ok || b.n) {
         fj_model_info info;
         fj_model_about(b.m, &info);
         if (o->json) print_json(&b, &info);

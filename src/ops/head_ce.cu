@@ -141,13 +141,13 @@ static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
         fj_grows xs = { x->dtype, (char *)x->data + r * d * size, d };
         fj_grows l = { FJ_F32, logits, vocab };
         fj_grows gl = { z.in, logits, z.in == FJ_BF16 ? 2 * vocab : vocab };
-        if (!fj_gpu_fwd(g, rows, xs, &z.w, l, scale, false, work, e)) return false;
+        if (!fj_gpu_fwd(g, rows, xs, &z.w, l, scale, NULL, work, e)) return false;
         if (!(z.in == FJ_BF16 ? entropy<bf16> : entropy<float>)(g, logits, target + r, weight + r,
                                                                 nll + r, rows, vocab, cap, want, e))
             return false;
         if (gx->rows) {
             fj_grows to = { gx->dtype, (char *)gx->data + r * d * size, d };
-            if (!fj_gpu_dx(g, rows, gl, &z.w, to, scale, false, work, e)) return false;
+            if (!fj_gpu_dx(g, rows, gl, &z.w, to, scale, NULL, work, e)) return false;
         }
         if (gw->rows &&
             !fj_gpu_dw(g, rows, gl, xs, data_of<float>(gw), vocab, d, scale, r > 0, work, e))

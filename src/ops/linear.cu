@@ -12,13 +12,16 @@ static fj_gmat mat(const fj_tensor *w) { return (fj_gmat){ w->dtype, w->data, w-
 static fj_grows rows_of(const fj_tensor *t) { return (fj_grows){ t->dtype, t->data, t->cols }; }
 static const fj_tensor *third(const fj_node *n) { return n->n_in > 2 ? n->in[2] : NULL; }
 
-/* y begins as c, when there is one. */
-static bool start_from(const fj_gpu *g, const fj_node *n, fj_err *e) {
-    const fj_tensor *y = n->out[0], *c = third(n);
-    if (!c || c->data == y->data) return true;
-    if (!same_type(n, c, y, e)) return false;
-    if (count_of(y))
-        cudaMemcpyAsync(y->data, c->data, (size_t)fj_tensor_bytes(y), cudaMemcpyDeviceToDevice,
+/* What a result is added to: c, or NULL.  A result that does not cover all of c begins as a copy of it. */
+static bool old_of(const fj_gpu *g, const fj_node *n, bool all, fj_grows y, fj_grows *old,
+                   const fj_grows **p, fj_err *e) {
+    const fj_tensor *c = third(n), *to = n->out[0];
+    *p = c ? old : NULL;
+    if (!c) return true;
+    if (!same_type(n, c, to, e)) return false;
+    *old = all ? rows_of(c) : y;
+    if (!all && c->data != to->data && count_of(to))
+        cudaMemcpyAsync(to->data, c->data, (size_t)fj_tensor_bytes(to), cudaMemcpyDeviceToDevice,
                         g->stream);
     return launched(n->op->name, e);
 }
@@ -27,10 +30,11 @@ static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
     const params *p = (const params *)n->params;
     const fj_tensor *x = n->in[0];
     fj_gmat w = mat(n->in[1]);
-    fj_grows y = rows_of(n->out[0]);
+    fj_grows y = rows_of(n->out[0]), old;
+    const fj_grows *c;
     y.data = (char *)y.data + p->row0 * fj_dtype_size(y.dtype, 1, y.ld);
-    return start_from(g, n, e) &&
-           fj_gpu_fwd(g, x->rows, rows_of(x), &w, y, (float)p->scale, third(n) != NULL, scratch, e);
+    return old_of(g, n, x->rows == n->out[0]->rows, y, &old, &c, e) &&
+           fj_gpu_fwd(g, x->rows, rows_of(x), &w, y, (float)p->scale, c, scratch, e);
 }
 static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
     fj_gmat w = mat(n->in[1]);
@@ -42,9 +46,10 @@ FJ_CUDA_OP(linear, run, scratch);
 static bool run_dx(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
     const params *p = (const params *)n->params;
     fj_gmat w = mat(n->in[1]);
-    return start_from(g, n, e) &&
-           fj_gpu_dx(g, n->in[0]->rows, rows_of(n->in[0]), &w, rows_of(n->out[0]), (float)p->scale,
-                     third(n) != NULL, scratch, e);
+    fj_grows dx = rows_of(n->out[0]), old;
+    const fj_grows *c;
+    return old_of(g, n, true, dx, &old, &c, e) &&
+           fj_gpu_dx(g, n->in[0]->rows, rows_of(n->in[0]), &w, dx, (float)p->scale, c, scratch, e);
 }
 static size_t scratch_dx(const fj_node *n, const fj_graph_opts *o) {
     fj_gmat w = mat(n->in[1]);

@@ -225,4 +225,57 @@ __device__ __forceinline__ void open_part(const matrix &m, int64_t row, int64_t 
         }                                                                                          \
     } while (0)
 
+/* ---- what a kernel is asked for ----------------------------------------------------------------------- */
+enum { THREADS = 256 }; /* of a block, but for few slots */
+
+/* y[s] = c[s] + scale * x[s] op(W_e) over all slots. */
+typedef struct job {
+    const void *x, *c;
+    void *y;
+    matrix w;                           /* of the first expert */
+    int64_t expert_bytes, inner, outer; /* outer: columns of y */
+    const int32_t *start, *order;
+    int64_t row0, row_end; /* only slots of these rows, of k slots each; row_end 0: all */
+    int experts, k;
+    float scale;
+    bool x_chunks, w_chunks; /* eights lie whole and aligned */
+} job;
+
+static __device__ __forceinline__ matrix weight_of(const job &j, int e) {
+    matrix m = j.w;
+    m.p += e * j.expert_bytes;
+    return m;
+}
+
+/* dw[e] = scale * dy^T x over the slots of e. */
+typedef struct dw_job {
+    const void *dy, *x;
+    float *dw;
+    const int32_t *start;
+    int64_t n, k;
+    float scale;
+    bool dy_chunks, x_chunks;
+} dw_job;
+
+/* Whether slot s is of the rows that are wanted. */
+static __device__ __forceinline__ bool wanted(const job &j, int64_t s) {
+    if (!j.row_end) return true;
+    int row = j.order[s] / j.k;
+    return row >= j.row0 && row < j.row_end;
+}
+
+/* Whether any of slots [from, end) of an expert is: their rows are in order. */
+static __device__ __forceinline__ bool some_wanted(const job &j, int64_t from, int64_t end) {
+    return !j.row_end || (j.order[end - 1] / j.k >= j.row0 && j.order[from] / j.k < j.row_end);
+}
+
+/* y[at] of the sum v; who is not wanted is c. */
+template <typename T>
+static __device__ __forceinline__ void put(const job &j, int64_t at, float v, bool want) {
+    T *y = (T *)j.y + at;
+    const T *c = (const T *)j.c + at;
+    if (want) *y = from_f32<T>(j.c ? fmaf(j.scale, v, to_f32(*c)) : j.scale * v);
+    else if (j.c && j.c != j.y) *y = *c;
+}
+
 #endif

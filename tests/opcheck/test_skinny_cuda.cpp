@@ -82,7 +82,7 @@ static void run(const product *p, const fj_gpu *g) {
     fj_err e = { FJ_OK, "" };
     fj_gmat w = { p->w, p->wb, p->n, p->k };
     fj_grows x = { p->x, p->xb, p->ldx }, y = { p->y, p->yb, p->ldy };
-    FJ_OK_OR_FAIL(fj_gpu_skinny(g, p->m, x, &w, y, p->scale, p->acc, &e), e);
+    FJ_OK_OR_FAIL(fj_gpu_skinny(g, p->m, x, &w, y, p->scale, p->acc ? &y : NULL, NULL, &e), e);
 }
 
 static float chain(const product *p, int64_t i, int64_t j) {
@@ -181,6 +181,76 @@ static void test_products(void **state) {
     }
 }
 
+/* Sizes that few.cu takes, on its GPU: the bits are those of the kernel for other GPUs, also with old values,
+ * a second pair, or several weights at once. */
+static void test_few(void **state) {
+    (void)state;
+    fj_rng r = fj_test_rng();
+    static const fj_dtype its[] = { FJ_F16,   FJ_BF16, FJ_Q8_0, FJ_Q4_0,
+                                    FJ_MXFP4, FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
+    static const int64_t parts[] = { 8, 8, 256, 256, 512, 256, 2048, 512 };
+    enum { MANY = 4, K2 = 40 };
+    for (int round = 0; round < 160; round++) {
+        fj_gpu g = {}, other = {};
+        static const int sms[] = { 132, 1, 2, 5, 40 };
+        g.sms = other.sms = sms[fj_rng_below(&r, FJ_LEN(sms))];
+        g.compute = 90, other.compute = 80;
+        size_t f = (size_t)round % FJ_LEN(its);
+        int64_t k = parts[f] * any(&r, 1, parts[f] == 8 ? 130 : parts[f] > 512 ? 1 : 4);
+        int64_t m = any(&r, 1, fj_rng_below(&r, 2) ? 8 : 64);
+        int count = fj_rng_below(&r, 2) ? 1 : (int)any(&r, 2, MANY);
+        product p[MANY] = {};
+        fj_gmat w[MANY];
+        fj_grows y[MANY], x = {}, old = {};
+        unsigned char *want[MANY];
+        fj_err e = { FJ_OK, "" };
+        int64_t k2 = any(&r, 1, K2), ld2 = k2 + any(&r, 0, 3);
+        uint16_t *pair = (uint16_t *)space((m + 500) * ld2 * 2);
+        for (int64_t i = 0; i < (m + 500) * ld2; i++)
+            pair[i] = fj_f32_to_bf16((float)fj_rng_normal(&r));
+        fj_gpair more = { pair, ld2, pair + m * ld2, ld2, k2 };
+        bool two = count == 1 && fj_rng_below(&r, 2);
+        float scale = count == 1 && fj_rng_below(&r, 2) ? 0.3f : 1;
+        for (int i = 0; i < count; i++) {
+            p[i].m = m, p[i].n = any(&r, 1, m > 8 ? 150 : 500), p[i].k = k;
+            p[i].ldx = p->ldx ? p->ldx : k + 8 * any(&r, 0, 2);
+            p[i].w = its[f], p[i].x = FJ_BF16, p[i].y = fj_rng_below(&r, 2) ? FJ_BF16 : FJ_F32;
+            p[i].ldy = p[i].n + any(&r, 0, 3);
+            fill(&p[i], &r);
+            x = { FJ_BF16, p->xb, p->ldx };
+            w[i] = { p[i].w, p[i].wb, p[i].n, k };
+            y[i] = { p[i].y, p[i].yb, p[i].ldy };
+            int64_t bytes = m * p[i].ldy * 4;
+            want[i] = space(bytes);
+            memcpy(want[i], p[i].yb, (size_t)bytes);
+            fj_grows to = { p[i].y, want[i], p[i].ldy };
+            old = count == 1 && fj_rng_below(&r, 2) ? to : fj_grows{};
+            FJ_OK_OR_FAIL(fj_gpu_skinny(&other, m, x, &w[i], to, scale, old.data ? &old : NULL,
+                                        two ? &more : NULL, &e),
+                          e);
+        }
+        bool done_it = false;
+        if (old.data) old = y[0];
+        FJ_OK_OR_FAIL(fj_gpu_few(&g, m, x, count, w, y, scale, old.data ? &old : NULL,
+                                 two ? &more : NULL, &done_it, &e),
+                      e);
+        assert_true(done_it);
+        for (int i = 0; i < count; i++) {
+            for (int64_t a = 0; a < m * p[i].ldy; a++) {
+                float v = get(p[i].y, p[i].yb, a), u = get(p[i].y, want[i], a);
+                if (v != u)
+                    fail_msg("%s: weight %d of %d [%lld, %lld]: [%lld, %lld] of %lld is %a, not %a",
+                             fj_dtype_get(p->w)->name, i, count, (long long)p[i].n, (long long)k,
+                             (long long)(a / p[i].ldy), (long long)(a % p[i].ldy), (long long)m,
+                             (double)v, (double)u);
+            }
+            free(want[i]);
+            done(&p[i]);
+        }
+        free(pair);
+    }
+}
+
 static void test_limits(void **state) {
     (void)state;
     fj_gpu g = {};
@@ -189,15 +259,15 @@ static void test_limits(void **state) {
     float y[2] = { 7, 8 };
     fj_gmat w = { FJ_BF16, NULL, 2, 0 };
     fj_grows rows = { FJ_F32, y, 2 };
-    assert_true(fj_gpu_skinny(&g, 0, rows, &w, rows, 1, false, &e));
-    assert_true(fj_gpu_skinny(&g, 1, rows, &w, rows, 1, true, &e));
+    assert_true(fj_gpu_skinny(&g, 0, rows, &w, rows, 1, NULL, NULL, &e));
+    assert_true(fj_gpu_skinny(&g, 1, rows, &w, rows, 1, &rows, NULL, &e));
     assert_true(y[0] == 7 && y[1] == 8);
-    assert_true(fj_gpu_skinny(&g, 1, rows, &w, rows, 1, false, &e)); /* a sum of nothing */
+    assert_true(fj_gpu_skinny(&g, 1, rows, &w, rows, 1, NULL, NULL, &e)); /* a sum of nothing */
     assert_true(y[0] == 0 && y[1] == 0);
-    assert_false(fj_gpu_skinny(&g, 65, rows, &w, rows, 1, false, &e));
+    assert_false(fj_gpu_skinny(&g, 65, rows, &w, rows, 1, NULL, NULL, &e));
     assert_non_null(strstr(e.msg, "are not few"));
     w.dtype = FJ_Q8_0, w.k = 33;
-    assert_false(fj_gpu_skinny(&g, 1, rows, &w, rows, 1, false, &e));
+    assert_false(fj_gpu_skinny(&g, 1, rows, &w, rows, 1, NULL, NULL, &e));
     assert_non_null(strstr(e.msg, "whole blocks"));
     for (size_t f = 0; f < FJ_LEN(formats); f++) assert_true(fj_gpu_skinny_rows(formats[f]) > 0);
 }
@@ -206,6 +276,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_few),
         cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,40 +84,48 @@ template <typename B> static __device__ __forceinline__ float single(const B *) 
 
 /* tail: of formats without blocks, the last n % 8 values. */
 template <typename B, typename T>
-static __global__ void __launch_bounds__(THREADS) unpack(T *out, const B *in, int64_t n) {
+static __global__ void __launch_bounds__(THREADS)
+    unpack(T *out, const B *in, int64_t n, float scale) {
     int64_t step = (int64_t)gridDim.x * blockDim.x, i;
     for (i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n / 8; i += step) {
         float v[8];
         eight_as<T>(in, i, v);
+        if (scale != 1)
+            for (int j = 0; j < 8; j++) v[j] *= scale;
         store8(out + 8 * i, v);
     }
     if (i == n / 8)
-        for (int64_t j = 8 * i; j < n; j++) out[j] = from_f32<T>(single(in + j));
+        for (int64_t j = 8 * i; j < n; j++) out[j] = from_f32<T>(scale * single(in + j));
 }
 
 template <typename B>
-static void launch(const fj_gpu *g, const fj_gmat *w, fj_dtype to, void *out) {
+static void launch(const fj_gpu *g, const fj_gmat *w, float scale, fj_dtype to, void *out) {
     int64_t n = w->n * w->k;
     unsigned grid = grid_of(n / 8 + 1, THREADS, BLOCKS);
     const B *in = (const B *)w->data;
     if (to == FJ_BF16)
-        FJ_LAUNCH((unpack<B, bf16>), grid, THREADS, 0, g->stream, (bf16 *)out, in, n);
-    else FJ_LAUNCH((unpack<B, float>), grid, THREADS, 0, g->stream, (float *)out, in, n);
+        FJ_LAUNCH((unpack<B, bf16>), grid, THREADS, 0, g->stream, (bf16 *)out, in, n, scale);
+    else FJ_LAUNCH((unpack<B, float>), grid, THREADS, 0, g->stream, (float *)out, in, n, scale);
 }
 
-bool fj_gpu_unpack(const fj_gpu *g, const fj_gmat *w, fj_dtype to, void *out, fj_err *e) {
+bool fj_gpu_unpack_scaled(const fj_gpu *g, const fj_gmat *w, float scale, fj_dtype to, void *out,
+                          fj_err *e) {
     if (!w->n || !w->k) return true;
     switch (w->dtype) {
-    case FJ_F32: launch<float>(g, w, to, out); break;
-    case FJ_F16: launch<half>(g, w, to, out); break;
-    case FJ_BF16: launch<bf16>(g, w, to, out); break;
-    case FJ_Q8_0: launch<fj_q8_0>(g, w, to, out); break;
-    case FJ_Q4_0: launch<fj_q4_0>(g, w, to, out); break;
-    case FJ_MXFP4: launch<fj_mxfp4>(g, w, to, out); break;
-    case FJ_Q4_K: launch<fj_q4_k>(g, w, to, out); break;
-    case FJ_Q6_K: launch<fj_q6_k>(g, w, to, out); break;
-    case FJ_NF4: launch<fj_nf4>(g, w, to, out); break;
+    case FJ_F32: launch<float>(g, w, scale, to, out); break;
+    case FJ_F16: launch<half>(g, w, scale, to, out); break;
+    case FJ_BF16: launch<bf16>(g, w, scale, to, out); break;
+    case FJ_Q8_0: launch<fj_q8_0>(g, w, scale, to, out); break;
+    case FJ_Q4_0: launch<fj_q4_0>(g, w, scale, to, out); break;
+    case FJ_MXFP4: launch<fj_mxfp4>(g, w, scale, to, out); break;
+    case FJ_Q4_K: launch<fj_q4_k>(g, w, scale, to, out); break;
+    case FJ_Q6_K: launch<fj_q6_k>(g, w, scale, to, out); break;
+    case FJ_NF4: launch<fj_nf4>(g, w, scale, to, out); break;
     default: return fj_fail(e, FJ_EUNSUP, "weights of %s on the GPU", fj_dtype_get(w->dtype)->name);
     }
     return launched("unpacking weights", e);
+}
+
+bool fj_gpu_unpack(const fj_gpu *g, const fj_gmat *w, fj_dtype to, void *out, fj_err *e) {
+    return fj_gpu_unpack_scaled(g, w, 1, to, out, e);
 }

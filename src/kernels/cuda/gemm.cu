@@ -36,10 +36,14 @@ static bool rows_as(const fj_gpu *g, fj_grows *r, int64_t m, int64_t cols, fj_dt
     return launched("a change of format", e);
 }
 
-static bool weight_as(const fj_gpu *g, const fj_gmat *w, fj_dtype t, char *scratch, const void **p,
-                      fj_err *e) {
-    *p = w->dtype == t ? w->data : scratch;
-    return w->dtype == t || fj_gpu_unpack(g, w, t, scratch, e);
+/* A weight times scale, as a matrix of type t; *scratch is what it takes of it, if anything. */
+static bool weight_as(const fj_gpu *g, const fj_gmat *w, float scale, fj_dtype t, char **scratch,
+                      const void **p, fj_err *e) {
+    *p = w->data;
+    if (w->dtype == t && scale == 1) return true;
+    *p = *scratch;
+    *scratch += round64(w->n * w->k * (t == FJ_F32 ? 4 : 2));
+    return fj_gpu_unpack_scaled(g, w, scale, t, (void *)*p, e);
 }
 
 /* Bytes that rows and weight take when the product is in F32 (or in BF16). */
@@ -48,65 +52,109 @@ static size_t unpacked(int64_t m, int64_t cols, const fj_gmat *w, fj_dtype rows,
     return (rows == in ? 0 : round64(m * cols * size)) +
            (w->dtype == in ? 0 : round64(w->n * w->k * size));
 }
-
-/* ---- products of BF16 ------------------------------------------------------------------------------ */
-static bool own(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, const void *a,
-                int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale, bool acc,
-                fj_err *e) {
-    bool done = false;
-    fj_err why = {};
-    bool ok = fj_gpu_hopper(g, kind, m, n, k, a, lda, b, ldb, c, scale, acc, &done, &why);
-    if (!ok && why.code != FJ_OK) return fj_fail(e, why.code, "%s", why.msg);
-    if (done) return true;
-    return fj_gpu_tile(g, kind, m, n, k, a, lda, b, ldb, c, scale, acc, e);
+/* Of an adapter with its rows, `cols` in each. */
+static size_t unpacked_adapter(int64_t m, int64_t cols, const fj_gmat *b, fj_dtype rows,
+                               fj_dtype in) {
+    int64_t size = in == FJ_F32 ? 4 : 2;
+    return (rows == in ? 0 : round64(m * cols * size)) + round64(b->n * b->k * size);
 }
 
+/* ---- products of BF16 ------------------------------------------------------------------------------ */
 static bool bf16_product(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,
                          const void *a, int64_t lda, const void *b, int64_t ldb, fj_grows c,
-                         float scale, bool acc, fj_err *e) {
+                         float scale, const fj_grows *old, const fj_gpair *more, fj_err *e) {
     bool done = false;
-    if (g->lt) {
-        if (!fj_lt_gemm(g, kind, m, n, k, a, lda, b, ldb, c, scale, acc, &done, e)) return false;
-        if (done) return true;
-    }
-    return own(g, kind, m, n, k, a, lda, b, ldb, c, scale, acc, e);
+    if (!fj_gpu_hopper(g, kind, m, n, k, a, lda, b, ldb, c, scale, old, more, &done, e))
+        return false;
+    if (!done && g->lt && !more &&
+        !fj_lt_gemm(g, kind, m, n, k, a, lda, b, ldb, c, scale, old, &done, e))
+        return false;
+    return done || fj_gpu_tile(g, kind, m, n, k, a, lda, b, ldb, c, scale, old, more, e);
 }
 
 /* ---- fwd and dx -------------------------------------------------------------------------------------- */
+static bool few_rows(int64_t m, const fj_gmat *w, fj_dtype rows, bool f32) {
+    return !f32 && rows == FJ_BF16 && w->k && m <= fj_gpu_skinny_rows(w->dtype);
+}
+
+static fj_dtype in_type(fj_dtype rows, bool f32) {
+    return f32 || rows == FJ_F32 ? FJ_F32 : FJ_BF16;
+}
+
 size_t fj_gpu_fwd_scratch(int64_t m, const fj_gmat *w, fj_dtype rows, bool f32) {
-    if (f32 || rows == FJ_F32) return unpacked(m, w->k, w, rows, FJ_F32);
-    if (m <= fj_gpu_skinny_rows(w->dtype)) return 0;
-    return unpacked(m, w->k, w, rows, FJ_BF16);
+    return few_rows(m, w, rows, f32) ? 0 : unpacked(m, w->k, w, rows, in_type(rows, f32));
 }
 
 size_t fj_gpu_dx_scratch(int64_t m, const fj_gmat *w, fj_dtype rows, bool f32) {
-    return unpacked(m, w->n, w, rows, f32 || rows == FJ_F32 ? FJ_F32 : FJ_BF16);
+    return unpacked(m, w->n, w, rows, in_type(rows, f32));
+}
+
+size_t fj_gpu_fwd2_scratch(int64_t m, const fj_gmat *w, const fj_gmat *b, fj_dtype rows, bool f32) {
+    return fj_gpu_fwd_scratch(m, w, rows, f32) +
+           unpacked_adapter(m, b->k, b, rows, in_type(rows, f32));
+}
+
+size_t fj_gpu_dx2_scratch(int64_t m, const fj_gmat *w, const fj_gmat *a, fj_dtype rows, bool f32) {
+    return fj_gpu_dx_scratch(m, w, rows, f32) +
+           unpacked_adapter(m, a->n, a, rows, in_type(rows, f32));
+}
+
+/* An adapter's operands: its rows t, `cols` in each, and b times scale. */
+static bool adapter(const fj_gpu *g, int64_t m, int64_t cols, fj_grows t, const fj_gmat *b,
+                    float scale, fj_dtype in, char **scratch, fj_gpair *more, fj_err *e) {
+    if (!rows_as(g, &t, m, cols, in, scratch, e) ||
+        !weight_as(g, b, scale, in, scratch, &more->b, e))
+        return false;
+    more->a = t.data, more->lda = t.ld, more->ldb = b->k, more->k = cols;
+    return true;
 }
 
 /* y[m, n] of x[m, k] and w, whose rows (nt) or columns (nn) are k long. */
 static bool product(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, fj_grows x,
-                    const fj_gmat *w, fj_grows y, float scale, bool acc, void *scratch, fj_err *e) {
-    if (!m || !n) return true;
-    char *room = (char *)scratch;
+                    const fj_gmat *w, fj_grows y, float scale, const fj_grows *old,
+                    const fj_gpair *more, char *scratch, fj_err *e) {
     const void *p;
-    fj_dtype in = g->f32 || is(x, FJ_F32) ? FJ_F32 : FJ_BF16;
-    if (!rows_as(g, &x, m, k, in, &room, e) || !weight_as(g, w, in, room, &p, e)) return false;
+    fj_dtype in = in_type(x.dtype, g->f32);
+    if (!rows_as(g, &x, m, k, in, &scratch, e) || !weight_as(g, w, 1, in, &scratch, &p, e))
+        return false;
     if (in == FJ_F32)
         return fj_gpu_simt(g, kind, m, n, k, (const float *)x.data, x.ld, (const float *)p, w->k, y,
-                           scale, acc, e);
-    return bf16_product(g, kind, m, n, k, x.data, x.ld, p, w->k, y, scale, acc, e);
+                           scale, old, more, e);
+    return bf16_product(g, kind, m, n, k, x.data, x.ld, p, w->k, y, scale, old, more, e);
 }
 
 bool fj_gpu_fwd(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_grows y, float scale,
-                bool acc, void *scratch, fj_err *e) {
-    if (m && w->n && w->k && !g->f32 && is(x, FJ_BF16) && m <= fj_gpu_skinny_rows(w->dtype))
-        return fj_gpu_skinny(g, m, x, w, y, scale, acc, e);
-    return product(g, FJ_NT, m, w->n, w->k, x, w, y, scale, acc, scratch, e);
+                const fj_grows *old, void *scratch, fj_err *e) {
+    if (!m || !w->n) return true;
+    if (few_rows(m, w, x.dtype, g->f32)) return fj_gpu_skinny(g, m, x, w, y, scale, old, NULL, e);
+    return product(g, FJ_NT, m, w->n, w->k, x, w, y, scale, old, NULL, (char *)scratch, e);
 }
 
 bool fj_gpu_dx(const fj_gpu *g, int64_t m, fj_grows dy, const fj_gmat *w, fj_grows dx, float scale,
-               bool acc, void *scratch, fj_err *e) {
-    return product(g, FJ_NN, m, w->k, w->n, dy, w, dx, scale, acc, scratch, e);
+               const fj_grows *old, void *scratch, fj_err *e) {
+    if (!m || !w->k) return true;
+    return product(g, FJ_NN, m, w->k, w->n, dy, w, dx, scale, old, NULL, (char *)scratch, e);
+}
+
+bool fj_gpu_fwd2(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_grows t,
+                 const fj_gmat *b, float scale, fj_grows y, const fj_grows *old, void *scratch,
+                 fj_err *e) {
+    char *room = (char *)scratch;
+    fj_gpair more;
+    if (!m || !w->n) return true;
+    if (!adapter(g, m, b->k, t, b, scale, in_type(x.dtype, g->f32), &room, &more, e)) return false;
+    if (few_rows(m, w, x.dtype, g->f32)) return fj_gpu_skinny(g, m, x, w, y, 1, old, &more, e);
+    return product(g, FJ_NT, m, w->n, w->k, x, w, y, 1, old, &more, room, e);
+}
+
+bool fj_gpu_dx2(const fj_gpu *g, int64_t m, fj_grows dy, const fj_gmat *w, fj_grows t,
+                const fj_gmat *a, float scale, fj_grows dx, const fj_grows *old, void *scratch,
+                fj_err *e) {
+    char *room = (char *)scratch;
+    fj_gpair more;
+    if (!m || !w->k) return true;
+    if (!adapter(g, m, a->n, t, a, scale, in_type(dy.dtype, g->f32), &room, &more, e)) return false;
+    return product(g, FJ_NN, m, w->k, w->n, dy, w, dx, 1, old, &more, room, e);
 }
 
 /* ---- dw ------------------------------------------------------------------------------------------- */
@@ -134,12 +182,14 @@ bool fj_gpu_dw(const fj_gpu *g, int64_t m, fj_grows dy, fj_grows x, float *dw, i
     if (!rows_as(g, &dy, m, n, in, &room, e) || !rows_as(g, &x, m, k, in, &room, e)) return false;
     if (in == FJ_BF16) {
         bool done = false;
-        if (g->lt) {
-            if (!fj_lt_gemm(g, FJ_TN, n, k, m, dy.data, dy.ld, x.data, x.ld, c, scale, acc, &done,
-                            e))
-                return false;
-            if (done) return true;
-        }
+        const fj_grows *old = acc ? &c : NULL;
+        if (!fj_gpu_hopper(g, FJ_TN, n, k, m, dy.data, dy.ld, x.data, x.ld, c, scale, old, NULL,
+                           &done, e))
+            return false;
+        if (!done && g->lt &&
+            !fj_lt_gemm(g, FJ_TN, n, k, m, dy.data, dy.ld, x.data, x.ld, c, scale, old, &done, e))
+            return false;
+        if (done) return true;
         if (few(m, n, k))
             return fj_gpu_tile_pieces(g, n, k, m, dy.data, dy.ld, x.data, x.ld, dw, scale, acc,
                                       PIECE, (float *)room, e);
@@ -149,10 +199,11 @@ bool fj_gpu_dw(const fj_gpu *g, int64_t m, fj_grows dy, fj_grows x, float *dw, i
         int64_t rows = FJ_MIN((int64_t)PIECE, m - r);
         const void *a = (const char *)dy.data + r * dy.ld * size;
         const void *b = (const char *)x.data + r * x.ld * size;
-        bool more = acc || r > 0;
-        if (in == FJ_F32 ? !fj_gpu_simt(g, FJ_TN, n, k, rows, (const float *)a, dy.ld,
-                                        (const float *)b, x.ld, c, scale, more, e)
-                         : !own(g, FJ_TN, n, k, rows, a, dy.ld, b, x.ld, c, scale, more, e))
+        const fj_grows *old = acc || r > 0 ? &c : NULL;
+        if (in == FJ_F32
+                ? !fj_gpu_simt(g, FJ_TN, n, k, rows, (const float *)a, dy.ld, (const float *)b,
+                               x.ld, c, scale, old, NULL, e)
+                : !fj_gpu_tile(g, FJ_TN, n, k, rows, a, dy.ld, b, x.ld, c, scale, old, NULL, e))
             return false;
     }
     return true;

@@ -4,7 +4,8 @@
  * stay and take tile after tile.  Boxes of A and B, 64 deep, come through a ring of stages; a barrier
  * `full` says that a stage's bytes are there, `empty` that all who compute have read it.  The results of
  * 64 rows and 128 bytes of columns (a chunk) leave through one of some slots in shared memory, so that
- * the next tile is multiplied meanwhile; with acc the old values come into the slot before.
+ * the next tile is multiplied meanwhile; the old values come into the slot before.  Stages of a second
+ * pair of operands follow those of the first.
  *
  * Two blocks one below the other may be a cluster: each copies half of B to both.
  *
@@ -15,9 +16,9 @@
 #ifdef FJ_PLAY
 bool fj_gpu_hopper(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,
                    const void *a, int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
-                   bool acc, bool *done, fj_err *e) {
+                   const fj_grows *old, const fj_gpair *more, bool *done, fj_err *e) {
     (void)g, (void)kind, (void)m, (void)n, (void)k, (void)a, (void)lda, (void)b, (void)ldb;
-    (void)c, (void)scale, (void)acc, (void)e;
+    (void)c, (void)scale, (void)old, (void)more, (void)e;
     *done = false;
     return true;
 }
@@ -39,13 +40,19 @@ enum {
 typedef struct plan {
     int bn, rows, cluster; /* columns of a tile, rows (64 for each computing warpgroup), blocks */
     int stages, slots;
-    int together;     /* tiles that are walked down before the next column */
-    int m, n, steps;  /* steps of DEEP */
+    int together; /* tiles that are walked down before the next column */
+    int m, n;
+    int steps, whole; /* of DEEP; whole: of them of the first pair */
     int down, across; /* tiles of all the blocks of a cluster */
     int clusters;     /* that are started */
     float scale;
-    int acc;
+    int acc; /* there are old values */
 } plan;
+
+/* What a kernel reads and writes: 2 is the second pair, or once more the first. */
+typedef struct maps {
+    CUtensorMap a, b, a2, b2, c, old;
+} maps;
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 /* Where things are in shared memory. */
@@ -86,8 +93,8 @@ __device__ __forceinline__ void place(const plan &p, int t, uint32_t rank, int *
 
 /* One thread copies all that is multiplied. */
 template <fj_gemm_kind KIND>
-__device__ __forceinline__ void copy_stages(const CUtensorMap *a, const CUtensorMap *b,
-                                            const plan &p, const layout &l, uint32_t rank) {
+__device__ __forceinline__ void copy_stages(const maps &all, const plan &p, const layout &l,
+                                            uint32_t rank) {
     int mine = p.bn / p.cluster; /* columns of B that this block copies */
     uint16_t both = 3;
     ring r = { 0, 0 };
@@ -98,24 +105,25 @@ __device__ __forceinline__ void copy_stages(const CUtensorMap *a, const CUtensor
         for (int s = 0; s < p.steps; s++, next(&r, p.stages)) {
             uint32_t full = l.full + 8 * r.i, to_a = l.stage + r.i * l.stage_bytes;
             uint32_t to_b = to_a + l.b + rank * mine * 128;
+            const CUtensorMap *a = s < p.whole ? &all.a : &all.a2;
+            const CUtensorMap *b = s < p.whole ? &all.b : &all.b2;
+            int k = (s < p.whole ? s : s - p.whole) * DEEP;
             bar_wait(l.empty + 8 * r.i, r.parity ^ 1, WAIT_EMPTY, r.i);
             bar_expect(full, l.stage_bytes);
             if (KIND == FJ_TN) {
-                for (int i = 0; i < p.rows; i += 64)
-                    box_load(to_a + i * 128, a, full, row + i, s * DEEP);
+                for (int i = 0; i < p.rows; i += 64) box_load(to_a + i * 128, a, full, row + i, k);
             } else {
-                box_load(to_a, a, full, s * DEEP, row);
+                box_load(to_a, a, full, k, row);
             }
             if (KIND == FJ_NT && p.cluster == 1) {
-                box_load(to_b, b, full, s * DEEP, col);
+                box_load(to_b, b, full, k, col);
             } else if (KIND == FJ_NT) {
-                box_load_all(to_b, b, full, s * DEEP, col, both);
+                box_load_all(to_b, b, full, k, col, both);
             } else if (p.cluster == 1) {
-                for (int i = 0; i < mine; i += 64)
-                    box_load(to_b + i * 128, b, full, col + i, s * DEEP);
+                for (int i = 0; i < mine; i += 64) box_load(to_b + i * 128, b, full, col + i, k);
             } else {
                 for (int i = 0; i < mine; i += 64)
-                    box_load_all(to_b + i * 128, b, full, col + i, s * DEEP, both);
+                    box_load_all(to_b + i * 128, b, full, col + i, k, both);
             }
         }
     }
@@ -123,7 +131,7 @@ __device__ __forceinline__ void copy_stages(const CUtensorMap *a, const CUtensor
 
 /* One thread brings the old values of computing warpgroup w, in its order of chunks. */
 template <int BN, typename T>
-__device__ __forceinline__ void copy_old(const CUtensorMap *c, const plan &p, const layout &l,
+__device__ __forceinline__ void copy_old(const CUtensorMap *old, const plan &p, const layout &l,
                                          uint32_t rank, int w) {
     const int WIDE = 128 / (int)sizeof(T);
     ring r = { 0, 0 };
@@ -136,7 +144,7 @@ __device__ __forceinline__ void copy_old(const CUtensorMap *c, const plan &p, co
             int i = w * p.slots + r.i;
             bar_wait(l.slot_empty + 8 * i, r.parity ^ 1, WAIT_SLOT_EMPTY, i);
             bar_expect(l.slot_full + 8 * i, BOX);
-            box_load(l.slot + i * BOX, c, l.slot_full + 8 * i, col + x, row);
+            box_load(l.slot + i * BOX, old, l.slot_full + 8 * i, col + x, row);
         }
     }
 }
@@ -254,15 +262,16 @@ __device__ __forceinline__ void compute(const CUtensorMap *c, const plan &p, con
 
 template <fj_gemm_kind KIND, int BN, typename T>
 static __global__ void __launch_bounds__(3 * GROUP, 1)
-    hopper_kernel(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b,
-                  const __grid_constant__ CUtensorMap c, const __grid_constant__ plan p) {
+    hopper_kernel(const __grid_constant__ maps all, const __grid_constant__ plan p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     FJ_DYN_SHARED(shared);
     layout l = layout_of(p, shared_address(shared));
     int group = (int)threadIdx.x / GROUP, warp = (int)threadIdx.x / 32, computing = p.rows / 64;
     uint32_t rank = p.cluster > 1 ? cluster_rank() : 0;
     if (threadIdx.x == 0) {
-        map_prefetch(&a), map_prefetch(&b), map_prefetch(&c);
+        map_prefetch(&all.a), map_prefetch(&all.b), map_prefetch(&all.c);
+        if (p.acc) map_prefetch(&all.old);
+        if (p.whole < p.steps) map_prefetch(&all.a2), map_prefetch(&all.b2);
         for (int i = 0; i < p.stages; i++) {
             bar_init(l.full + 8 * i, 1);
             bar_init(l.empty + 8 * i, (uint32_t)(computing * p.cluster));
@@ -276,17 +285,17 @@ static __global__ void __launch_bounds__(3 * GROUP, 1)
     if (group == 0) {
         registers_down<REGS_COPY>();
         if (threadIdx.x % 32 == 0) {
-            if (warp == 0) copy_stages<KIND>(&a, &b, p, l, rank);
-            else if (warp <= computing && p.acc) copy_old<BN, T>(&c, p, l, rank, warp - 1);
+            if (warp == 0) copy_stages<KIND>(all, p, l, rank);
+            else if (warp <= computing && p.acc) copy_old<BN, T>(&all.old, p, l, rank, warp - 1);
         }
         __syncwarp();
     } else {
         registers_up<REGS_COMPUTE>();
-        compute<KIND, BN, T>(&c, p, l, rank, group - 1);
+        compute<KIND, BN, T>(&all.c, p, l, rank, group - 1);
     }
     if (p.cluster > 1) cluster_sync(); /* the other one still tells barriers of this block */
 #else
-    (void)a, (void)b, (void)c, (void)p;
+    (void)all, (void)p;
 #endif
 }
 
@@ -333,7 +342,7 @@ static size_t shared_of(const plan *p) {
            (size_t)p->stages * (p->rows + p->bn) * 128;
 }
 
-/* Fills in the rest after bn, rows, cluster, m, n, steps and acc; wide: C is of F32. */
+/* Fills in the rest after bn, rows, cluster, m, n, steps, whole and acc; wide: C is of F32. */
 static void plan_rest(plan *p, bool wide, int sms) {
     int chunks = up(p->bn * (wide ? 4 : 2), 128);
     /* few steps: what counts is how much of C is on its way */
@@ -380,7 +389,7 @@ static void plan_choose(plan *best, fj_gemm_kind kind, bool wide, int sms) {
 }
 
 template <fj_gemm_kind KIND, int BN, typename T>
-static bool launch(const fj_gpu *g, const plan *p, const CUtensorMap *maps, bool *done, fj_err *e) {
+static bool launch(const fj_gpu *g, const plan *p, const maps *all, bool *done, fj_err *e) {
     auto kernel = hopper_kernel<KIND, BN, T>;
     static int built; /* 1: for sm_90a, -1: not, so it is empty; whoever asks finds the same */
     int b = __atomic_load_n(&built, __ATOMIC_RELAXED);
@@ -405,15 +414,15 @@ static bool launch(const fj_gpu *g, const plan *p, const CUtensorMap *maps, bool
     how.attrs = &cluster;
     how.numAttrs = p->cluster > 1;
     *done = true;
-    (void)cudaLaunchKernelEx(&how, kernel, maps[0], maps[1], maps[2], *p);
+    (void)cudaLaunchKernelEx(&how, kernel, *all, *p);
     return launched("a product", e);
 }
 
 template <typename T>
-static bool launch_as(const fj_gpu *g, fj_gemm_kind kind, const plan *p, const CUtensorMap *maps,
+static bool launch_as(const fj_gpu *g, fj_gemm_kind kind, const plan *p, const maps *all,
                       bool *done, fj_err *e) {
 #define CASE(KIND, BN)                                                                             \
-    if (kind == KIND && p->bn == BN) return launch<KIND, BN, T>(g, p, maps, done, e)
+    if (kind == KIND && p->bn == BN) return launch<KIND, BN, T>(g, p, all, done, e)
     CASE(FJ_NT, 256);
     CASE(FJ_NT, 128);
     CASE(FJ_NT, 64);
@@ -428,18 +437,26 @@ static bool launch_as(const fj_gpu *g, fj_gemm_kind kind, const plan *p, const C
     return true;
 }
 
-static bool run_plan(const fj_gpu *g, fj_gemm_kind kind, const plan *p, int64_t k, const void *a,
-                     int64_t lda, const void *b, int64_t ldb, fj_grows c, bool *done, fj_err *e) {
-    CUtensorMap maps[3];
+static bool maps_of_pair(CUtensorMap *a, CUtensorMap *b, fj_gemm_kind kind, const plan *p,
+                         const fj_gpair *x, fj_err *e) {
+    return (kind == FJ_TN ? map_of(a, false, x->a, x->k, p->m, x->lda, DEEP, e)
+                          : map_of(a, false, x->a, p->m, x->k, x->lda, p->rows, e)) &&
+           (kind == FJ_NT ? map_of(b, false, x->b, p->n, x->k, x->ldb, p->bn / p->cluster, e)
+                          : map_of(b, false, x->b, x->k, p->n, x->ldb, DEEP, e));
+}
+
+static bool run_plan(const fj_gpu *g, fj_gemm_kind kind, const plan *p, const fj_gpair *x,
+                     const fj_gpair *more, fj_grows c, const fj_grows *old, bool *done, fj_err *e) {
+    maps all;
     bool wide = c.dtype == FJ_F32;
     if (!encoder()) return true;
-    bool ok = kind == FJ_TN ? map_of(&maps[0], false, a, k, p->m, lda, DEEP, e)
-                            : map_of(&maps[0], false, a, p->m, k, lda, p->rows, e);
-    ok = ok && (kind == FJ_NT ? map_of(&maps[1], false, b, p->n, k, ldb, p->bn / p->cluster, e)
-                              : map_of(&maps[1], false, b, k, p->n, ldb, DEEP, e));
-    if (!ok || !map_of(&maps[2], wide, c.data, p->m, p->n, c.ld, 64, e)) return false;
-    return wide ? launch_as<float>(g, kind, p, maps, done, e)
-                : launch_as<bf16>(g, kind, p, maps, done, e);
+    if (!maps_of_pair(&all.a, &all.b, kind, p, x, e) ||
+        !maps_of_pair(&all.a2, &all.b2, kind, p, more ? more : x, e) ||
+        !map_of(&all.c, wide, c.data, p->m, p->n, c.ld, 64, e) ||
+        !map_of(&all.old, wide, old ? old->data : c.data, p->m, p->n, old ? old->ld : c.ld, 64, e))
+        return false;
+    return wide ? launch_as<float>(g, kind, p, &all, done, e)
+                : launch_as<bf16>(g, kind, p, &all, done, e);
 }
 
 static bool aligned16(const void *p, int64_t ld, int size) {
@@ -448,20 +465,27 @@ static bool aligned16(const void *p, int64_t ld, int size) {
 
 bool fj_gpu_hopper(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,
                    const void *a, int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
-                   bool acc, bool *done, fj_err *e) {
+                   const fj_grows *old, const fj_gpair *more, bool *done, fj_err *e) {
     const int64_t most = INT32_MAX - 1024;
+    const int size = c.dtype == FJ_F32 ? 4 : 2;
     *done = false;
     if (g->compute != 90 || (c.dtype != FJ_F32 && c.dtype != FJ_BF16)) return true;
-    if (m < 1 || n < 1 || k < 1 || m > most || n > most || k > most) return true;
-    if (!aligned16(a, lda, 2) || !aligned16(b, ldb, 2) ||
-        !aligned16(c.data, c.ld, c.dtype == FJ_F32 ? 4 : 2))
+    if (more && !more->k) more = NULL;
+    if (m < 1 || n < 1 || k < 1 || m > most || n > most) return true;
+    if (k + (more ? more->k : 0) > most) return true;
+    if (!aligned16(a, lda, 2) || !aligned16(b, ldb, 2) || !aligned16(c.data, c.ld, size))
+        return true;
+    if (old && !aligned16(old->data, old->ld, size)) return true;
+    if (more && (!aligned16(more->a, more->lda, 2) || !aligned16(more->b, more->ldb, 2)))
         return true;
     if (up(m, 128) * (int64_t)up(n, 128) > most) return true;
     /* gradients of narrow weights: too few tiles, each with all the rows to go through */
     if (kind == FJ_TN && k >= 2048 && up(m, 128) * (int64_t)up(n, 128) <= 32) return true;
     plan p = {};
-    p.m = (int)m, p.n = (int)n, p.steps = up(k, DEEP), p.scale = scale, p.acc = acc;
+    fj_gpair x = { a, lda, b, ldb, k };
+    p.m = (int)m, p.n = (int)n, p.scale = scale, p.acc = old != NULL;
+    p.whole = up(k, DEEP), p.steps = p.whole + (more ? up(more->k, DEEP) : 0);
     plan_choose(&p, kind, c.dtype == FJ_F32, g->sms);
-    return run_plan(g, kind, &p, k, a, lda, b, ldb, c, done, e);
+    return run_plan(g, kind, &p, &x, more, c, old, done, e);
 }
 #endif

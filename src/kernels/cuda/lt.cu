@@ -10,7 +10,7 @@ struct fj_lt *fj_lt_open(void) {
 }
 void fj_lt_close(struct fj_lt *lt) { (void)lt; }
 bool fj_lt_gemm(const fj_gpu *, fj_gemm_kind, int64_t, int64_t, int64_t, const void *, int64_t,
-                const void *, int64_t, fj_grows, float, bool, bool *done, fj_err *) {
+                const void *, int64_t, fj_grows, float, const fj_grows *, bool *done, fj_err *) {
     *done = false;
     return true;
 }
@@ -209,22 +209,25 @@ static choice *choice_of(fj_lt *lt, const fj_gpu *g, const shape *s, int64_t m, 
 }
 
 bool fj_lt_gemm(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, const void *a,
-                int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale, bool acc,
-                bool *done, fj_err *e) {
+                int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
+                const fj_grows *old, bool *done, fj_err *e) {
     *done = false;
     if (!m || !n || !k) return true;
     uintptr_t bits = (uintptr_t)a | (uintptr_t)b | (uintptr_t)c.data;
+    if (old) bits |= (uintptr_t)old->data;
+    if (old && old->ld != c.ld) return true; /* one layout for both */
     if (bits % ALIGN || lda % 8 || ldb % 8 || c.ld % 8) return true;
-    shape s = { kind, n, k, lda, ldb, c.ld, c.dtype, acc, 0 };
+    shape s = { kind, n, k, lda, ldb, c.ld, c.dtype, old != NULL, 0 };
     if (kind == FJ_TN) {
         s.k = m;
         for (s.size = 128; s.size < k;) s.size *= 2;
     }
     choice *h = choice_of(g->lt, g, &s, m, n, k);
     if (!h) return true;
-    float beta = acc ? 1 : 0;
-    int status = g->lt->Matmul(g->lt->session, h->desc, &scale, b, h->b, a, h->a, &beta, c.data,
-                               h->c, c.data, h->c, &h->algo, g->work, g->work_bytes, g->stream);
+    float beta = old ? 1 : 0;
+    int status = g->lt->Matmul(g->lt->session, h->desc, &scale, b, h->b, a, h->a, &beta,
+                               old ? old->data : c.data, h->c, c.data, h->c, &h->algo, g->work,
+                               g->work_bytes, g->stream);
     if (status == NOT_SUPPORTED) return true;
     if (status) return fj_fail(e, FJ_EIO, "cuBLASLt: a product failed with status %d", status);
     *done = true;

@@ -14,7 +14,7 @@ void fj_lt_close(struct fj_lt *lt); /* NULL is fine */
 /* *done says whether it is for these sizes; when not, nothing was written and there is no error.  Uses
  * g->work.  A shape's first call may load code, so it is not to be captured. */
 bool fj_lt_gemm(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, const void *a,
-                int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale, bool acc,
-                bool *done, fj_err *e);
+                int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
+                const fj_grows *old, bool *done, fj_err *e);
 
 #endif

@@ -16,9 +16,14 @@ __device__ __forceinline__ void load_part(float (*part)[ROW], const float *p, in
     }
 }
 
+typedef struct operands {
+    const float *a, *b;
+    int64_t lda, ldb, k;
+} operands;
+
 template <fj_gemm_kind KIND, typename T>
-static __global__ void simt(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
-                            const float *b, int64_t ldb, T *c, int64_t ldc, float scale, bool acc) {
+static __global__ void simt(int64_t m, int64_t n, operands first, operands second, T *c,
+                            int64_t ldc, float scale, const T *old, int64_t ldold) {
     __shared__ __align__(16) float as[STEP][ROW];
     __shared__ __align__(16) float bs[STEP][ROW];
     int64_t across = (n + SIDE - 1) / SIDE;
@@ -27,42 +32,50 @@ static __global__ void simt(int64_t m, int64_t n, int64_t k, const float *a, int
     float d[4][4];
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 4; j++) d[i][j] = 0;
-    for (int64_t k0 = 0; k0 < k; k0 += STEP) {
-        __syncthreads();
-        load_part<KIND != FJ_TN>(as, a, lda, m0, m, k0, k);
-        load_part<KIND == FJ_NT>(bs, b, ldb, n0, n, k0, k);
-        __syncthreads();
-        for (int s = 0; s < STEP; s++) {
-            float4 u = *(const float4 *)&as[s][row], v = *(const float4 *)&bs[s][col];
-            float x[4] = { u.x, u.y, u.z, u.w }, y[4] = { v.x, v.y, v.z, v.w };
-            for (int i = 0; i < 4; i++)
-                for (int j = 0; j < 4; j++) d[i][j] = fmaf(x[i], y[j], d[i][j]);
+    for (int two = 0; two < 2; two++) {
+        const operands o = two ? second : first;
+        for (int64_t k0 = 0; k0 < o.k; k0 += STEP) {
+            __syncthreads();
+            load_part<KIND != FJ_TN>(as, o.a, o.lda, m0, m, k0, o.k);
+            load_part<KIND == FJ_NT>(bs, o.b, o.ldb, n0, n, k0, o.k);
+            __syncthreads();
+            for (int s = 0; s < STEP; s++) {
+                float4 u = *(const float4 *)&as[s][row], v = *(const float4 *)&bs[s][col];
+                float x[4] = { u.x, u.y, u.z, u.w }, y[4] = { v.x, v.y, v.z, v.w };
+                for (int i = 0; i < 4; i++)
+                    for (int j = 0; j < 4; j++) d[i][j] = fmaf(x[i], y[j], d[i][j]);
+            }
         }
     }
     for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 4; j++)
-            if (m0 + row + i < m && n0 + col + j < n) {
-                T *to = c + (m0 + row + i) * ldc + n0 + col + j;
-                *to = from_f32<T>(acc ? fmaf(scale, d[i][j], to_f32(*to)) : scale * d[i][j]);
-            }
+        for (int j = 0; j < 4; j++) {
+            int64_t r = m0 + row + i, at = n0 + col + j;
+            if (r >= m || at >= n) continue;
+            float v = old ? fmaf(scale, d[i][j], to_f32(old[r * ldold + at])) : scale * d[i][j];
+            c[r * ldc + at] = from_f32<T>(v);
+        }
 }
 
 template <fj_gemm_kind KIND, typename T>
-static bool launch(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
-                   const float *b, int64_t ldb, fj_grows c, float scale, bool acc, fj_err *e) {
+static bool launch(const fj_gpu *g, int64_t m, int64_t n, const operands *o, fj_grows c,
+                   float scale, const fj_grows *old, fj_err *e) {
     int64_t tiles = (m + SIDE - 1) / SIDE * ((n + SIDE - 1) / SIDE);
-    FJ_LAUNCH((simt<KIND, T>), (unsigned)tiles, THREADS, 0, g->stream, m, n, k, a, lda, b, ldb,
-              (T *)c.data, c.ld, scale, acc);
+    FJ_LAUNCH((simt<KIND, T>), (unsigned)tiles, THREADS, 0, g->stream, m, n, o[0], o[1],
+              (T *)c.data, c.ld, scale, old ? (const T *)old->data : NULL, old ? old->ld : 0);
     return launched("a product in F32", e);
 }
 
 bool fj_gpu_simt(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,
                  const float *a, int64_t lda, const float *b, int64_t ldb, fj_grows c, float scale,
-                 bool acc, fj_err *e) {
+                 const fj_grows *old, const fj_gpair *more, fj_err *e) {
     if (!m || !n) return true;
+    operands o[2] = { { a, b, lda, ldb, k }, {} };
+    if (more)
+        o[1] = (operands){ (const float *)more->a, (const float *)more->b, more->lda, more->ldb,
+                           more->k };
 #define KIND(K)                                                                                    \
-    (c.dtype == FJ_BF16 ? launch<K, bf16>(g, m, n, k, a, lda, b, ldb, c, scale, acc, e)            \
-                        : launch<K, float>(g, m, n, k, a, lda, b, ldb, c, scale, acc, e))
+    (c.dtype == FJ_BF16 ? launch<K, bf16>(g, m, n, o, c, scale, old, e)                            \
+                        : launch<K, float>(g, m, n, o, c, scale, old, e))
     return kind == FJ_NT ? KIND(FJ_NT) : kind == FJ_NN ? KIND(FJ_NN) : KIND(FJ_TN);
 #undef KIND
 }

@@ -7,17 +7,22 @@
  * a block holds it goes on with others, without a pause in the copies.
  *
  * Operands: x is A (16 rows to a tile) and rows of the weight are B, 8 to a tile.  At most 8 rows of x with
- * 16 of the weight are the other way round: half as many products. */
+ * 16 of the weight are the other way round: half as many products.
+ *
+ * A second pair of operands, an adapter's, is short: a warp reads it where it lies, after all of k. */
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/kquant.cuh"
 
 typedef struct skinny_job {
     const unsigned char *w, *x;
     void *y;
+    const void *old;
+    const bf16 *x2, *w2;                   /* the second pair, k2 deep */
     int64_t n, k, w_row, ldx, ldy, strips; /* strips: of R rows of the weight */
+    int64_t ldold, k2, ldx2, ldw2;
     int m, stages, x_rows;
-    bool w_pieces, x_pieces; /* 16 aligned bytes at once */
-    bool x_f32, y_f32, acc;
+    bool w_pieces, x_pieces;   /* 16 aligned bytes at once */
+    bool x_f32, y_f32, pairs2; /* pairs2: two values of the second pair at once */
     float scale;
 } skinny_job;
 
@@ -103,6 +108,28 @@ template <typename W, int R> struct weight_copy {
     }
 };
 
+/* Values k and k + 1 of a row of the second pair; beyond its ends zeros. */
+static __device__ __forceinline__ uint32_t pair_of(const skinny_job &a, const bf16 *p, int64_t ld,
+                                                   int64_t row, int64_t rows, int64_t k) {
+    if (row >= rows || k >= a.k2) return 0;
+    p += row * ld + k;
+    if (a.pairs2) return *(const uint32_t *)p;
+    return p[0].u | (k + 1 < a.k2 ? (uint32_t)p[1].u << 16 : 0);
+}
+/* As A of a product, 16 rows; as B, 8. */
+static __device__ __forceinline__ void pair_as_a(uint32_t *f, const skinny_job &a, const bf16 *p,
+                                                 int64_t ld, int64_t row, int64_t rows, int64_t k) {
+    row += lane_of() / 4, k += lane_of() % 4 * 2;
+    FJ_UNROLL
+    for (int i = 0; i < 4; i++) f[i] = pair_of(a, p, ld, row + i % 2 * 8, rows, k + i / 2 * 8);
+}
+static __device__ __forceinline__ void pair_as_b(uint32_t *f, const skinny_job &a, const bf16 *p,
+                                                 int64_t ld, int64_t row, int64_t rows, int64_t k) {
+    row += lane_of() / 4, k += lane_of() % 4 * 2;
+    FJ_UNROLL
+    for (int i = 0; i < 2; i++) f[i] = pair_of(a, p, ld, row, rows, k + i * 8);
+}
+
 /* 32 values of k: operands of two steps.  MT: tiles of 16 rows of x as A; 0: one of 8 as B. */
 template <typename W, int R, int MT> struct operands {
     enum { G = R / 8, X_PITCH = W::KS * 2 + 16, SUMS = MT * G };
@@ -131,6 +158,21 @@ template <typename W, int R, int MT> struct operands {
         FJ_UNROLL
         for (int s = 0; s < 2; s++) FJ_UNROLL
         for (int i = 0; i < MT * G; i++) mma_bf16(sum[i], x[i / G * 2 + s], &w[i % G][2 * s]);
+    }
+    /* The second pair, for rows of the weight from r0 on. */
+    static __device__ __forceinline__ void more(const skinny_job &a, int64_t r0, float (*sum)[4]) {
+        FJ_ROLLED
+        for (int64_t k = 0; k < a.k2; k += 16) {
+            uint32_t b[G][2], x[4];
+            FJ_UNROLL
+            for (int g = 0; g < G; g++) pair_as_b(b[g], a, a.w2, a.ldw2, r0 + g * 8, a.n, k);
+            FJ_UNROLL
+            for (int i = 0; i < MT; i++) {
+                pair_as_a(x, a, a.x2, a.ldx2, i * 16, a.m, k);
+                FJ_UNROLL
+                for (int g = 0; g < G; g++) mma_bf16(sum[i * G + g], x, b[g]);
+            }
+        }
     }
     /* Row and column of y of value j of sum i. */
     static __device__ __forceinline__ int row(int i, int j) {
@@ -161,20 +203,27 @@ template <typename W> struct operands<W, 16, 0> {
         mma_bf16(sum[0], w[0], x);
         mma_bf16(sum[0], w[1], x + 2);
     }
+    static __device__ __forceinline__ void more(const skinny_job &a, int64_t r0, float (*sum)[4]) {
+        FJ_ROLLED
+        for (int64_t k = 0; k < a.k2; k += 16) {
+            uint32_t w[4], x[2];
+            pair_as_a(w, a, a.w2, a.ldw2, r0, a.n, k);
+            pair_as_b(x, a, a.x2, a.ldx2, 0, a.m, k);
+            mma_bf16(sum[0], w, x);
+        }
+    }
     static __device__ __forceinline__ int row(int, int j) { return lane_of() % 4 * 2 + j % 2; }
     static __device__ __forceinline__ int col(int, int j) { return lane_of() / 4 + j / 2 * 8; }
 };
 
 static __device__ __forceinline__ void put(const skinny_job &a, int64_t row, int64_t col, float v) {
     if (row >= a.m || col >= a.n) return;
-    int64_t at = row * a.ldy + col;
-    if (a.y_f32) {
-        float *y = (float *)a.y + at;
-        *y = a.acc ? __fmaf_rn(a.scale, v, *y) : a.scale * v;
-    } else {
-        bf16 *y = (bf16 *)a.y + at;
-        *y = to_bf16(a.acc ? __fmaf_rn(a.scale, v, to_f32(*y)) : a.scale * v);
-    }
+    int64_t at = row * a.ldy + col, was = row * a.ldold + col;
+    v = !a.old    ? a.scale * v
+        : a.y_f32 ? __fmaf_rn(a.scale, v, ((const float *)a.old)[was])
+                  : __fmaf_rn(a.scale, v, to_f32(((const bf16 *)a.old)[was]));
+    if (a.y_f32) ((float *)a.y)[at] = v;
+    else ((bf16 *)a.y)[at] = to_bf16(v);
 }
 
 template <typename W, int R, int MT>
@@ -264,6 +313,7 @@ static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_j
             }
         }
         if (here && step + 1 == steps) {
+            ops::more(a, strip * R, sum);
             FJ_UNROLL
             for (int s = 0; s < ops::SUMS; s++) {
                 FJ_UNROLL
@@ -317,11 +367,14 @@ template <typename W> static bool start_as(const fj_gpu *g, const skinny_job &a,
 int64_t fj_gpu_skinny_rows(fj_dtype w) { return w <= FJ_NF4 ? 64 : 0; }
 
 bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_grows y,
-                   float scale, bool acc, fj_err *e) {
+                   float scale, const fj_grows *old, const fj_gpair *more, fj_err *e) {
     if (m <= 0 || w->n <= 0) return true;
     if (m > fj_gpu_skinny_rows(w->dtype))
         return fj_fail(e, FJ_EUNSUP, "%lld rows with a weight of %s are not few", (long long)m,
                        fj_dtype_get(w->dtype)->name);
+    bool done;
+    if (!fj_gpu_few(g, m, x, 1, w, &y, scale, old, more, &done, e)) return false;
+    if (done) return true;
     skinny_job a = {};
     a.w = (const unsigned char *)w->data;
     a.x = (const unsigned char *)x.data;
@@ -339,8 +392,14 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     a.y_f32 = y.dtype == FJ_F32;
     a.w_pieces = a.w_row % 16 == 0;
     a.x_pieces = !a.x_f32 && x.ld % 8 == 0 && w->k % 8 == 0 && (uintptr_t)x.data % 16 == 0;
-    a.acc = acc;
     a.scale = scale;
+    if (old) a.old = old->data, a.ldold = old->ld;
+    if (more) {
+        a.x2 = (const bf16 *)more->a, a.w2 = (const bf16 *)more->b;
+        a.k2 = more->k, a.ldx2 = more->lda, a.ldw2 = more->ldb;
+        a.pairs2 = a.k2 % 2 == 0 && a.ldx2 % 2 == 0 && a.ldw2 % 2 == 0 &&
+                   !(((uintptr_t)a.x2 | (uintptr_t)a.w2) % 4);
+    }
     switch (w->dtype) {
     case FJ_F32: return start_as<weight_f32>(g, a, e);
     case FJ_F16: return start_as<weight_f16>(g, a, e);
@@ -352,4 +411,18 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     case FJ_Q6_K: return start_as<weight_q6_k>(g, a, e);
     default: return start_as<weight_nf4>(g, a, e);
     }
+}
+
+bool fj_gpu_skinny_many(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                        const fj_grows *y, fj_err *e) {
+    for (int i = 0; i < count;) {
+        int n = 1;
+        while (n < FJ_FEW_MANY && i + n < count && w[i + n].dtype == w[i].dtype) n++;
+        bool done = false;
+        if (n > 1 && !fj_gpu_few(g, m, x, n, w + i, y + i, 1, NULL, NULL, &done, e)) return false;
+        for (int j = i; j < i + n && !done; j++)
+            if (!fj_gpu_skinny(g, m, x, w + j, y[j], 1, NULL, NULL, e)) return false;
+        i += n;
+    }
+    return true;
 }

@@ -5,7 +5,8 @@
  * 16 bytes that are permuted so that the eight rows of an ldmatrix are in different banks:
  *   inner: 128 rows of 32 values along the inner dimension (A of nt and nn, B of nt)
  *   outer: 32 rows of 128 values along C's rows or columns (A of tn, B of nn and tn), read transposed
- * An output is one chain over the inner dimension in steps of 16 (gemm.cuh). */
+ * An output is one chain over the inner dimension in steps of 16, and on over that of a second pair of
+ * operands (gemm.cuh). */
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/mma.cuh"
 
@@ -32,12 +33,13 @@ typedef struct operand {
 } operand;
 
 typedef struct product {
-    operand a, b;
-    int64_t m, n, k, piece; /* block z: inner values [z * piece, (z + 1) * piece) */
+    operand a, b, a2, b2;
+    int64_t m, n, k, k2, piece; /* block z: inner values [z * piece, (z + 1) * piece) of k */
     void *c;
-    int64_t ldc, stride; /* block z writes at z * stride */
+    const void *old;
+    int64_t ldc, ldold, stride; /* block z writes at z * stride */
     float scale;
-    bool acc, pairs; /* pairs: two neighbours can be written at once */
+    bool pairs; /* two neighbours can be written at once */
 } product;
 
 /* Where chunk `part` of a row of a part lies. */
@@ -112,9 +114,10 @@ __device__ __forceinline__ void put(const product &p, T *c, int64_t row, int64_t
     if (row >= p.m || col >= p.n) return;
     T *at = c + row * p.ldc + col;
     bool two = col + 1 < p.n;
-    if (p.acc) {
-        v0 = fmaf(p.scale, v0, to_f32(at[0]));
-        if (two) v1 = fmaf(p.scale, v1, to_f32(at[1]));
+    if (p.old) {
+        const T *was = (const T *)p.old + row * p.ldold + col;
+        v0 = fmaf(p.scale, v0, to_f32(was[0]));
+        if (two) v1 = fmaf(p.scale, v1, to_f32(was[1]));
     } else {
         v0 *= p.scale;
         v1 *= p.scale;
@@ -138,29 +141,29 @@ static __global__ void __launch_bounds__(THREADS, 2) tile(const product p) {
     int64_t high = FJ_MIN((int64_t)GROUP, down - first);
     int64_t m0 = (first + in % high) * SIDE, n0 = in / high * SIDE;
     int64_t k0 = blockIdx.z * p.piece, end = FJ_MIN(p.k, k0 + p.piece);
-    int steps = (int)((end - k0 + STEP - 1) / STEP);
+    int whole = (int)((end - k0 + STEP - 1) / STEP);
+    int steps = whole + (int)((p.k2 + STEP - 1) / STEP);
 
     float d[4][4][4];
     UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < 4; j++)
         UNROLL for (int v = 0; v < 4; v++) d[i][j][v] = 0;
 
-    for (int s = 0; s < STAGES - 1; s++) {
-        if (s < steps) {
-            load_part<A_INNER>(shared + s * 2 * PART, p.a, m0, k0 + s * STEP, end);
-            load_part<B_INNER>(shared + s * 2 * PART + PART, p.b, n0, k0 + s * STEP, end);
+    auto load = [&](int s) {
+        unsigned char *to = shared + s % STAGES * 2 * PART;
+        if (s < whole) {
+            load_part<A_INNER>(to, p.a, m0, k0 + (int64_t)s * STEP, end);
+            load_part<B_INNER>(to + PART, p.b, n0, k0 + (int64_t)s * STEP, end);
+        } else if (s < steps) {
+            load_part<A_INNER>(to, p.a2, m0, (int64_t)(s - whole) * STEP, p.k2);
+            load_part<B_INNER>(to + PART, p.b2, n0, (int64_t)(s - whole) * STEP, p.k2);
         }
         copies_commit();
-    }
+    };
+    for (int s = 0; s < STAGES - 1; s++) load(s);
     for (int s = 0; s < steps; s++) {
         copies_wait<STAGES - 2>();
         __syncthreads(); /* step s is there, and nobody reads step s - 1 any more */
-        int next = s + STAGES - 1;
-        if (next < steps) {
-            unsigned char *to = shared + next % STAGES * 2 * PART;
-            load_part<A_INNER>(to, p.a, m0, k0 + (int64_t)next * STEP, end);
-            load_part<B_INNER>(to + PART, p.b, n0, k0 + (int64_t)next * STEP, end);
-        }
-        copies_commit();
+        load(s + STAGES - 1);
         const unsigned char *as = shared + s % STAGES * 2 * PART, *bs = as + PART;
         UNROLL for (int k = 0; k < STEP; k += 16) {
             uint32_t a[4][4], b[4][2];
@@ -184,6 +187,13 @@ static operand operand_of(const void *p, int64_t ld, int64_t rows, int64_t cols)
     return (operand){ (const bf16 *)p, ld, rows, cols, ld % 8 == 0 && (uintptr_t)p % 16 == 0 };
 }
 
+static operand a_of(fj_gemm_kind kind, const void *p, int64_t ld, int64_t m, int64_t k) {
+    return kind == FJ_TN ? operand_of(p, ld, k, m) : operand_of(p, ld, m, k);
+}
+static operand b_of(fj_gemm_kind kind, const void *p, int64_t ld, int64_t n, int64_t k) {
+    return kind == FJ_NT ? operand_of(p, ld, n, k) : operand_of(p, ld, k, n);
+}
+
 template <fj_gemm_kind KIND, typename T>
 static bool launch(const fj_gpu *g, const product *p, int64_t pieces, fj_err *e) {
     int64_t tiles = (p->m + SIDE - 1) / SIDE * ((p->n + SIDE - 1) / SIDE);
@@ -195,22 +205,27 @@ static bool launch(const fj_gpu *g, const product *p, int64_t pieces, fj_err *e)
 
 /* Blocks of `piece` inner values in pieces, the results stride values apart. */
 static bool run(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, const void *a,
-                int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale, bool acc,
-                int64_t piece, int64_t stride, fj_err *e) {
+                int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
+                const fj_grows *old, const fj_gpair *more, int64_t piece, int64_t stride,
+                fj_err *e) {
     if (!m || !n) return true;
     size_t two = c.dtype == FJ_BF16 ? 4 : 8;
     product p = {
-        .a = kind == FJ_TN ? operand_of(a, lda, k, m) : operand_of(a, lda, m, k),
-        .b = kind == FJ_NT ? operand_of(b, ldb, n, k) : operand_of(b, ldb, k, n),
+        .a = a_of(kind, a, lda, m, k),
+        .b = b_of(kind, b, ldb, n, k),
+        .a2 = more ? a_of(kind, more->a, more->lda, m, more->k) : operand{},
+        .b2 = more ? b_of(kind, more->b, more->ldb, n, more->k) : operand{},
         .m = m,
         .n = n,
         .k = k,
+        .k2 = more ? more->k : 0,
         .piece = piece,
         .c = c.data,
+        .old = old ? old->data : NULL,
         .ldc = c.ld,
+        .ldold = old ? old->ld : 0,
         .stride = stride,
         .scale = scale,
-        .acc = acc,
         .pairs = c.ld % 2 == 0 && stride % 2 == 0 && (uintptr_t)c.data % two == 0,
     };
     int64_t pieces = k > piece ? (k + piece - 1) / piece : 1;
@@ -224,9 +239,9 @@ static bool run(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_
 }
 
 bool fj_gpu_tile(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, const void *a,
-                 int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale, bool acc,
-                 fj_err *e) {
-    return run(g, kind, m, n, k, a, lda, b, ldb, c, scale, acc, k, 0, e);
+                 int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
+                 const fj_grows *old, const fj_gpair *more, fj_err *e) {
+    return run(g, kind, m, n, k, a, lda, b, ldb, c, scale, old, more, k, 0, e);
 }
 
 /* ---- tn of few outputs and a long inner dimension: all pieces at once, then added in their order ---- */
@@ -245,7 +260,7 @@ bool fj_gpu_tile_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const 
                         int64_t piece, float *parts, fj_err *e) {
     if (!m || !n || !k) return true;
     fj_grows to = { FJ_F32, parts, n };
-    if (!run(g, FJ_TN, m, n, k, a, lda, b, ldb, to, 1, false, piece, m * n, e)) return false;
+    if (!run(g, FJ_TN, m, n, k, a, lda, b, ldb, to, 1, NULL, NULL, piece, m * n, e)) return false;
     FJ_LAUNCH(add_pieces, grid_of(m * n, THREADS, 1 << 16), THREADS, 0, g->stream, c, parts, m * n,
               (k + piece - 1) / piece, scale, acc);
     return launched("a product", e);

@@ -29,6 +29,7 @@ template <typename T, int D, int V>
 static __global__ void __launch_bounds__(ROW_THREADS)
     embed(T *y, const unsigned char *table, const int32_t *ids, int64_t rows, int64_t cols,
           int64_t row_bytes) {
+    early_begin();
     EACH_ROW(r, rows) {
         const unsigned char *row = table + ids[r] * row_bytes;
         EACH_UNIT(u, cols / V) {
@@ -45,8 +46,8 @@ static void launch_embed(const fj_gpu *g, const fj_tensor *y, const fj_tensor *w
     bool wide = y->cols % 8 == 0 && aligned(y->data) && aligned(w->data);
     auto kernel = wide ? embed<T, D, 8> : embed<T, D, 1>;
     row_grid d = grid_of_rows(y->rows, wide ? y->cols / 8 : y->cols);
-    FJ_LAUNCH(kernel, d.grid, d.block, 0, g->stream, data_of<T>(y), data_of<unsigned char>(w),
-              data_of<int32_t>(ids), y->rows, y->cols, fj_dtype_size(w->dtype, 1, w->cols));
+    FJ_LAUNCH_EARLY(kernel, d.grid, d.block, 0, g->stream, data_of<T>(y), data_of<unsigned char>(w),
+                    data_of<int32_t>(ids), y->rows, y->cols, fj_dtype_size(w->dtype, 1, w->cols));
 }
 
 static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {

@@ -12,6 +12,7 @@ enum { KT = ATTN_KT, NT = KT / 8, CHUNK = ATTN_CHUNK };
 /* ---- many rows ------------------------------------------------------------------------------------ */
 template <int HD, int WARPS, int MT>
 static __global__ void __launch_bounds__(WARPS *WARP) tall(fj_gpu_attn a) {
+    early_begin();
     constexpr int THREADS = WARPS * WARP, ROWS = 16 * MT * WARPS, P = ATTN_PITCH(HD), DT = HD / 8;
     FJ_DYN_SHARED(mem);
     attn_tile t;
@@ -108,6 +109,7 @@ enum { XP = KT + 8 }; /* pitch of the scores */
  * one, its number is of chunks and blockIdx.z is the tile of rows. */
 template <int HD>
 static __global__ void __launch_bounds__(FLAT_THREADS) flat(fj_gpu_attn a, int stages, int split) {
+    early_begin();
     constexpr int P = ATTN_PITCH(HD), WD = HD / FLAT_WARPS, DT = WD / 8;
     FJ_DYN_SHARED(mem);
     attn_tile t;
@@ -244,6 +246,7 @@ static __global__ void __launch_bounds__(FLAT_THREADS) flat(fj_gpu_attn a, int s
 
 /* A warp for each row of a tile of flat: its chunks in their order. */
 template <int HD> static __global__ void joined(fj_gpu_attn a, int chunks) {
+    early_begin();
     constexpr int PER = HD / WARP; /* values to a lane */
     attn_tile t;
     if (!find_tile(a, false, FLAT_ROWS, blockIdx.x, &t)) return;
@@ -315,8 +318,9 @@ template <int HD> static void run_flat(const fj_gpu *g, const fj_gpu_attn *a) {
                     (unsigned)((rows + FLAT_ROWS - 1) / FLAT_ROWS));
     }
     FJ_ALLOW_SHARED(flat<HD>, shared);
-    FJ_LAUNCH(flat<HD>, grid, FLAT_THREADS, shared, g->stream, *a, stages, split);
-    if (split) FJ_LAUNCH(joined<HD>, dim3(tiles, heads), FLAT_ROWS * WARP, 0, g->stream, *a, split);
+    FJ_LAUNCH_EARLY(flat<HD>, grid, FLAT_THREADS, shared, g->stream, *a, stages, split);
+    if (split)
+        FJ_LAUNCH_EARLY(joined<HD>, dim3(tiles, heads), FLAT_ROWS * WARP, 0, g->stream, *a, split);
 }
 
 template <int HD, int WARPS, int MT> static void run_tall(const fj_gpu *g, const fj_gpu_attn *a) {
@@ -324,7 +328,7 @@ template <int HD, int WARPS, int MT> static void run_tall(const fj_gpu *g, const
     size_t shared = tall_shared(HD, ROWS);
     dim3 grid((unsigned)attn_row_tiles(a, ROWS), (unsigned)a->kv_heads);
     FJ_ALLOW_SHARED((tall<HD, WARPS, MT>), shared);
-    FJ_LAUNCH((tall<HD, WARPS, MT>), grid, WARPS * WARP, shared, g->stream, *a);
+    FJ_LAUNCH_EARLY((tall<HD, WARPS, MT>), grid, WARPS * WARP, shared, g->stream, *a);
 }
 
 bool fj_gpu_attn_takes(const fj_gpu *g, const fj_gpu_attn *a) {

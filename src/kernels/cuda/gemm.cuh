@@ -81,16 +81,21 @@ typedef struct fj_gpair {
 bool fj_gpu_tile(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, const void *a,
                  int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
                  const fj_grows *old, const fj_gpair *more, fj_err *e);
-/* tn in F32, all pieces of the inner dimension at once, then added in their order: for few outputs.  parts:
- * m * n floats for each piece. */
+/* tn in F32, all pieces of the inner dimension at once: parts[i][m][n] of piece i. */
 bool fj_gpu_tile_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const void *a,
-                        int64_t lda, const void *b, int64_t ldb, float *c, float scale, bool acc,
-                        int64_t piece, float *parts, fj_err *e);
+                        int64_t lda, const void *b, int64_t ldb, int64_t piece, float *parts,
+                        fj_err *e);
 /* hopper.cu: on sm_90a by wgmma and bulk tensor copies; *done is false without an error when it is not for
  * these sizes or this GPU: then tile does it.  It can be called in captured streams. */
 bool fj_gpu_hopper(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,
                    const void *a, int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
                    const fj_grows *old, const fj_gpair *more, bool *done, fj_err *e);
+/* tn, all pieces of the inner dimension at once: parts[i][m][n] of piece i, fj_gpu_hopper_apart(m) rows apart;
+ * best when m is the smaller side. */
+int64_t fj_gpu_hopper_apart(int64_t m);
+bool fj_gpu_hopper_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const void *a,
+                          int64_t lda, const void *b, int64_t ldb, int64_t piece, float *parts,
+                          bool *done, fj_err *e);
 /* simt.cu: in F32. */
 bool fj_gpu_simt(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,
                  const float *a, int64_t lda, const float *b, int64_t ldb, fj_grows c, float scale,
@@ -100,5 +105,16 @@ bool fj_gpu_simt(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64
 int64_t fj_gpu_skinny_rows(fj_dtype w);
 bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_grows y,
                    float scale, const fj_grows *old, const fj_gpair *more, fj_err *e);
+/* y[i] = x w[i]^T of several weights, in as few kernels as possible; m, x, w and y as there. */
+bool fj_gpu_skinny_many(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                        const fj_grows *y, fj_err *e);
+/* few.cu: the same on sm_90a, of up to FJ_FEW_MANY weights of one format and one k (old and more: of the
+ * only one); *done is false without an error when it is not for them or this GPU.  Weights may be read
+ * before the kernels in front have ended (FJ_LAUNCH_EARLY): whoever changes weights by a kernel has another
+ * kernel between, launched otherwise.  old and more are read after. */
+enum { FJ_FEW_MANY = 4 };
+bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                const fj_grows *y, float scale, const fj_grows *old, const fj_gpair *more,
+                bool *done, fj_err *e);
 
 #endif

@@ -171,38 +171,36 @@ template <int N> __device__ __forceinline__ void products_wait() {
  * from eight rows to the next eight.  k along the rows (K-major): a row is one of m or n, boxes of any
  * rows; k16 begins 32 bytes further.  k over the rows (MN-major): a row is 64 of m or n of one k, a box
  * has 64 rows, the next 64 of m or n are in the next box, 8192 bytes on; k16 begins 16 rows further. */
-enum { BOX = 64 * 128, K16_ALONG = 32 >> 4, K16_OVER = 16 * 128 >> 4 };
+enum { K16_ALONG = 32 >> 4, K16_OVER = 16 * 128 >> 4 };
 __device__ __forceinline__ uint64_t describe(uint32_t addr, bool over) {
-    return (uint64_t)1 << 62 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)(over ? BOX >> 4 : 1) << 16 |
-           ((addr & 0x3ffff) >> 4);
+    return (uint64_t)1 << 62 | (uint64_t)(1024 >> 4) << 32 |
+           (uint64_t)(over ? 8192 >> 4 : 1) << 16 | ((addr & 0x3ffff) >> 4);
 }
 
 /* D[64, N] = (keep ? D : 0) + A[64, 16] B[16, N], N = 2 * size of d; overA, overB: as in describe.  Thread
  * t of the warpgroup has of row 16 (t / 32) + t % 32 / 4 (+ 8) columns 8 j + 2 (t % 4) and the next:
  * d[4 j], d[4 j + 1] (d[4 j + 2], d[4 j + 3]). */
 #define FJ_D8 "%0,%1,%2,%3,%4,%5,%6,%7"
-#define FJ_D16                                                                                     \
-    FJ_D8 ","                                                                                      \
-          "%8,%9,%10,%11,%12,%13,%14,%15"
-#define FJ_D32                                                                                     \
-    FJ_D16 ","                                                                                     \
-           "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
-#define FJ_D64                                                                                     \
-    FJ_D32 ","                                                                                     \
-           "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"                      \
-           "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define FJ_D16 FJ_D8 ",%8,%9,%10,%11,%12,%13,%14,%15"
+#define FJ_D32 FJ_D16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define FJ_D48 FJ_D32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define FJ_D64 FJ_D48 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define FJ_D80 FJ_D64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
+#define FJ_D96 FJ_D80 ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define FJ_D112                                                                                    \
+    FJ_D96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
 #define FJ_D128                                                                                    \
-    FJ_D64 ","                                                                                     \
-           "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,"                      \
-           "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,"                      \
-           "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,"          \
-           "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+    FJ_D112 ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define FJ_R8(i)                                                                                   \
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),    \
         "+f"(d[i + 6]), "+f"(d[i + 7])
 #define FJ_R16(i) FJ_R8(i), FJ_R8(i + 8)
 #define FJ_R32(i) FJ_R16(i), FJ_R16(i + 16)
+#define FJ_R48(i) FJ_R32(i), FJ_R16(i + 32)
 #define FJ_R64(i) FJ_R32(i), FJ_R32(i + 32)
+#define FJ_R80(i) FJ_R64(i), FJ_R16(i + 64)
+#define FJ_R96(i) FJ_R64(i), FJ_R32(i + 64)
+#define FJ_R112(i) FJ_R96(i), FJ_R16(i + 96)
 #define FJ_R128(i) FJ_R64(i), FJ_R64(i + 64)
 /* n: N; regs: N / 2; a, b, keep, ta, tb: the numbers of these operands, after those of d */
 #define FJ_PRODUCT(n, regs, a, b, keep, ta, tb)                                                    \
@@ -217,7 +215,11 @@ __device__ __forceinline__ uint64_t describe(uint32_t addr, bool over) {
 FJ_PRODUCT(16, 8, 8, 9, 10, 11, 12)
 FJ_PRODUCT(32, 16, 16, 17, 18, 19, 20)
 FJ_PRODUCT(64, 32, 32, 33, 34, 35, 36)
+FJ_PRODUCT(96, 48, 48, 49, 50, 51, 52)
 FJ_PRODUCT(128, 64, 64, 65, 66, 67, 68)
+FJ_PRODUCT(160, 80, 80, 81, 82, 83, 84)
+FJ_PRODUCT(192, 96, 96, 97, 98, 99, 100)
+FJ_PRODUCT(224, 112, 112, 113, 114, 115, 116)
 FJ_PRODUCT(256, 128, 128, 129, 130, 131, 132)
 
 #endif

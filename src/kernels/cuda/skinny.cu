@@ -372,6 +372,9 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     if (m > fj_gpu_skinny_rows(w->dtype))
         return fj_fail(e, FJ_EUNSUP, "%lld rows with a weight of %s are not few", (long long)m,
                        fj_dtype_get(w->dtype)->name);
+    bool done;
+    if (!fj_gpu_few(g, m, x, 1, w, &y, scale, old, more, &done, e)) return false;
+    if (done) return true;
     skinny_job a = {};
     a.w = (const unsigned char *)w->data;
     a.x = (const unsigned char *)x.data;
@@ -408,4 +411,18 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     case FJ_Q6_K: return start_as<weight_q6_k>(g, a, e);
     default: return start_as<weight_nf4>(g, a, e);
     }
+}
+
+bool fj_gpu_skinny_many(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                        const fj_grows *y, fj_err *e) {
+    for (int i = 0; i < count;) {
+        int n = 1;
+        while (n < FJ_FEW_MANY && i + n < count && w[i + n].dtype == w[i].dtype) n++;
+        bool done = false;
+        if (n > 1 && !fj_gpu_few(g, m, x, n, w + i, y + i, 1, NULL, NULL, &done, e)) return false;
+        for (int j = i; j < i + n && !done; j++)
+            if (!fj_gpu_skinny(g, m, x, w + j, y[j], 1, NULL, NULL, e)) return false;
+        i += n;
+    }
+    return true;
 }

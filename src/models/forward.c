@@ -130,7 +130,7 @@ static void emit_backward(fj_fwd *f) {
                 fj_accum(f->g,
                          fj_extern(f->g, p[i].name, FJ_F32, p[i].rows, p[i].cols, f->o.grads, off),
                          grads[i]);
-            off += (size_t)(p[i].rows * p[i].cols) * sizeof(float);
+            off += fj_param_bytes(p[i].rows, p[i].cols);
         }
     free(again);
     free(params);

@@ -182,7 +182,7 @@ typedef struct fj_fwd {
     fj_tensor **wt; /* [n_w] tensors of weights, made on first use */
     fj_tensor *hidden, *logits, *loss, *nll;
     fj_tensor *how, *seen, *tokens; /* of FJ_OUT_TOKENS */
-    fj_tensor **ab; /* trained adapter: A0 B0 A1 B1 ... tensors */
+    fj_tensor **ab;                 /* trained adapter: A0 B0 A1 B1 ... tensors */
 } fj_fwd;
 
 /* Builds the graph.  NULL: e.  Not planned yet: fj_dev_prepare does that, or fj_graph_plan for a dry run. */
@@ -191,6 +191,11 @@ void fj_fwd_free(fj_fwd *f);
 /* Uploads a batch of exactly the shape of o. */
 bool fj_fwd_fill(fj_fwd *f, const fj_batch *b, fj_err *e);
 
+/* Parameters, gradients and moments lie one behind the other in that order, each from a multiple of 64 bytes
+ * on, as kernels want them: the distance from one to the next. */
+static inline size_t fj_param_bytes(int64_t rows, int64_t cols) {
+    return ((size_t)(rows * cols) * sizeof(float) + 63) / 64 * 64;
+}
 /* The trained tensors in a fixed order; the caller frees the array.  l: the adapter, or NULL for all
  * weights of m. */
 fj_param *fj_params_of(const fj_model *m, const fj_lora *l, int *n);

@@ -2,7 +2,7 @@
 # gpu.sh [PART...]: what is to be known of forja on the GPU of this machine, in under ten minutes.
 #
 #   build     the preset cuda for this GPU (cmake, nvcc); not with FORJA_BUILD
-#   ops       every op against f64 on the CPU (test_cuda)
+#   ops       every op against f64 on the CPU (test_cuda, test_cuda_*)
 #   golden    tests/golden with models on the GPU    } test programs with FORJA_TEST_DEVICE
 #   parity    the same bits, alone or together        }
 #   cli       a training run by the program, planned, stopped and resumed
@@ -96,18 +96,17 @@ part_build() {
         check "build" 400 cmake --build "$BUILD" -j "$JOBS"
 }
 
-part_ops() { ! there test_cuda || check ops 120 "$BUILD/test_cuda"; }
-
-programs() { # FOLDER of tests
-    local file name
-    for file in tests/"$1"/test_*.c; do
-        name=$(basename "$file" .c)
+programs() { # sources of tests
+    local file name ring
+    for file; do
+        name=$(basename "${file%.*}") ring=$(basename "$(dirname "$file")")
         there "$name" || continue
-        check "$1 $name" 120 env FORJA_TEST_DEVICE="$DEVICE" FORJA="$BUILD/forja" "$BUILD/$name"
+        check "$ring $name" 120 env FORJA_TEST_DEVICE="$DEVICE" FORJA="$BUILD/forja" "$BUILD/$name"
     done
 }
-part_golden() { programs golden; }
-part_parity() { programs parity; }
+part_ops() { programs tests/opcheck/test_cuda*.c; }
+part_golden() { programs tests/golden/test_*.c; }
+part_parity() { programs tests/parity/test_*.c tests/unit/test_generate.c; }
 
 part_cli() {
     there forja || return

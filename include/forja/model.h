@@ -55,7 +55,7 @@ FJ_API void fj_model_about(const fj_model *m, fj_model_info *info);
 /* SHA-256 of what the model was loaded from (config and weights), in hex. */
 FJ_API bool fj_model_hash(const fj_model *m, char hex[65], fj_err *e);
 
-/* type: "F32", "F16", "BF16", "Q8_0", "Q4_0", "MXFP4"; norms and biases stay F32.  GGUF: with tokenizer and chat
+/* type: "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K", "MXFP4"; norms and biases stay F32.  GGUF: with tokenizer and chat
  * template.  HF: config.json, tokenizer.json, tokenizer_config.json, generation_config.json and
  * model.safetensors (float types only). */
 FJ_API bool fj_model_save_gguf(const fj_model *m, const char *path, const char *type, fj_err *e);

@@ -5,13 +5,35 @@
 #include <strings.h>
 
 static const fj_dtype_info infos[FJ_DTYPES] = {
-    [FJ_F32] = { "F32", 1, 4, 0, "F32" },     [FJ_F16] = { "F16", 1, 2, 1, "F16" },
-    [FJ_BF16] = { "BF16", 1, 2, 30, "BF16" }, [FJ_Q8_0] = { "Q8_0", 32, 34, 8, NULL },
-    [FJ_Q4_0] = { "Q4_0", 32, 18, 2, NULL },  [FJ_MXFP4] = { "MXFP4", 32, 17, 39, NULL },
-    [FJ_I32] = { "I32", 1, 4, 26, "I32" },    [FJ_F64] = { "F64", 1, 8, 28, "F64" },
+    [FJ_F32] = { "F32", 1, 4, 0, "F32" },       [FJ_F16] = { "F16", 1, 2, 1, "F16" },
+    [FJ_BF16] = { "BF16", 1, 2, 30, "BF16" },   [FJ_Q8_0] = { "Q8_0", 32, 34, 8, NULL },
+    [FJ_Q4_0] = { "Q4_0", 32, 18, 2, NULL },    [FJ_MXFP4] = { "MXFP4", 32, 17, 39, NULL },
+    [FJ_Q4_K] = { "Q4_K", 256, 144, 12, NULL }, [FJ_Q6_K] = { "Q6_K", 256, 210, 14, NULL },
+    [FJ_NF4] = { "NF4", 64, 34, -1, NULL },     [FJ_I32] = { "I32", 1, 4, 26, "I32" },
+    [FJ_F64] = { "F64", 1, 8, 28, "F64" },
 };
 
 const int8_t fj_e2m1_doubled[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
+
+/* bitsandbytes/functional.py (create_normal_map, get_4bit_type). */
+const float fj_nf4_code[16] = {
+    -1.0f,
+    -0.6961928009986877f,
+    -0.5250730514526367f,
+    -0.39491748809814453f,
+    -0.28444138169288635f,
+    -0.18477343022823334f,
+    -0.09105003625154495f,
+    0.0f,
+    0.07958029955625534f,
+    0.16093020141124725f,
+    0.24611230194568634f,
+    0.33791524171829224f,
+    0.44070982933044434f,
+    0.5626170039176941f,
+    0.7229568362236023f,
+    1.0f,
+};
 
 const fj_dtype_info *fj_dtype_get(fj_dtype t) { return &infos[t]; }
 
@@ -80,6 +102,47 @@ uint16_t fj_f32_to_f16(float f) {
     return (uint16_t)(sign | (a - 0x38000000) >> 13);
 }
 
+/* ---- 32 values of a larger block, the j-th 32 ---------------------------------------------------- */
+static void part_q4_k(const fj_q4_k *b, int j, float *dst) {
+    int scale, min;
+    fj_q4_k_scale(b->s, j, &scale, &min);
+    float d = fj_f16_to_f32(b->d) * (float)scale, m = fj_f16_to_f32(b->dmin) * (float)min;
+    const uint8_t *q = b->q + j / 2 * 32;
+    for (int i = 0; i < 32; i++) dst[i] = d * (float)(q[i] >> j % 2 * 4 & 15) - m;
+}
+
+static void part_q6_k(const fj_q6_k *b, int j, float *dst) {
+    const uint8_t *low = b->low + j / 4 * 64 + j % 2 * 32, *high = b->high + j / 4 * 32;
+    for (int i = 0; i < 32; i++) {
+        int q = (low[i] >> j % 4 / 2 * 4 & 15) | (high[i] >> j % 4 * 2 & 3) << 4;
+        dst[i] = fj_f16_to_f32(b->d) * (float)b->scale[2 * j + i / 16] * (float)(q - 32);
+    }
+}
+
+static void part_nf4(const fj_nf4 *b, int j, float *dst) {
+    float d = fj_f16_to_f32(b->absmax);
+    for (int i = 0; i < 16; i++) {
+        uint8_t two = b->q[j * 16 + i];
+        dst[2 * i] = d * fj_nf4_code[two >> 4];
+        dst[2 * i + 1] = d * fj_nf4_code[two & 15];
+    }
+}
+
+void fj_dequant_part(fj_dtype t, const void *src, int64_t from, float *dst, int64_t n) {
+    const fj_dtype_info *d = &infos[t];
+    if (d->block <= 32) {
+        fj_dequant_row(t, (const char *)src + from / d->block * d->bytes, dst, n);
+        return;
+    }
+    for (int64_t i = from; i < from + n; i += 32, dst += 32) {
+        const void *b = (const char *)src + i / d->block * d->bytes;
+        int j = (int)(i % d->block / 32);
+        if (t == FJ_Q4_K) part_q4_k(b, j, dst);
+        else if (t == FJ_Q6_K) part_q6_k(b, j, dst);
+        else part_nf4(b, j, dst);
+    }
+}
+
 void fj_dequant_row(fj_dtype t, const void *src, float *dst, int64_t n) {
     switch (t) {
     case FJ_F32: memcpy(dst, src, (size_t)n * 4); break;
@@ -119,6 +182,9 @@ void fj_dequant_row(fj_dtype t, const void *src, float *dst, int64_t n) {
             }
         }
         break;
+    case FJ_Q4_K:
+    case FJ_Q6_K:
+    case FJ_NF4: fj_dequant_part(t, src, 0, dst, n); break;
     case FJ_I32:
     case FJ_DTYPES: break;
     }
@@ -174,6 +240,25 @@ static void quant_mxfp4(const float *x, fj_mxfp4 *q) {
         q->q[i] = (uint8_t)(nearest_e2m1(x[i], d) | nearest_e2m1(x[i + 16], d) << 4);
 }
 
+/* The nearest code to x / absmax, of two equally near ones the lower. */
+static uint8_t nearest_nf4(float x) {
+    int low = 0; /* by halves: the number of middles between codes that are below x */
+    for (int step = 8; step; step /= 2) {
+        int i = low + step;
+        if (x > (fj_nf4_code[i - 1] + fj_nf4_code[i]) / 2) low = i;
+    }
+    return (uint8_t)low;
+}
+
+static void quant_nf4(const float *x, fj_nf4 *q) {
+    float amax = 0;
+    for (int i = 0; i < 64; i++) amax = fmaxf(amax, fabsf(x[i]));
+    q->absmax = fj_f32_to_f16(amax);
+    float id = inverse(fj_f16_to_f32(q->absmax));
+    for (int i = 0; i < 32; i++)
+        q->q[i] = (uint8_t)(nearest_nf4(x[2 * i] * id) << 4 | nearest_nf4(x[2 * i + 1] * id));
+}
+
 void fj_quant_row(fj_dtype t, const float *src, void *dst, int64_t n) {
     switch (t) {
     case FJ_F32: memcpy(dst, src, (size_t)n * 4); break;
@@ -194,6 +279,15 @@ void fj_quant_row(fj_dtype t, const float *src, void *dst, int64_t n) {
         break;
     case FJ_MXFP4:
         for (int64_t b = 0; b < n / 32; b++) quant_mxfp4(src + b * 32, (fj_mxfp4 *)dst + b);
+        break;
+    case FJ_Q4_K:
+        for (int64_t b = 0; b < n / 256; b++) fj_quant_q4_k(src + b * 256, (fj_q4_k *)dst + b);
+        break;
+    case FJ_Q6_K:
+        for (int64_t b = 0; b < n / 256; b++) fj_quant_q6_k(src + b * 256, (fj_q6_k *)dst + b);
+        break;
+    case FJ_NF4:
+        for (int64_t b = 0; b < n / 64; b++) quant_nf4(src + b * 64, (fj_nf4 *)dst + b);
         break;
     case FJ_I32:
     case FJ_DTYPES: break;

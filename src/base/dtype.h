@@ -16,6 +16,9 @@ typedef enum fj_dtype {
     FJ_Q8_0,
     FJ_Q4_0,
     FJ_MXFP4,
+    FJ_Q4_K,
+    FJ_Q6_K,
+    FJ_NF4,
     FJ_I32,
     FJ_F64,
     FJ_DTYPES
@@ -64,6 +67,42 @@ typedef struct fj_mxfp4 {
 static_assert(sizeof(fj_q8_0) == 34 && sizeof(fj_q4_0) == 18 && sizeof(fj_mxfp4) == 17,
               "GGUF block sizes");
 
+/* Super-blocks of GGUF (the same file).  Q4_K: value = (d * scale) * nibble - dmin * min, a scale and a min
+ * of 6 bits for each 32 values; Q6_K: value = (d * scale) * (q - 32), q of 6 bits, a scale for each 16. */
+typedef struct fj_q4_k {
+    uint16_t d, dmin;
+    uint8_t s[12]; /* fj_q4_k_scale */
+    uint8_t q
+        [128]; /* value 64 i + j: low nibble of q[32 i + j] for j < 32, else high of q[32 i + j - 32] */
+} fj_q4_k;
+typedef struct fj_q6_k {
+    uint8_t low
+        [128]; /* value 128 i + 32 j + l: low four bits in nibble j / 2 of low[64 i + j % 2 * 32 + l] */
+    uint8_t high[64]; /* high two at bit 2 j of high[32 i + l] */
+    int8_t scale[16];
+    uint16_t d;
+} fj_q6_k;
+static_assert(sizeof(fj_q4_k) == 144 && sizeof(fj_q6_k) == 210, "GGUF super-block sizes");
+
+/* Scale and min of values [32 j, 32 j + 32): bits of 0..3 lie whole in the first eight bytes; those of 4..7
+ * have their low four in the last four bytes and their high two above the others. */
+static inline void fj_q4_k_scale(const uint8_t *s, int j, int *scale, int *min) {
+    *scale = j < 4 ? s[j] & 63 : (s[j + 4] & 15) | s[j - 4] >> 6 << 4;
+    *min = j < 4 ? s[j + 4] & 63 : s[j + 4] >> 4 | s[j] >> 6 << 4;
+}
+
+/* NF4 (QLoRA, Dettmers et al. 2023): value = absmax * fj_nf4_code[nibble], the codes being quantiles of
+ * N(0, 1) brought to [-1, 1], those of bitsandbytes; a byte has two neighbours, the first in its high
+ * nibble, as bitsandbytes packs them.  absmax is here an f16 beside its 64 values; bitsandbytes has a tensor
+ * of f32, or with double quantisation of bytes whose blocks of 256 have an f32 each and a common mean.
+ * The codes of a file of bitsandbytes can therefore be taken over, its absmax is rounded to 11 bits. */
+typedef struct fj_nf4 {
+    uint16_t absmax;
+    uint8_t q[32];
+} fj_nf4;
+static_assert(sizeof(fj_nf4) == 34, "NF4 block size");
+extern const float fj_nf4_code[16];
+
 /* Twice the e2m1 numbers 0, .5, 1, 1.5, 2, 3, 4, 6 and their negatives: integers; and half the scale,
  * 2^(e - 128), finite for every e (a number below FLT_MIN for e < 2). */
 extern const int8_t fj_e2m1_doubled[16];
@@ -75,9 +114,15 @@ static inline float fj_e8m0_half(uint8_t e) {
     return v.f;
 }
 
-/* n is a multiple of the block.  Quantising follows ggml's quantize_row_*_ref. */
+/* n is a multiple of the block.  Quantising follows ggml's quantize_row_*_ref; NF4: the nearest code. */
 void fj_dequant_row(fj_dtype t, const void *src, float *dst, int64_t n);
 void fj_quant_row(fj_dtype t, const float *src, void *dst, int64_t n);
+/* Values [from, from + n) of the row src; both are multiples of the block, or of 32 where it is larger. */
+void fj_dequant_part(fj_dtype t, const void *src, int64_t from, float *dst, int64_t n);
+
+/* kquant.c: a super-block. */
+void fj_quant_q4_k(const float *x, fj_q4_k *to);
+void fj_quant_q6_k(const float *x, fj_q6_k *to);
 
 /* MXFP4 as gpt-oss has it in safetensors, and back, bit for bit.  blocks [rows, k / 32, 16]: byte j of a
  * block holds value 2j (low nibble) and 2j + 1; scales [rows, k / 32]; dst and src are rows of FJ_MXFP4. */

@@ -138,7 +138,7 @@ static const fj_opt table[] = {
     { .name = "type",
       .kind = FJ_OPT_CHOICE,
       .at = AT(type),
-      .value = "f32|f16|bf16|q8_0|q4_0|mxfp4",
+      .value = "f32|f16|bf16|q8_0|q4_0|mxfp4|q4_k|q6_k|nf4",
       .help = "format of the random weights" },
     { .name = "only",
       .kind = FJ_OPT_CHOICE,
@@ -262,7 +262,8 @@ static bool parse_streams(bench *b, fj_err *e) {
 }
 
 static bool open_model(bench *b, fj_call *c, fj_err *e) {
-    static const fj_dtype types[] = { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4 };
+    static const fj_dtype types[] = { FJ_F32,   FJ_F16,  FJ_BF16, FJ_Q8_0, FJ_Q4_0,
+                                      FJ_MXFP4, FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
     const opts *o = b->o;
     if (c->n_args) {
         b->m = fj_model_open(b->dev, c->args[0], &(fj_model_opts){ .trainable = o->full },
@@ -408,7 +409,10 @@ static void print_json(const bench *b, const fj_model_info *info) {
     for (int i = 0; i < FJ_PEAKS; i++)
         if (b->peak[i] > 0) json_object_set_new(peaks, fj_peak_names[i], json_real(b->peak[i]));
     json_object_set_new(o, "peaks", peaks);
-    json_object_set_new(o, "peaks_from", json_string(b->dev->kern ? "measured" : "data sheet"));
+    const char *from = b->dev->kern              ? "measured"
+                       : json_object_size(peaks) ? "data sheet"
+                                                 : "not known";
+    json_object_set_new(o, "peaks_from", json_string(from));
     for (int i = 0; i < b->n; i++) {
         const result *r = &b->r[i];
         const fj_speed *s = &r->s;

@@ -121,9 +121,10 @@ void fj_gguf_add_tensor(fj_gguf_writer *w, const char *name, fj_dtype t, int n_d
     if (!ok || !fresh || bytes < 0 || __builtin_add_overflow(w->offset, (uint64_t)bytes, &next)) {
         fj_fail(&w->err, FJ_EINVAL, "%s: tensor %s cannot be written as %s: %s", w->path, name,
                 d->name,
-                !fresh    ? "its name is there twice"
-                : w->body ? "data were written already"
-                          : "its shape does not fit the format");
+                !fresh        ? "its name is there twice"
+                : d->gguf < 0 ? "GGUF has no such format"
+                : w->body     ? "data were written already"
+                              : "its shape does not fit the format");
         return;
     }
     put_text(&w->infos, name, strlen(name));

@@ -253,6 +253,11 @@ bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e) {
                 continue;
             }
             int64_t bytes = bytes_of(w);
+            if (w->cols % fj_dtype_get(w->dtype)->block)
+                return fj_fail(e, FJ_EUNSUP,
+                               "%s: tensor %s: rows of %lld values are not whole blocks of %d (%s)",
+                               m->path, fj_weight_name(w, &m->arena), (long long)w->cols,
+                               fj_dtype_get(w->dtype)->block, fj_dtype_get(w->dtype)->name);
             if (bytes < 0 ||
                 __builtin_add_overflow(total, ((size_t)bytes + ALIGN - 1) / ALIGN * ALIGN, &total))
                 return fj_fail(e, FJ_EFORMAT, "%s: tensor %s, %lld x %lld of %s, has no size",

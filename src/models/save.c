@@ -76,10 +76,12 @@ static bool piece_bytes(pieces *p, const fj_model *m, int64_t at_piece, size_t *
 }
 
 static bool parse_type(const char *type, fj_dtype *t, fj_err *e) {
-    if (fj_dtype_parse(type, t) && *t != FJ_I32 && *t != FJ_F64) return true;
-    return fj_fail(e, FJ_EINVAL,
-                   "weights cannot be written as \"%s\" (F32, F16, BF16, Q8_0, Q4_0 and MXFP4 can)",
-                   type);
+    if (fj_dtype_parse(type, t) && *t != FJ_I32 && *t != FJ_F64 && *t != FJ_NF4) return true;
+    return fj_fail(
+        e, FJ_EINVAL,
+        "weights cannot be written as \"%s\" (F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K and "
+        "MXFP4 can)",
+        type);
 }
 
 static bool has_tokenizer(const fj_model *m, fj_err *e) {
@@ -137,8 +139,8 @@ bool fj_model_save_gguf(const fj_model *m, const char *path, const char *type, f
         fj_dtype t;
         uint32_t ftype;
     } ftypes[] = {
-        { FJ_F32, 0 },  { FJ_F16, 1 },   { FJ_Q4_0, 2 },
-        { FJ_Q8_0, 7 }, { FJ_BF16, 32 }, { FJ_MXFP4, 38 },
+        { FJ_F32, 0 },   { FJ_F16, 1 },   { FJ_Q4_0, 2 },  { FJ_Q8_0, 7 },
+        { FJ_Q4_K, 14 }, { FJ_Q6_K, 18 }, { FJ_BF16, 32 }, { FJ_MXFP4, 38 },
     };
     fj_dtype t;
     fj_tok_parts parts = FJ_TOK_PARTS_INIT;

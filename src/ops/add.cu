@@ -14,6 +14,7 @@ FJ_CUDA_OP(add, run_points<add_at>, NULL);
 template <typename T, int V>
 static __global__ void __launch_bounds__(ROW_THREADS)
     add_bias(T *y, const T *x, const float *bias, int64_t rows, int64_t cols) {
+    early_begin();
     EACH_UNIT(c, cols / V) {
         float b[V];
         load_v<V>(bias + c * V, b);
@@ -35,8 +36,8 @@ static bool run_bias(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e
     row_grid d = grid_of_rows(y->rows, wide ? y->cols / 8 : y->cols);
     FJ_AS(y, T, {
         auto kernel = wide ? add_bias<T, 8> : add_bias<T, 1>;
-        FJ_LAUNCH(kernel, d.grid, d.block, 0, g->stream, data_of<T>(y), data_of<T>(x),
-                  data_of<float>(b), y->rows, y->cols);
+        FJ_LAUNCH_EARLY(kernel, d.grid, d.block, 0, g->stream, data_of<T>(y), data_of<T>(x),
+                        data_of<float>(b), y->rows, y->cols);
     });
     return launched("add_bias", e);
 }

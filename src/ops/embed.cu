@@ -17,6 +17,11 @@ __device__ __forceinline__ void table_values(const unsigned char *row, int64_t c
             if constexpr (D == FJ_Q8_0) v[j] = q8_0_at((const fj_q8_0 *)row + b, (int)(i % 32));
             if constexpr (D == FJ_Q4_0) v[j] = q4_0_at((const fj_q4_0 *)row + b, (int)(i % 32));
             if constexpr (D == FJ_MXFP4) v[j] = mxfp4_at((const fj_mxfp4 *)row + b, (int)(i % 32));
+            if constexpr (D == FJ_Q4_K)
+                v[j] = q4_k_at((const fj_q4_k *)row + i / 256, (int)(i % 256));
+            if constexpr (D == FJ_Q6_K)
+                v[j] = q6_k_at((const fj_q6_k *)row + i / 256, (int)(i % 256));
+            if constexpr (D == FJ_NF4) v[j] = nf4_at((const fj_nf4 *)row + i / 64, (int)(i % 64));
         }
 }
 
@@ -24,6 +29,7 @@ template <typename T, int D, int V>
 static __global__ void __launch_bounds__(ROW_THREADS)
     embed(T *y, const unsigned char *table, const int32_t *ids, int64_t rows, int64_t cols,
           int64_t row_bytes) {
+    early_begin();
     EACH_ROW(r, rows) {
         const unsigned char *row = table + ids[r] * row_bytes;
         EACH_UNIT(u, cols / V) {
@@ -40,8 +46,8 @@ static void launch_embed(const fj_gpu *g, const fj_tensor *y, const fj_tensor *w
     bool wide = y->cols % 8 == 0 && aligned(y->data) && aligned(w->data);
     auto kernel = wide ? embed<T, D, 8> : embed<T, D, 1>;
     row_grid d = grid_of_rows(y->rows, wide ? y->cols / 8 : y->cols);
-    FJ_LAUNCH(kernel, d.grid, d.block, 0, g->stream, data_of<T>(y), data_of<unsigned char>(w),
-              data_of<int32_t>(ids), y->rows, y->cols, fj_dtype_size(w->dtype, 1, w->cols));
+    FJ_LAUNCH_EARLY(kernel, d.grid, d.block, 0, g->stream, data_of<T>(y), data_of<unsigned char>(w),
+                    data_of<int32_t>(ids), y->rows, y->cols, fj_dtype_size(w->dtype, 1, w->cols));
 }
 
 static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
@@ -58,6 +64,9 @@ static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
         case FJ_Q8_0: launch_embed<T, FJ_Q8_0>(g, y, w, ids); break;
         case FJ_Q4_0: launch_embed<T, FJ_Q4_0>(g, y, w, ids); break;
         case FJ_MXFP4: launch_embed<T, FJ_MXFP4>(g, y, w, ids); break;
+        case FJ_Q4_K: launch_embed<T, FJ_Q4_K>(g, y, w, ids); break;
+        case FJ_Q6_K: launch_embed<T, FJ_Q6_K>(g, y, w, ids); break;
+        case FJ_NF4: launch_embed<T, FJ_NF4>(g, y, w, ids); break;
         default:
             return fj_fail(e, FJ_EUNSUP, "a table of %s does not run on the GPU",
                            fj_dtype_get(w->dtype)->name);

@@ -6,6 +6,7 @@ template <typename U>
 static __global__ void __launch_bounds__(ROW_THREADS)
     move_rows(U *y, const U *x, const int32_t *to, const int32_t *from, int64_t rows,
               int64_t units) {
+    early_begin();
     EACH_ROW(r, rows) {
         U *yr = y + (to ? to[r] : r) * units;
         const U *xr = x + (from ? from[r] : r) * units;
@@ -21,8 +22,8 @@ bool fj_gpu_move_rows(const fj_gpu *g, const fj_node *n, const fj_tensor *y, con
 #define MOVE(U)                                                                                    \
     do {                                                                                           \
         row_grid d = grid_of_rows(rows, bytes / (int64_t)sizeof(U));                               \
-        FJ_LAUNCH(move_rows<U>, d.grid, d.block, 0, g->stream, data_of<U>(y), data_of<U>(x), to,   \
-                  from, rows, bytes / (int64_t)sizeof(U));                                         \
+        FJ_LAUNCH_EARLY(move_rows<U>, d.grid, d.block, 0, g->stream, data_of<U>(y), data_of<U>(x), \
+                        to, from, rows, bytes / (int64_t)sizeof(U));                               \
     } while (0)
     if (bytes % 16 == 0 && aligned(x->data) && aligned(y->data)) MOVE(uint4);
     else if (x->dtype == FJ_F32) MOVE(uint32_t);

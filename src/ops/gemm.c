@@ -189,7 +189,8 @@ static void to_bf16(const fj_team *t, int64_t m, int64_t k, const float *x, int6
 typedef enum arith { IN_F32, IN_BF16, IN_INT8 } arith;
 
 static arith fwd_arith(const fj_wmat *w, bool f32) {
-    if (f32 || w->dtype == FJ_F32 || w->dtype == FJ_F16) return IN_F32;
+    if (f32 || w->dtype == FJ_F32 || w->dtype == FJ_F16 || fj_dtype_get(w->dtype)->block > 32)
+        return IN_F32;
     return w->dtype == FJ_BF16 ? IN_BF16 : IN_INT8;
 }
 
@@ -383,8 +384,8 @@ void fj_gemm_dx_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, c
     }
     const fj_kern *kern = t->kern;
     bool f32 = dx_in_f32(w, t->f32);
-    /* A tile of block formats is one block wide. */
-    int64_t tw = fj_dtype_get(w->dtype)->block == 32 ? 32 : TW, tiles = (w->k + tw - 1) / tw;
+    /* A tile of block formats is one block wide, or a part of one. */
+    int64_t tw = fj_dtype_get(w->dtype)->block > 1 ? 32 : TW, tiles = (w->k + tw - 1) / tw;
     int64_t unit = f32 ? 1 : 2, len = piece_len(w->n, KC * unit, 32), ars = pair_stride(w->n);
     thread_mem mem = thread_take(t, dx_shared(m, w, t->f32), share_rows(t->nth, m));
     uint32_t *a = t->scratch, *pairs = (uint32_t *)(void *)mem.tile;

@@ -153,10 +153,11 @@ void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, void *
 static void block_rows(const fj_kern *kern, const fj_wmat *w, int64_t row, int64_t k0, int64_t kk,
                        float *dst) {
     const fj_dtype_info *d = fj_dtype_get(w->dtype);
-    const char *src = (const char *)w->data + (row * w->k + k0) / d->block * d->bytes;
-    if (w->dtype == FJ_F16) kern->f16_to_f32(dst, (const uint16_t *)(const void *)src, kk);
-    else if (w->dtype == FJ_BF16) kern->bf16_to_f32(dst, (const uint16_t *)(const void *)src, kk);
-    else fj_dequant_row(w->dtype, src, dst, kk);
+    const char *src = (const char *)w->data + row * w->k / d->block * d->bytes;
+    if (w->dtype == FJ_F16) kern->f16_to_f32(dst, (const uint16_t *)(const void *)src + k0, kk);
+    else if (w->dtype == FJ_BF16)
+        kern->bf16_to_f32(dst, (const uint16_t *)(const void *)src + k0, kk);
+    else fj_dequant_part(w->dtype, src, k0, dst, kk);
 }
 
 void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,

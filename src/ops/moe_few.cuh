@@ -6,7 +6,7 @@
 #ifndef FJ_OPS_MOE_FEW_CUH
 #define FJ_OPS_MOE_FEW_CUH
 
-#include "kernels/cuda/weight.cuh"
+#include "kernels/cuda/kquant.cuh"
 #include "ops/moe_tile.cuh"
 
 enum { FEW = 16, FEW_WARPS = 4, FEW_ROWS = 16, FEW_SIDE = FEW_WARPS * FEW_ROWS, FEW_STAGES = 3 };
@@ -90,7 +90,8 @@ static __device__ __forceinline__ void few_tile(const few_job &j, const group &g
         copies_wait<FEW_STAGES - 2>();
         __syncthreads(); /* all have copied this stage, and have read the one that is copied over */
         fetch(s + FEW_STAGES - 1);
-        const unsigned char *at = ring + s % FEW_STAGES * F::STAGE, *wl[F::GROUPS];
+        const unsigned char *at = ring + s % FEW_STAGES * F::STAGE;
+        typename W::at8 wl[F::GROUPS];
         const unsigned char *xl = at + lane % 16 * F::X_PITCH + lane / 16 * 16;
         FJ_UNROLL
         for (int i = 0; i < F::GROUPS; i++) {
@@ -113,8 +114,10 @@ static __device__ __forceinline__ void few_tile(const few_job &j, const group &g
             FJ_UNROLL
             for (int u = 0; u < F::UNITS; u++) unit(u);
         } else {
-            FJ_ROLLED
-            for (int u = 0; u < units; u++) unit(u);
+            if constexpr (W::BLOCK < W::KS) {
+                FJ_ROLLED
+                for (int u = 0; u < units; u++) unit(u);
+            }
         }
     }
     FJ_UNROLL

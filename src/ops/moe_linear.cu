@@ -7,35 +7,16 @@
  * Rows of BF16: tiles of ROWS x 128 by tensor cores in the arithmetic of gemm.cuh, one chain for each
  * output over the inner dimension in steps of 16; operands in shared memory as in tile.cu.  Weights become
  * BF16 on their way there: they are read a step ahead into registers.  Experts that have few slots:
- * moe_few.cuh.  Rows of F32: one chain by FMA. */
+ * moe_few.cuh.  Rows of F32: moe_f32.cuh. */
+#include "ops/moe_f32.cuh"
 #include "ops/moe_few.cuh"
 #include "ops/moe_tile.cuh"
 
 enum {
     SIDE = 128, /* columns of a tile */
     STEP = 32,
-    STAGES = 4,
-    THREADS = 256
+    STAGES = 4
 };
-
-/* y[s] = c[s] + scale * x[s] op(W_e) over all slots. */
-typedef struct job {
-    const void *x, *c;
-    void *y;
-    matrix w;                           /* of the first expert */
-    int64_t expert_bytes, inner, outer; /* outer: columns of y */
-    const int32_t *start, *order;
-    int64_t row0, row_end; /* only slots of these rows, of k slots each; row_end 0: all */
-    int experts, k;
-    float scale;
-    bool x_chunks, w_chunks; /* eights lie whole and aligned */
-} job;
-
-static __device__ __forceinline__ matrix weight_of(const job &j, int e) {
-    matrix m = j.w;
-    m.p += e * j.expert_bytes;
-    return m;
-}
 
 /* ---- operands in shared memory (tile.cu) ----------------------------------------------------------- */
 /* Where a chunk of 16 bytes of a row of a part lies.  INNER: rows of STEP values along the inner dimension,
@@ -123,26 +104,21 @@ template <class W, bool INNER> struct weight_part {
     }
 };
 
-/* ---- results --------------------------------------------------------------------------------------- */
-/* Whether slot s is of the rows that are wanted. */
-static __device__ __forceinline__ bool wanted(const job &j, int64_t s) {
-    if (!j.row_end) return true;
-    int row = j.order[s] / j.k;
-    return row >= j.row0 && row < j.row_end;
-}
-
-/* Whether any of slots [from, end) of an expert is: their rows are in order. */
-static __device__ __forceinline__ bool some_wanted(const job &j, int64_t from, int64_t end) {
-    return !j.row_end || (j.order[end - 1] / j.k >= j.row0 && j.order[from] / j.k < j.row_end);
-}
-
-/* y[at] of the sum v; who is not wanted is c. */
-template <typename T>
-static __device__ __forceinline__ void put(const job &j, int64_t at, float v, bool want) {
-    T *y = (T *)j.y + at;
-    const T *c = (const T *)j.c + at;
-    if (want) *y = from_f32<T>(j.c ? fmaf(j.scale, v, to_f32(*c)) : j.scale * v);
-    else if (j.c && j.c != j.y) *y = *c;
+/* Two neighbours, or the first of them: together where they are aligned. */
+static __device__ __forceinline__ void put2(const job &j, int64_t at, float v, float w, bool want,
+                                            bool two) {
+    if (!two || j.outer % 2 || !want) {
+        put<bf16>(j, at, v, want);
+        if (two) put<bf16>(j, at + 1, w, want);
+        return;
+    }
+    if (j.c) {
+        uint32_t c = *(const uint32_t *)((const bf16 *)j.c + at);
+        v = fmaf(j.scale, v, low_f32(c)), w = fmaf(j.scale, w, high_f32(c));
+    } else {
+        v *= j.scale, w *= j.scale;
+    }
+    *(uint32_t *)((bf16 *)j.y + at) = pack_bf16(v, w);
 }
 
 /* ---- BF16 -------------------------------------------------------------------------------------------- */
@@ -204,9 +180,11 @@ static __global__ void __launch_bounds__(THREADS, 2) tile(const job j) {
         int64_t s = g.from + row + i * 16 + half * 8 + lane / 4;
         if (s >= end) continue;
         bool want = wanted(j, s);
-        UNROLL for (int n = 0; n < NT; n++) UNROLL for (int v = 0; v < 2; v++) {
-            int64_t c = out + col + n * 8 + lane % 4 * 2 + v;
-            if (c < j.outer) put<bf16>(j, s * j.outer + c, d[i][n][half * 2 + v], want);
+        UNROLL for (int n = 0; n < NT; n++) {
+            int64_t c = out + col + n * 8 + lane % 4 * 2;
+            if (c < j.outer)
+                put2(j, s * j.outer + c, d[i][n][half * 2], d[i][n][half * 2 + 1], want,
+                     c + 1 < j.outer);
         }
     }
 }
@@ -224,16 +202,7 @@ static __global__ void __launch_bounds__(FEW_WARPS *WARP) few_slots(const job j)
     });
 }
 
-/* dw[e] = scale * dy^T x over the slots of e: a block for an expert and a tile of it. */
-typedef struct dw_job {
-    const void *dy, *x;
-    float *dw;
-    const int32_t *start;
-    int64_t n, k;
-    float scale;
-    bool dy_chunks, x_chunks;
-} dw_job;
-
+/* dw: a block for an expert and a tile of it. */
 static __global__ void __launch_bounds__(THREADS, 2) tile_dw(const dw_job j) {
     constexpr int PART = SIDE * STEP * 2, MT = 4, NT = 4;
     FJ_DYN_SHARED(shared);
@@ -277,88 +246,6 @@ static __global__ void __launch_bounds__(THREADS, 2) tile_dw(const dw_job j) {
                 c = k0 + col + n * 8 + lane % 4 * 2 + v % 2;
         if (r < j.n && c < j.k) j.dw[(e * j.n + r) * j.k + c] = j.scale * d[i][n][v];
     }
-}
-
-/* ---- F32 --------------------------------------------------------------------------------------------- */
-enum { SMALL = 64, DEPTH = 16, PITCH = SMALL + 4 };
-
-/* sum[a][b] += as[.][4 * y + a] * bs[.][4 * x + b], one value of the inner dimension after the other. */
-static __device__ __forceinline__ void multiply(float (*sum)[4], const float *as, const float *bs) {
-    int x = (int)threadIdx.x % 16 * 4, y = (int)threadIdx.x / 16 * 4;
-    UNROLL for (int k = 0; k < DEPTH; k++) {
-        float4 u = *(const float4 *)(as + k * PITCH + y), v = *(const float4 *)(bs + k * PITCH + x);
-        float p[4] = { u.x, u.y, u.z, u.w }, q[4] = { v.x, v.y, v.z, v.w };
-        UNROLL for (int a = 0; a < 4; a++) UNROLL for (int b = 0; b < 4; b++) sum[a][b] =
-            fmaf(p[a], q[b], sum[a][b]);
-    }
-}
-
-template <class W, bool INNER> static __global__ void __launch_bounds__(THREADS) simt(const job j) {
-    __shared__ float4 shared[2][DEPTH * PITCH / 4];
-    float *as = (float *)shared[0], *bs = (float *)shared[1];
-    int64_t wide = (j.outer + SMALL - 1) / SMALL, out = blockIdx.x % wide * SMALL;
-    const float *x = (const float *)j.x;
-    int t = (int)threadIdx.x;
-    group g;
-    if (!group_of(j.start, j.experts, SMALL, blockIdx.x / wide, &g)) return;
-    int64_t end = g.from + SMALL < g.end ? g.from + SMALL : g.end;
-    matrix m = weight_of(j, g.e);
-    float sum[4][4] = { { 0 } };
-    for (int64_t in = 0; in < j.inner; in += DEPTH) {
-        for (int i = t; i < SMALL * DEPTH; i += THREADS) {
-            int64_t s = g.from + i / DEPTH, k = in + i % DEPTH;
-            as[i % DEPTH * PITCH + i / DEPTH] = s < end && k < j.inner ? x[s * j.inner + k] : 0;
-        }
-        if (t <
-            SMALL * DEPTH / 8) { /* eights of the weight: along the inner dimension, or across */
-            int r = INNER ? t / (DEPTH / 8) : t / (SMALL / 8);
-            int c = INNER ? t % (DEPTH / 8) * 8 : t % (SMALL / 8) * 8;
-            int64_t row = (INNER ? out : in) + r, col = (INNER ? in : out) + c;
-            float v[8];
-            if (j.w_chunks && row < m.rows && col < m.cols)
-                W::open(W::fetch(m.p + row * m.row_bytes, col), col, v);
-            else if (j.w_chunks) UNROLL for (int k = 0; k < 8; k++) v[k] = 0;
-            else open_part<W>(m, row, col, v);
-            for (int k = 0; k < 8; k++) bs[INNER ? (c + k) * PITCH + r : r * PITCH + c + k] = v[k];
-        }
-        __syncthreads();
-        multiply(sum, as, bs);
-        __syncthreads();
-    }
-    for (int a = 0; a < 4; a++) {
-        int64_t s = g.from + t / 16 * 4 + a;
-        if (s >= end) continue;
-        bool want = wanted(j, s);
-        for (int b = 0; b < 4; b++) {
-            int64_t c = out + t % 16 * 4 + b;
-            if (c < j.outer) put<float>(j, s * j.outer + c, sum[a][b], want);
-        }
-    }
-}
-
-static __global__ void __launch_bounds__(THREADS) simt_dw(const dw_job j) {
-    __shared__ float4 shared[2][DEPTH * PITCH / 4];
-    float *as = (float *)shared[0], *bs = (float *)shared[1];
-    const float *dy = (const float *)j.dy, *x = (const float *)j.x;
-    int64_t wide = (j.k + SMALL - 1) / SMALL, tiles = wide * ((j.n + SMALL - 1) / SMALL);
-    int64_t e = blockIdx.x / tiles, n0 = blockIdx.x % tiles / wide * SMALL,
-            k0 = blockIdx.x % wide * SMALL, end = j.start[e + 1];
-    float sum[4][4] = { { 0 } };
-    for (int64_t from = j.start[e]; from < end; from += DEPTH) {
-        for (int i = (int)threadIdx.x; i < SMALL * DEPTH; i += THREADS) {
-            int64_t s = from + i / SMALL, n = n0 + i % SMALL, k = k0 + i % SMALL;
-            as[i / SMALL * PITCH + i % SMALL] = s < end && n < j.n ? dy[s * j.n + n] : 0;
-            bs[i / SMALL * PITCH + i % SMALL] = s < end && k < j.k ? x[s * j.k + k] : 0;
-        }
-        __syncthreads();
-        multiply(sum, as, bs);
-        __syncthreads();
-    }
-    for (int a = 0; a < 4; a++)
-        for (int b = 0; b < 4; b++) {
-            int64_t r = n0 + threadIdx.x / 16 * 4 + a, c = k0 + threadIdx.x % 16 * 4 + b;
-            if (r < j.n && c < j.k) j.dw[(e * j.n + r) * j.k + c] = j.scale * sum[a][b];
-        }
 }
 
 /* ---- ops --------------------------------------------------------------------------------------------- */
@@ -408,7 +295,7 @@ static bool product(const fj_gpu *g, const fj_node *n, const fj_tensor *c, bool 
     if (!same_type(n, x, y, e) || (c && !same_type(n, c, y, e))) return false;
     if (!count_of(y)) return true;
     int64_t each = w->rows / (start->cols - 1), row_bytes = fj_dtype_size(w->dtype, 1, w->cols);
-    if (w->dtype > FJ_MXFP4 || row_bytes < 0)
+    if (w->dtype > FJ_NF4 || row_bytes < 0)
         return fj_fail(e, FJ_EUNSUP,
                        "op %s does not run on the GPU with weights of %s, %lld x %lld", n->op->name,
                        fj_dtype_get(w->dtype)->name, (long long)w->rows, (long long)w->cols);

@@ -3,8 +3,7 @@
 #ifndef FJ_OPS_MOE_TILE_CUH
 #define FJ_OPS_MOE_TILE_CUH
 
-#include "kernels/cuda/blocks.cuh"
-#include "kernels/cuda/weight.cuh"
+#include "kernels/cuda/kquant.cuh"
 #include "ops/op.cuh"
 
 #ifdef FJ_PLAY
@@ -57,7 +56,8 @@ __device__ __forceinline__ bool group_of(const int32_t *start, int experts, int 
 
 /* ---- weights -------------------------------------------------------------------------------------- */
 /* A struct for each format: fetch reads eight values of a row from k (a multiple of 8) on as they lie there,
- * without waiting for them; open makes them of that.  at: one value, of formats without blocks. */
+ * without waiting for them; open makes them of that, exact() for products in F32 (kquant.cuh).  at: one
+ * value, of formats without blocks. */
 struct raw_f32 {
     float4 a, b;
 };
@@ -157,6 +157,19 @@ struct as_mxfp4 {
     static __device__ __forceinline__ float at(const unsigned char *, int64_t) { return 0; }
 };
 
+template <class W>
+__device__ __forceinline__ void open_exact(const typename W::raw &r, int64_t k, float *v) {
+    W::open(r, k, v);
+}
+template <>
+__device__ __forceinline__ void open_exact<as_q4_k>(const as_q4_k::raw &r, int64_t k, float *v) {
+    as_q4_k::exact(r, k, v);
+}
+template <>
+__device__ __forceinline__ void open_exact<as_nf4>(const as_nf4::raw &r, int64_t k, float *v) {
+    as_nf4::exact(r, k, v);
+}
+
 /* An expert's weight. */
 typedef struct matrix {
     const unsigned char *p;
@@ -197,7 +210,72 @@ __device__ __forceinline__ void open_part(const matrix &m, int64_t row, int64_t 
             typedef as_mxfp4 W;                                                                    \
             typedef weight_mxfp4 RAW;                                                              \
             __VA_ARGS__                                                                            \
+        } else if ((format) == FJ_Q4_K) {                                                          \
+            typedef as_q4_k W;                                                                     \
+            typedef weight_q4_k RAW;                                                               \
+            __VA_ARGS__                                                                            \
+        } else if ((format) == FJ_Q6_K) {                                                          \
+            typedef as_q6_k W;                                                                     \
+            typedef weight_q6_k RAW;                                                               \
+            __VA_ARGS__                                                                            \
+        } else if ((format) == FJ_NF4) {                                                           \
+            typedef as_nf4 W;                                                                      \
+            typedef weight_nf4 RAW;                                                                \
+            __VA_ARGS__                                                                            \
         }                                                                                          \
     } while (0)
+
+/* ---- what a kernel is asked for ----------------------------------------------------------------------- */
+enum { THREADS = 256 }; /* of a block, but for few slots */
+
+/* y[s] = c[s] + scale * x[s] op(W_e) over all slots. */
+typedef struct job {
+    const void *x, *c;
+    void *y;
+    matrix w;                           /* of the first expert */
+    int64_t expert_bytes, inner, outer; /* outer: columns of y */
+    const int32_t *start, *order;
+    int64_t row0, row_end; /* only slots of these rows, of k slots each; row_end 0: all */
+    int experts, k;
+    float scale;
+    bool x_chunks, w_chunks; /* eights lie whole and aligned */
+} job;
+
+static __device__ __forceinline__ matrix weight_of(const job &j, int e) {
+    matrix m = j.w;
+    m.p += e * j.expert_bytes;
+    return m;
+}
+
+/* dw[e] = scale * dy^T x over the slots of e. */
+typedef struct dw_job {
+    const void *dy, *x;
+    float *dw;
+    const int32_t *start;
+    int64_t n, k;
+    float scale;
+    bool dy_chunks, x_chunks;
+} dw_job;
+
+/* Whether slot s is of the rows that are wanted. */
+static __device__ __forceinline__ bool wanted(const job &j, int64_t s) {
+    if (!j.row_end) return true;
+    int row = j.order[s] / j.k;
+    return row >= j.row0 && row < j.row_end;
+}
+
+/* Whether any of slots [from, end) of an expert is: their rows are in order. */
+static __device__ __forceinline__ bool some_wanted(const job &j, int64_t from, int64_t end) {
+    return !j.row_end || (j.order[end - 1] / j.k >= j.row0 && j.order[from] / j.k < j.row_end);
+}
+
+/* y[at] of the sum v; who is not wanted is c. */
+template <typename T>
+static __device__ __forceinline__ void put(const job &j, int64_t at, float v, bool want) {
+    T *y = (T *)j.y + at;
+    const T *c = (const T *)j.c + at;
+    if (want) *y = from_f32<T>(j.c ? fmaf(j.scale, v, to_f32(*c)) : j.scale * v);
+    else if (j.c && j.c != j.y) *y = *c;
+}
 
 #endif

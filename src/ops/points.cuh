@@ -57,6 +57,7 @@ enum { AT_ONCE = 2 };
 template <typename T, typename F>
 static __global__ void __launch_bounds__(POINT_THREADS)
     points(point_args<T, F::IN, F::OUT> p, int64_t n, bool wide, F f) {
+    early_begin();
     enum { IN = F::IN, OUT = F::OUT, V = 16 / sizeof(T) };
     for (int64_t from = blockIdx.x * POINT_SPAN(T); from < n; from += gridDim.x * POINT_SPAN(T)) {
         if (wide && from + POINT_SPAN(T) <= n) {
@@ -108,8 +109,8 @@ static bool run_points(const fj_gpu *g, const fj_node *n, void *scratch, fj_err 
             wide = wide && aligned(p.x[k]);
         }
         if (len) /* a grid of no blocks is an error */
-            FJ_LAUNCH((points<T, F<T>>), grid_of(len, POINT_SPAN(T), POINT_BLOCKS), POINT_THREADS,
-                      0, g->stream, p, len, wide, F<T>(n));
+            FJ_LAUNCH_EARLY((points<T, F<T>>), grid_of(len, POINT_SPAN(T), POINT_BLOCKS),
+                            POINT_THREADS, 0, g->stream, p, len, wide, F<T>(n));
     });
     return launched(n->op->name, e);
 }

@@ -5,6 +5,7 @@
 template <typename T, int V>
 static __global__ void NORM_BOUNDS(V, 4)
     rmsnorm(T *y, const T *x, const float *w, int64_t rows, int cols, int lanes, float eps) {
+    early_begin();
     norm_at a = norm_here(lanes);
     int turn = 0;
     float wv[V][8];
@@ -113,9 +114,9 @@ static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
     if (!same_type(n, x, y, e) || !norm_shape_of(g, n, rows, cols, 4, &s, e)) return false;
     FJ_AS(y, T, {
         NORM_BY(s, V, {
-            FJ_LAUNCH((rmsnorm<T, V>), s.grid, s.threads, 0, g->stream, data_of<T>(y),
-                      data_of<T>(x), data_of<float>(w), rows, (int)cols, s.lanes,
-                      (float)*(const double *)n->params);
+            FJ_LAUNCH_EARLY((rmsnorm<T, V>), s.grid, s.threads, 0, g->stream, data_of<T>(y),
+                            data_of<T>(x), data_of<float>(w), rows, (int)cols, s.lanes,
+                            (float)*(const double *)n->params);
         });
     });
     return launched("rmsnorm", e);

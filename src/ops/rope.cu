@@ -11,6 +11,7 @@ typedef struct params { /* as in rope.c */
 static __global__ void __launch_bounds__(ROW_THREADS)
     rope_table(float *y, const int32_t *pos, const float *inv_freq, const int32_t *which, float m,
                int64_t rows, int64_t half) {
+    early_begin();
     EACH_ROW(r, rows)
     EACH_UNIT(i, half) {
         float a = (float)pos[r] * inv_freq[which[r] * half + i];
@@ -27,9 +28,9 @@ static bool run_table(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *
         return fj_fail(e, FJ_EUNSUP, "a rope table on the GPU is F32");
     if (!count_of(y)) return true;
     row_grid d = grid_of_rows(y->rows, inv->cols);
-    FJ_LAUNCH(rope_table, d.grid, d.block, 0, g->stream, data_of<float>(y),
-              data_of<int32_t>(n->in[0]), data_of<float>(inv), data_of<int32_t>(n->in[2]),
-              (float)*(const double *)n->params, y->rows, inv->cols);
+    FJ_LAUNCH_EARLY(rope_table, d.grid, d.block, 0, g->stream, data_of<float>(y),
+                    data_of<int32_t>(n->in[0]), data_of<float>(inv), data_of<int32_t>(n->in[2]),
+                    (float)*(const double *)n->params, y->rows, inv->cols);
     return launched("rope_table", e);
 }
 FJ_CUDA_OP(rope_table, run_table, NULL);
@@ -40,6 +41,7 @@ template <typename T, int V>
 static __global__ void __launch_bounds__(ROW_THREADS)
     rope(T *y, const T *x, const float *table, float sign, int64_t rows, int heads, int hd,
          int half, int per) {
+    early_begin();
     EACH_ROW(r, rows)
     EACH_UNIT(u, heads * per) {
         int h = (int)u / per, i = ((int)u - h * per) * V;
@@ -78,8 +80,8 @@ static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
     row_grid d = grid_of_rows(x->rows, p->heads * per);
     FJ_AS(y, T, {
         auto kernel = wide ? rope<T, 8> : rope<T, 1>;
-        FJ_LAUNCH(kernel, d.grid, d.block, 0, g->stream, data_of<T>(y), data_of<T>(x),
-                  data_of<float>(table), (float)p->sign, x->rows, p->heads, hd, half, per);
+        FJ_LAUNCH_EARLY(kernel, d.grid, d.block, 0, g->stream, data_of<T>(y), data_of<T>(x),
+                        data_of<float>(table), (float)p->sign, x->rows, p->heads, hd, half, per);
     });
     return launched("rope", e);
 }

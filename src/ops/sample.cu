@@ -58,6 +58,7 @@ template <bool COUNT> __device__ key bound_of(const row &r, float want, key leas
 
 static __global__ void sample(int32_t *ids, const float *logits, const float *how,
                               const int32_t *seen, int64_t vocab, int64_t words) {
+    early_begin();
     __shared__ float buf[THREADS / WARP];
     __shared__ key keys[THREADS / WARP];
     __shared__ float sums[THREADS];
@@ -127,9 +128,9 @@ static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
     (void)scratch;
     const fj_tensor *x = n->in[0], *seen = n->in[2];
     if (!x->rows) return true;
-    FJ_LAUNCH(sample, (unsigned)x->rows, THREADS, 0, g->stream, data_of<int32_t>(n->out[0]),
-              data_of<float>(x), data_of<float>(n->in[1]), data_of<int32_t>(seen), x->cols,
-              seen->cols);
+    FJ_LAUNCH_EARLY(sample, (unsigned)x->rows, THREADS, 0, g->stream, data_of<int32_t>(n->out[0]),
+                    data_of<float>(x), data_of<float>(n->in[1]), data_of<int32_t>(seen), x->cols,
+                    seen->cols);
     return launched("sample", e);
 }
 FJ_CUDA_OP(sample, run, NULL);

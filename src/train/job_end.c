@@ -83,7 +83,9 @@ static bool forgetting(fj_job *j, fj_err *e) {
     return ok;
 }
 
-static const char *const types[] = { "F32", "F16", "BF16", "Q8_0", "Q4_0", "MXFP4" };
+static const char *const types[] = {
+    "F32", "F16", "BF16", "Q8_0", "Q4_0", "MXFP4", "Q4_K", "Q6_K"
+};
 
 static bool write_model(fj_job *j, fj_err *e) {
     if (j->lora) {

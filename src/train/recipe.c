@@ -18,7 +18,8 @@ static const char *const autos[] = { "auto", "true", "false", NULL };
 static const char *const templates[] = { "auto", "chatml", "raw", NULL };
 static const char *const devices[] = { "auto", "cpu", "cuda", "cuda:N", NULL };
 static const char *const truncations[] = { "drop", "keep_start", "error", NULL };
-static const char *const exports[] = { "f32", "f16", "bf16", "q8_0", "q4_0", "mxfp4", NULL };
+static const char *const exports[] = { "f32",   "f16",  "bf16", "q8_0", "q4_0",
+                                       "mxfp4", "q4_k", "q6_k", NULL };
 static const char *const formats[] = { "auto",   "alpaca", "sharegpt", "messages",
                                        "prompt", "text",   NULL };
 

@@ -27,7 +27,9 @@ typedef enum fj_export {
     FJ_EXPORT_BF16,
     FJ_EXPORT_Q8_0,
     FJ_EXPORT_Q4_0,
-    FJ_EXPORT_MXFP4
+    FJ_EXPORT_MXFP4,
+    FJ_EXPORT_Q4_K,
+    FJ_EXPORT_Q6_K
 } fj_export;
 
 #define FJ_RECIPE_KEYS_MAX 64

@@ -2,7 +2,7 @@
 . "$(dirname "$0")/lib.bash"
 
 try 2 bench --type q5
-err_has '--type wants one of f32|f16|bf16|q8_0|q4_0|mxfp4, not "q5"'
+err_has '--type wants one of f32|f16|bf16|q8_0|q4_0|mxfp4|q4_k|q6_k|nf4, not "q5"'
 try 2 bench --repeat 0
 err_has '--repeat wants a whole number from 1 to 1000'
 try 2 bench --streams 0
@@ -13,11 +13,14 @@ try 1 bench --shape tiny --heads 4 --kv-heads 3
 err_has "4 attention heads cannot share 3 key heads"
 try 1 bench --shape tiny --width 80 --type q4_0
 err_has "80"
+try 1 bench --shape tiny --type q6_k
+err_has "rows of 64 values are not whole blocks of 256 (Q6_K)"
 
 # Peaks of a GPU are of its data sheet, and some are not known.
 small="--device cpu --shape tiny --repeat 1 --context 4 --prefill 16 --length 16 --batch 2 --threads 1"
-for type in f32 f16 bf16 q8_0 q4_0 mxfp4; do
-    try 0 bench $small --type $type
+for type in f32 f16 bf16 q8_0 q4_0 mxfp4 q4_k q6_k nf4; do
+    wide=; case $type in *k | nf4) wide="--width 256 --ffn 256 --vocab 64" ;; esac
+    try 0 bench $small $wide --type $type
     out_matches '^decode +1 stream, 4 tokens behind +[0-9.]+ +[0-9.]+ GB/s +[0-9]+% of read GB/s'
     out_matches '^prefill +16 tokens +[0-9.]+ +[0-9.]+ GFLOP/s'
     out_matches '^lora step +2 x 16 tokens, rank 16 +[0-9.]+ '

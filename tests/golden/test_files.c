@@ -26,7 +26,7 @@ static void test_gguf_values(void **state) {
     (void)state;
     fj_gguf *g = open_gguf(golden_path("files/peer.gguf"));
     fj_st *v = golden_open("files/values.safetensors");
-    assert_int_equal(g->n_tensors, 9);
+    assert_int_equal(g->n_tensors, 11);
     for (size_t i = 0; i < g->n_tensors; i++) {
         const fj_gguf_tensor *t = &g->tensors[i];
         int64_t n, rows = t->dim[1] * t->dim[2] * t->dim[3];

@@ -7,6 +7,7 @@ static const oc_attn shapes[] = {
     { 4, 1, 64, 75, { 140, 4 }, 70, 0, true },        { 2, 2, 96, 0, { 70, 5, 100 }, 17, 0, false },
     { 3, 1, 96, 70, { 1, 1 }, 0, 3, true },           { 4, 2, 128, 0, { 1, 133, 5 }, 0, 0, false },
     { 8, 2, 128, 130, { 1, 2, 1 }, 0, 0, true },      { 2, 1, 128, 64, { 200 }, 100, 1.5, true },
+    { 6, 2, 128, 0, { 90, 40 }, 50, 0, false },       { 7, 1, 64, 0, { 150, 33, 1 }, 0, 0, false },
     { 2, 2, 256, 0, { 130, 2 }, 0, 2, false },        { 2, 1, 256, 3, { 5, 2 }, 4, 0, true },
 };
 
@@ -82,24 +83,29 @@ static void test_backward(void **state) {
     against_f64(true);
 }
 
-/* Rows [from, from + n) of a sequence, with the blocks of `len` positions. */
-static void rows_of(oc *c, fj_dev *d, const oc_attn *s, int len, int from, int n, const double *q) {
+/* Rows [from, from + n) of a sequence, with the blocks of `len` positions; `times` such sequences. */
+static void rows_of(oc *c, fj_dev *d, const oc_attn *s, int len, int from, int n, int times,
+                    const double *q) {
     oc_open(c, d, FJ_F32, 5);
     c->bf16 = true;
     c->g->act = d->act;
     int of = (len + 31) / 32;
-    int32_t *blocks = fj_alloc((size_t)of * sizeof *blocks);
-    for (int b = 0; b < of; b++) blocks[b] = 32 * (of - 1 - b);
+    int32_t seqs[2][4], *blocks = fj_alloc((size_t)(times * of) * sizeof *blocks);
+    for (int t = 0; t < times; t++) {
+        memcpy(seqs[t], (int32_t[4]){ t * n, n, from, t * of }, sizeof seqs[t]);
+        for (int b = 0; b < of; b++) blocks[t * of + b] = 32 * (of - 1 - b);
+    }
     fj_tensor *k = oc_real(c, 32 * of, (int64_t)s->kv_heads * s->head_dim, false);
     fj_tensor *v = oc_real(c, 32 * of, (int64_t)s->kv_heads * s->head_dim, false);
     fj_tensor *sinks = s->sinks ? oc_vec(c, 1, s->heads, false) : NULL;
-    fj_tensor *x = oc_real(c, n, (int64_t)s->heads * s->head_dim, false);
-    if (q) memcpy(c->arg[c->n_args - 1].v, q, (size_t)(n * x->cols) * sizeof *q);
-    fj_tensor *seqs = oc_ints(c, 1, 4, (int32_t[4]){ 0, n, from, 0 });
-    fj_tensor *bl = oc_ints(c, 1, of, blocks);
+    fj_tensor *x = oc_real(c, times * n, (int64_t)s->heads * s->head_dim, false);
+    for (int t = 0; q && t < times; t++)
+        memcpy(c->arg[c->n_args - 1].v + t * n * x->cols, q, (size_t)(n * x->cols) * sizeof *q);
+    fj_tensor *sq = oc_ints(c, times, 4, &seqs[0][0]);
+    fj_tensor *bl = oc_ints(c, 1, times * of, blocks);
     free(blocks);
     fj_attn_params p = oc_attn_params(s);
-    oc_outs(c, fj_attn(c->g, x, k, v, seqs, bl, sinks, &p), 0);
+    oc_outs(c, fj_attn(c->g, x, k, v, sq, bl, sinks, &p), 0);
     if (c->g->err.code != FJ_OK) fail_msg("%s", c->g->err.msg);
     oc_run(c);
 }
@@ -118,7 +124,7 @@ static void test_bits(void **state) {
     if (!d) skip();
     for (size_t i = 0; i < FJ_LEN(list); i++) {
         oc all;
-        rows_of(&all, d, &list[i], FROM + N, FROM, N, NULL);
+        rows_of(&all, d, &list[i], FROM + N, FROM, N, 1, NULL);
         double *q = NULL, *y[2];
         for (int a = 0; a < all.n_args; a++)
             if (all.arg[a].t->rows == N) q = all.arg[a].v;
@@ -126,14 +132,16 @@ static void test_bits(void **state) {
         for (size_t k = 0; k < FJ_LEN(piece); k++) {
             oc one;
             int from = piece[k][0], n = piece[k][1];
-            rows_of(&one, d, &list[i], FROM + N, FROM + from, n,
+            rows_of(&one, d, &list[i], FROM + N, FROM + from, n, 1 + (int)k % 2,
                     q + from * list[i].heads * list[i].head_dim);
             for (int o = 0; o < 2; o++) {
                 double *z = oc_get(one.out[o]);
                 int64_t cols = one.out[o]->cols;
-                if (memcmp(z, y[o] + from * cols, (size_t)(n * cols) * sizeof *z) != 0)
-                    fail_msg("case %zu, rows %d..%d: other bits of result %d", i, from, from + n,
-                             o);
+                for (int t = 0; t < 1 + (int)k % 2; t++)
+                    if (memcmp(z + t * n * cols, y[o] + from * cols,
+                               (size_t)(n * cols) * sizeof *z) != 0)
+                        fail_msg("case %zu, rows %d..%d: other bits of result %d", i, from,
+                                 from + n, o);
                 free(z);
             }
             oc_close(&one);

@@ -3,10 +3,12 @@
 #include "kernels/cuda/gemm.cuh"
 
 extern "C" {
+#include "opcheck/gpu_values.h"
 #include "test_util.h"
 }
 
-static const fj_dtype formats[] = { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4 };
+static const fj_dtype formats[] = { FJ_F32,   FJ_F16,  FJ_BF16, FJ_Q8_0, FJ_Q4_0,
+                                    FJ_MXFP4, FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
 
 static float as_bf16(float v) { return fj_bf16_to_f32(fj_f32_to_bf16(v)); }
 
@@ -43,10 +45,14 @@ static void wild(fj_rng *r, fj_dtype t, unsigned char *w, int64_t bytes) {
     const fj_dtype_info *d = fj_dtype_get(t);
     for (int64_t i = 0; i < bytes; i++) w[i] = (unsigned char)fj_rng_u64(r);
     for (int64_t i = 0; i + d->bytes <= bytes; i += d->bytes) {
+        int at = t == FJ_Q6_K ? 208 : 0; /* of the scale */
+        for (int s = at; t == FJ_Q4_K && s < 4;
+             s += 2) /* normal and not too large for sums of two */
+            w[i + s + 1] = (unsigned char)(0x10 + w[i + s + 1] % 0x40);
         if (t == FJ_MXFP4) w[i] = (unsigned char)fj_rng_below(r, fj_rng_below(r, 2) ? 250 : 4);
         else if (t == FJ_F32) w[i + 3] &= 0xbf; /* below 2 */
-        else if ((w[i + 1] & 0x7c) == 0x7c)
-            w[i + 1] ^= 0x40; /* no infinity, as F16; in BF16 < 2^64 */
+        else if ((w[i + at + 1] & 0x7c) == 0x7c)
+            w[i + at + 1] ^= 0x40; /* no infinity, as F16; in BF16 < 2^64 */
     }
     if (t == FJ_BF16)
         for (int64_t i = 0; i < bytes; i += 2) w[i + 1] &= 0xbf;
@@ -65,9 +71,7 @@ static void fill(product *p, fj_rng *r) {
 
 static void see(product *p) {
     int64_t row = fj_dtype_size(p->w, 1, p->k);
-    for (int64_t i = 0; i < p->n; i++)
-        fj_dequant_row(p->w, p->wb + i * row, p->wv + i * p->k, p->k);
-    for (int64_t i = 0; i < p->n * p->k; i++) p->wv[i] = as_bf16(p->wv[i]);
+    for (int64_t i = 0; i < p->n; i++) gv_row(p->w, p->wb + i * row, p->wv + i * p->k, p->k);
     for (int64_t i = 0; i < p->m * p->k; i++)
         p->xv[i] = as_bf16(get(p->x, p->xb, i / p->k * p->ldx + i % p->k));
 }
@@ -99,22 +103,23 @@ static void test_values(void **state) {
     fj_gpu g = {};
     g.compute = 90;
     for (size_t f = 0; f < FJ_LEN(formats); f++) {
-        product p = { 64, 50,    320,  320,  50,   formats[f], FJ_F32, FJ_F32,
+        const int64_t k = fj_dtype_get(formats[f])->block < 256 ? 320 : 512;
+        product p = { 64, 50,    k,    k,    50,   formats[f], FJ_F32, FJ_F32,
                       1,  false, NULL, NULL, NULL, NULL,       NULL };
         fill(&p, &r);
         wild(&r, p.w, p.wb, fj_dtype_size(p.w, p.n, p.k));
         see(&p);
-        for (int64_t k = 0; k < p.k; k += p.m) {
-            g.sms = k ? 1 + (int)fj_rng_below(&r, 3) : 60;
+        for (int64_t k0 = 0; k0 < p.k; k0 += p.m) {
+            g.sms = k0 ? 1 + (int)fj_rng_below(&r, 3) : 60;
             memset(p.xb, 0, (size_t)(p.m * p.ldx) * 4);
-            for (int64_t i = 0; i < p.m; i++) set(p.x, p.xb, i * p.ldx + k + i, 1);
+            for (int64_t i = 0; i < p.m; i++) set(p.x, p.xb, i * p.ldx + k0 + i, 1);
             run(&p, &g);
             for (int64_t i = 0; i < p.m; i++)
                 for (int64_t j = 0; j < p.n; j++) {
-                    float y = get(p.y, p.yb, i * p.ldy + j), want = p.wv[j * p.k + k + i];
+                    float y = get(p.y, p.yb, i * p.ldy + j), want = p.wv[j * p.k + k0 + i];
                     if (!(y == want))
                         fail_msg("%s: value %lld of row %lld is %a, not %a",
-                                 fj_dtype_get(p.w)->name, (long long)(k + i), (long long)j,
+                                 fj_dtype_get(p.w)->name, (long long)(k0 + i), (long long)j,
                                  (double)y, (double)want);
                 }
         }
@@ -163,7 +168,9 @@ static void test_products(void **state) {
         p.m = rows[fj_rng_below(&r, FJ_LEN(rows))];
         p.n = any(&r, 1, p.m > 8 ? 150 : 600);
         p.k = any(&r, 1, 700);
-        if (fj_dtype_get(p.w)->block > 1 || fj_rng_below(&r, 3)) p.k = (p.k + 31) / 32 * 32;
+        int64_t unit = FJ_MAX(32, fj_dtype_get(p.w)->block);
+        if (fj_dtype_get(p.w)->block > 1 || fj_rng_below(&r, 3))
+            p.k = (p.k + unit - 1) / unit * unit;
         p.ldx = p.k + (fj_rng_below(&r, 2) ? 0 : any(&r, 0, 9));
         p.ldy = p.n + (fj_rng_below(&r, 2) ? 0 : any(&r, 0, 9));
         p.x = fj_rng_below(&r, 4) ? FJ_BF16 : FJ_F32;
@@ -171,6 +178,76 @@ static void test_products(void **state) {
         p.scale = fj_rng_below(&r, 2) ? 1 : 0.3f;
         p.acc = fj_rng_below(&r, 2);
         check(&p, &r, &g);
+    }
+}
+
+/* Sizes that few.cu takes, on its GPU: the bits are those of the kernel for other GPUs, also with old values,
+ * a second pair, or several weights at once. */
+static void test_few(void **state) {
+    (void)state;
+    fj_rng r = fj_test_rng();
+    static const fj_dtype its[] = { FJ_F16,   FJ_BF16, FJ_Q8_0, FJ_Q4_0,
+                                    FJ_MXFP4, FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
+    static const int64_t parts[] = { 8, 8, 256, 256, 512, 256, 2048, 512 };
+    enum { MANY = 4, K2 = 40 };
+    for (int round = 0; round < 160; round++) {
+        fj_gpu g = {}, other = {};
+        static const int sms[] = { 132, 1, 2, 5, 40 };
+        g.sms = other.sms = sms[fj_rng_below(&r, FJ_LEN(sms))];
+        g.compute = 90, other.compute = 80;
+        size_t f = (size_t)round % FJ_LEN(its);
+        int64_t k = parts[f] * any(&r, 1, parts[f] == 8 ? 130 : parts[f] > 512 ? 1 : 4);
+        int64_t m = any(&r, 1, fj_rng_below(&r, 2) ? 8 : 64);
+        int count = fj_rng_below(&r, 2) ? 1 : (int)any(&r, 2, MANY);
+        product p[MANY] = {};
+        fj_gmat w[MANY];
+        fj_grows y[MANY], x = {}, old = {};
+        unsigned char *want[MANY];
+        fj_err e = { FJ_OK, "" };
+        int64_t k2 = any(&r, 1, K2), ld2 = k2 + any(&r, 0, 3);
+        uint16_t *pair = (uint16_t *)space((m + 500) * ld2 * 2);
+        for (int64_t i = 0; i < (m + 500) * ld2; i++)
+            pair[i] = fj_f32_to_bf16((float)fj_rng_normal(&r));
+        fj_gpair more = { pair, ld2, pair + m * ld2, ld2, k2 };
+        bool two = count == 1 && fj_rng_below(&r, 2);
+        float scale = count == 1 && fj_rng_below(&r, 2) ? 0.3f : 1;
+        for (int i = 0; i < count; i++) {
+            p[i].m = m, p[i].n = any(&r, 1, m > 8 ? 150 : 500), p[i].k = k;
+            p[i].ldx = p->ldx ? p->ldx : k + 8 * any(&r, 0, 2);
+            p[i].w = its[f], p[i].x = FJ_BF16, p[i].y = fj_rng_below(&r, 2) ? FJ_BF16 : FJ_F32;
+            p[i].ldy = p[i].n + any(&r, 0, 3);
+            fill(&p[i], &r);
+            x = { FJ_BF16, p->xb, p->ldx };
+            w[i] = { p[i].w, p[i].wb, p[i].n, k };
+            y[i] = { p[i].y, p[i].yb, p[i].ldy };
+            int64_t bytes = m * p[i].ldy * 4;
+            want[i] = space(bytes);
+            memcpy(want[i], p[i].yb, (size_t)bytes);
+            fj_grows to = { p[i].y, want[i], p[i].ldy };
+            old = count == 1 && fj_rng_below(&r, 2) ? to : fj_grows{};
+            FJ_OK_OR_FAIL(fj_gpu_skinny(&other, m, x, &w[i], to, scale, old.data ? &old : NULL,
+                                        two ? &more : NULL, &e),
+                          e);
+        }
+        bool done_it = false;
+        if (old.data) old = y[0];
+        FJ_OK_OR_FAIL(fj_gpu_few(&g, m, x, count, w, y, scale, old.data ? &old : NULL,
+                                 two ? &more : NULL, &done_it, &e),
+                      e);
+        assert_true(done_it);
+        for (int i = 0; i < count; i++) {
+            for (int64_t a = 0; a < m * p[i].ldy; a++) {
+                float v = get(p[i].y, p[i].yb, a), u = get(p[i].y, want[i], a);
+                if (v != u)
+                    fail_msg("%s: weight %d of %d [%lld, %lld]: [%lld, %lld] of %lld is %a, not %a",
+                             fj_dtype_get(p->w)->name, i, count, (long long)p[i].n, (long long)k,
+                             (long long)(a / p[i].ldy), (long long)(a % p[i].ldy), (long long)m,
+                             (double)v, (double)u);
+            }
+            free(want[i]);
+            done(&p[i]);
+        }
+        free(pair);
     }
 }
 
@@ -199,6 +276,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_few),
         cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -252,7 +252,7 @@ static void trained_or_evaluated(const rig *r, bool full) {
     int n;
     size_t bytes = 0;
     fj_param *p = fj_params_of(m, l, &n);
-    for (int i = 0; i < n; i++) bytes += (size_t)(p[i].rows * p[i].cols) * sizeof(float);
+    for (int i = 0; i < n; i++) bytes += fj_param_bytes(p[i].rows, p[i].cols);
     free(p);
     fj_buf *grads = m->dev->fn->alloc(m->dev, bytes, "gradients", &e);
     if (!grads) fail_msg("%s", e.msg);
@@ -389,6 +389,7 @@ static void test_stories(void **state) {
 static void test_formats(void **state) {
     (void)state;
     static const char *const types[] = { "F16", "BF16", "Q8_0", "Q4_0", "MXFP4" };
+    static const char *const super[] = { "Q4_K", "Q6_K" }; /* blocks of 256: a wider model */
     fj_err e = { 0 };
     fj_dev *d = fj_test_dev(1, false);
     fj_model *m = fj_model_open(d, fj_test_source("tests/golden/tiny-default"),
@@ -400,6 +401,16 @@ static void test_formats(void **state) {
         const char *path = fj_test_path(name);
         FJ_OK_OR_FAIL(fj_model_save_gguf(m, path, types[i], &e), e);
         all_checks(path, types[i]);
+    }
+    fj_model_close(m);
+    m = fj_model_open(d, fj_test_source("models/forja-base.gguf"), &(fj_model_opts){ 0 }, NULL, &e);
+    if (!m) fail_msg("%s", e.msg);
+    for (size_t i = 0; i < FJ_LEN(super); i++) {
+        char name[32];
+        snprintf(name, sizeof name, "base-%s.gguf", super[i]);
+        const char *path = fj_test_path(name);
+        FJ_OK_OR_FAIL(fj_model_save_gguf(m, path, super[i], &e), e);
+        all_checks(path, super[i]);
     }
     fj_model_close(m);
     fj_dev_close(d);

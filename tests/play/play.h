@@ -56,6 +56,10 @@ void __syncwarp(unsigned mask = 0xffffffffu);
  * exchange but one. */
 const unsigned char *play_exchange(const void *mine, size_t n);
 int play_lane();
+/* For who waits in a loop: the others go on.  Too often without progress is told with an abort. */
+void play_yield();
+void play_progress();
+[[noreturn]] void play_stuck(const char *what);
 
 #define FJ_LAUNCH(kernel, grid, block, shared, stream, ...)                                        \
     play_launch((grid), (block), (shared), [&]() {                                                 \

@@ -1,5 +1,5 @@
 /* dtype: conversions over all 65536 half-precision values, rounding against arithmetic in double,
- * quantised blocks with the error bound of their format, sizes, and values nobody should have made. */
+ * quantised blocks with the error bound of their format, super-blocks by golden bytes, sizes, and values nobody should have made. */
 #include "base/dtype.h"
 #include "test_util.h"
 
@@ -186,13 +186,137 @@ static void test_mxfp4_blocks(void **state) {
     assert_int_equal(back[sizeof blocks], 77);
 }
 
+/* ---- super-blocks and NF4 ------------------------------------------------------------------------ */
+static uint64_t fnv(const void *p, size_t n) {
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)p)[i]) * 0x100000001b3u;
+    return h;
+}
+
+static void unhex(const char *s, uint8_t *to) {
+    for (unsigned v; sscanf(s, "%2x", &v) == 1; s += 2) *to++ = (uint8_t)v;
+}
+
+/* Bytes as ggml's quantize_row_q4_K_ref and quantize_row_q6_K_ref make them of these 256 values, and
+ * their values as the package gguf 0.19 reads them. */
+static void test_super_blocks(void **state) {
+    (void)state;
+    static const struct {
+        fj_dtype t;
+        const char *bytes;
+        uint64_t hash; /* of the values as little-endian f32 */
+        float at[4];   /* values 0, 37, 100 and 255 */
+    } list[] = {
+        { FJ_Q4_K,
+          "3e282e33888ed9de888dd8df98ff84ff70412316091e345a92da137df864f08d1cdb9b6c3d2114183d548bc3"
+          "0b65d03beb258ef965f2802ddc9c6d402215293e558bb40c56c13bb845e3924212e4c6b95b2c0de1d4d8ed13"
+          "3a72ba147eea66f39140ffb09173666a7f85bbe32b75de49fd459ff964e07d1bba793a1bedd0d4e90f255d95"
+          "ee48b33fbb59f7a66637190c",
+          0x313dfd4e59005e47u,
+          { -0x1.cb8p+0f, -0x1.39f4p+1f, -0x1.facp-1f, -0x1.c452p+3f } },
+        { FJ_Q6_K,
+          "b0650e4b5c3fd35f9a9d50db3452430d7ace1ef9d20bcc8982dc7e619b06cedd6d29b1152614ce34777743eb"
+          "3062500ba6d0c4f37ea528d7d11789c6cd1293deaeab149ceefc76006385610c71f5e59108ad90bd37df4203"
+          "f0a81e404ff972b606c28b052847f368ed00df863f748250c72c606e389ff3f4f18b113421ee77ca04e84c1d"
+          "ae3f79ca04428db7f2e9d0c79c7014f8980ffe2d9c0a4483cc1a132808ac4c13a23140df199b91de04312a13"
+          "c7eb806307963a8908962463ac96d0c90ef2e2e7d222c3cab8b39fa19ea08081441c",
+          0x89da0da1c6607690u,
+          { -0x1.ddcp+0f, -0x1.3fecp+1f, -0x1.0434p-1f, -0x1.da048p+3f } },
+    };
+    float x[256], y[256], part[32];
+    for (int i = 0; i < 256; i++)
+        x[i] = (float)((i * i * 7 + i * 13) % 257 - 120) / 64 * (float)(1 + i / 32);
+    for (size_t k = 0; k < FJ_LEN(list); k++) {
+        uint8_t want[256], got[256];
+        size_t n = (size_t)fj_dtype_size(list[k].t, 1, 256);
+        unhex(list[k].bytes, want);
+        fj_quant_row(list[k].t, x, got, 256);
+        assert_memory_equal(got, want, n);
+        fj_dequant_row(list[k].t, want, y, 256);
+        static const int some[] = { 0, 37, 100, 255 };
+        for (int i = 0; i < 4; i++) assert_true(y[some[i]] == list[k].at[i]);
+        assert_true(fnv(y, sizeof y) == list[k].hash);
+        for (int j = 0; j < 8; j++) {
+            fj_dequant_part(list[k].t, want, 32 * j, part, 32);
+            assert_memory_equal(part, y + 32 * j, sizeof part);
+        }
+    }
+}
+
+/* Every code, both nibbles, the middles between codes, and a quantile's own definition for its order. */
+static void test_nf4(void **state) {
+    (void)state;
+    fj_nf4 b;
+    float x[64], y[64];
+    for (int i = 1; i < 16; i++) assert_true(fj_nf4_code[i - 1] < fj_nf4_code[i]);
+    assert_true(fj_nf4_code[0] == -1 && fj_nf4_code[7] == 0 && fj_nf4_code[15] == 1);
+    for (int i = 0; i < 64; i++) x[i] = 4 * fj_nf4_code[i % 16];
+    fj_quant_row(FJ_NF4, x, &b, 64);
+    assert_int_equal(b.absmax, 0x4400);
+    for (int i = 0; i < 32; i++) assert_int_equal(b.q[i], i % 8 * 0x22 + 1);
+    fj_dequant_row(FJ_NF4, &b, y, 64);
+    assert_memory_equal(x, y, sizeof x);
+    fj_dequant_part(FJ_NF4, &b, 32, y, 32);
+    assert_memory_equal(x + 32, y, sizeof y / 2);
+    for (int i = 0; i < 60; i++) { /* below, at and above each middle */
+        float mid = (fj_nf4_code[i / 4] + fj_nf4_code[i / 4 + 1]) / 2;
+        x[i] = i % 4 == 1 ? nextafterf(mid, -2) : i % 4 == 2 ? mid : nextafterf(mid, 2);
+    }
+    x[60] = 1, x[61] = -1, x[62] = x[63] = 0;
+    fj_quant_row(FJ_NF4, x, &b, 64);
+    for (int i = 0; i < 60; i++) {
+        int code = i % 2 ? b.q[i / 2] & 15 : b.q[i / 2] >> 4;
+        assert_int_equal(code, i / 4 + (i % 4 == 0 || i % 4 == 3));
+    }
+    for (int i = 0; i < 64; i++) x[i] = 0;
+    fj_quant_row(FJ_NF4, x, &b, 64);
+    fj_dequant_row(FJ_NF4, &b, y, 64);
+    for (int i = 0; i < 64; i++) assert_true(y[i] == 0);
+}
+
+/* How far values of a normal distribution move. */
+static void test_quant_large(void **state) {
+    (void)state;
+    fj_rng r = fj_test_rng();
+    static float x[1024], y[1024];
+    static unsigned char q[1024];
+    static const fj_dtype formats[] = { FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
+    static const double rms[] = { 0.085, 0.022, 0.11 };
+    for (int round = 0; round < 50; round++) {
+        double scale = exp(fj_rng_normal(&r)); /* f16 ends at 6e-8, for scales of Q6_K too */
+        for (int i = 0; i < 1024; i++) x[i] = (float)(fj_rng_normal(&r) * scale);
+        for (size_t f = 0; f < FJ_LEN(formats); f++) {
+            double off = 0, all = 0;
+            fj_quant_row(formats[f], x, q, 1024);
+            fj_dequant_row(formats[f], q, y, 1024);
+            for (int i = 0; i < 1024; i++) {
+                off += pow((double)x[i] - y[i], 2);
+                all += pow((double)x[i], 2);
+            }
+            if (!(sqrt(off / all) < rms[f]))
+                fail_msg("%s: off by %g", fj_dtype_get(formats[f])->name, sqrt(off / all));
+        }
+    }
+}
+
 /* Run under the undefined-behaviour sanitizer these casts would stop the process. */
 static void test_quant_hostile(void **state) {
     (void)state;
     static const float bad[] = { NAN, INFINITY, -INFINITY, FLT_MAX, -FLT_MAX, 1e-40f, -1e-45f };
+    static const fj_dtype large[] = { FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
     float x[32], y[32];
     unsigned char q[64];
     for (size_t k = 0; k < FJ_LEN(bad); k++) {
+        for (size_t f = 0; f < FJ_LEN(large); f++)
+            for (int all = 0; all < 2; all++) {
+                float many[256];
+                unsigned char big[256];
+                for (int i = 0; i < 256; i++) many[i] = all || i % 3 == 0 ? bad[k] : 0.25f;
+                fj_quant_row(large[f], many, big, 256);
+                fj_dequant_row(large[f], big, many, 256);
+                if (all && fabsf(bad[k]) < 1e-30f)
+                    for (int i = 0; i < 256; i++) assert_true(many[i] == 0);
+            }
         for (int i = 0; i < 32; i++) x[i] = i % 3 ? 0.25f : bad[k];
         fj_quant_row(FJ_Q8_0, x, q, 32);
         fj_dequant_row(FJ_Q8_0, q, y, 32);
@@ -214,6 +338,11 @@ static void test_sizes(void **state) {
     assert_int_equal(fj_dtype_size(FJ_Q4_0, 1, 32), 18);
     assert_int_equal(fj_dtype_size(FJ_Q4_0, 1, 33), -1);
     assert_int_equal(fj_dtype_size(FJ_MXFP4, 2, 96), 2 * 3 * 17);
+    assert_int_equal(fj_dtype_size(FJ_Q4_K, 2, 512), 2 * 2 * 144);
+    assert_int_equal(fj_dtype_size(FJ_Q6_K, 1, 256), 210);
+    assert_int_equal(fj_dtype_size(FJ_Q6_K, 1, 128), -1);
+    assert_int_equal(fj_dtype_size(FJ_NF4, 1, 192), 3 * 34);
+    assert_int_equal(fj_dtype_size(FJ_NF4, 1, 96), -1);
     assert_int_equal(fj_dtype_size(FJ_F32, 0, 7), 0);
     assert_int_equal(fj_dtype_size(FJ_F32, -1, 7), -1);
     assert_int_equal(fj_dtype_size(FJ_F32, INT64_MAX / 8, 4), -1);
@@ -240,7 +369,8 @@ int main(void) {
         cmocka_unit_test(test_rounding),     cmocka_unit_test(test_quant),
         cmocka_unit_test(test_quant_known),  cmocka_unit_test(test_mxfp4),
         cmocka_unit_test(test_mxfp4_blocks), cmocka_unit_test(test_quant_hostile),
-        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_super_blocks), cmocka_unit_test(test_nf4),
+        cmocka_unit_test(test_quant_large),  cmocka_unit_test(test_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -259,6 +259,7 @@ static void hostile_tensors(void **state) {
         { { 1ull << 32, 1ull << 32 }, 0, 2, 0, "number of values overflows" },
         { { 1ull << 62 }, 0, 1, 0, "size in bytes overflows" },
         { { 31 }, 0, 1, 8, "not whole blocks of 32 (Q8_0)" },
+        { { 128 }, 0, 1, 14, "not whole blocks of 256 (Q6_K)" },
         { { 8 }, 5, 1, 0, "no multiple of the alignment 32" },
         { { 8 }, 64, 1, 0, "lies outside the file" },
         { { 8 }, 0xffffffffffffffe0, 1, 0, "lies outside the file" },
@@ -297,17 +298,17 @@ static void other_formats(void **state) {
     fj_str s = { 0 };
     fj_err e = { 0 };
     head(&s, 2, 2, 0);
-    info(&s, "k", 1, (uint64_t[]){ 256 }, 12, 0);
-    info(&s, "u", 1, (uint64_t[]){ 7 }, 77, 160);
-    data(&s, 192);
+    info(&s, "k", 1, (uint64_t[]){ 256 }, 13, 0);
+    info(&s, "u", 1, (uint64_t[]){ 7 }, 77, 192);
+    data(&s, 224);
     fj_gguf *g = fj_gguf_open_mem(s.s, s.n, "x", &e);
     FJ_OK_OR_FAIL(g, e);
     const fj_gguf_tensor *k = fj_gguf_tensor_find(g, "k"), *u = fj_gguf_tensor_find(g, "u");
-    assert_string_equal(k->type_name, "Q4_K");
-    assert_true(!k->usable && k->bytes == 144);
+    assert_string_equal(k->type_name, "Q5_K");
+    assert_true(!k->usable && k->bytes == 176);
     assert_string_equal(u->type_name, "type 77");
     assert_true(!u->usable && u->bytes == -1 && !u->data);
-    FJ_FAILS_WITH(fj_gguf_tensor_get(g, "k", &e), e, "tensor k has the format Q4_K");
+    FJ_FAILS_WITH(fj_gguf_tensor_get(g, "k", &e), e, "tensor k has the format Q5_K");
     FJ_FAILS_WITH(fj_gguf_tensor_get(g, "u", &e), e, "tensor u has the format type 77");
     fj_gguf_close(g);
     fj_str_free(&s);

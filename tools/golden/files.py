@@ -1,7 +1,8 @@
 """Files as the peers write them: a GGUF by gguf, a safetensors by safetensors, and their values.
 
 Every metadata type and every tensor format that forja computes with; q8_0, q4_0 and mxfp4 as gguf quantises
-them from values that are in the file too, so that quantising is compared as well as reading.
+them from values that are in the file too, so that quantising is compared as well as reading; q4_k and q6_k,
+which gguf only reads, from any bytes.
 """
 import argparse
 import os
@@ -34,7 +35,18 @@ def values(rng):
     }
 
 
-def make_gguf(path, v):
+def super_blocks(rng):
+    """Two rows of two super-blocks of any bytes, but with scales that are numbers: at 0 and 2, or at the end."""
+    out = {}
+    for kind, size, scales in ((gguf.GGMLQuantizationType.Q4_K, 144, (0, 2)), (gguf.GGMLQuantizationType.Q6_K, 210, (208,))):
+        raw = rng.integers(0, 256, (4, size), np.uint8)
+        for at in scales:
+            raw[:, at:at + 2] = np.array([[0.01], [-3], [6e-8], [100]], np.float16).view(np.uint8)
+        out[kind] = raw.reshape(2, 2 * size)
+    return out
+
+
+def make_gguf(path, v, large):
     w = gguf.GGUFWriter(path + ".tmp", "peer")
     for kind, value in dict(uint8=200, int8=-100, uint16=60000, int16=-30000, uint32=4000000000, int32=-2000000000,
                             float32=0.1, bool=True, uint64=2 ** 63 + 1, int64=-2 ** 62, float64=0.1).items():
@@ -48,6 +60,8 @@ def make_gguf(path, v):
     for kind in (gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.Q4_0, gguf.GGMLQuantizationType.BF16,
                  gguf.GGMLQuantizationType.MXFP4):
         w.add_tensor("block." + kind.name, gguf.quants.quantize(v["block"], kind), raw_dtype=kind)
+    for kind, raw in large.items():
+        w.add_tensor("super." + kind.name, raw, raw_dtype=kind)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
@@ -76,12 +90,12 @@ def main():
     folder = os.path.join(a.out, "files")
     os.makedirs(folder, exist_ok=True)
     v = values(np.random.default_rng(a.seed))
-    make_gguf(os.path.join(folder, "peer.gguf"), v)
+    make_gguf(os.path.join(folder, "peer.gguf"), v, super_blocks(np.random.default_rng([a.seed, 1])))
     make_safetensors(os.path.join(folder, "peer.safetensors"), v)
     out = dict(v)
     reader = gguf.GGUFReader(os.path.join(folder, "peer.gguf"))
     for t in reader.tensors:
-        if t.name.startswith("block."):
+        if t.name.startswith(("block.", "super.")):
             out[t.name] = gguf.quants.dequantize(t.data, t.tensor_type)
     write(os.path.join(folder, "values.safetensors"), out, seed=a.seed, gguf="0.19.0")
 

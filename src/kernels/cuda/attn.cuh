@@ -7,7 +7,7 @@
  * floor(start(s) / size) + s + (its number in s), start being what sequences before s hold, so that the
  * numbers of a sequence end before those of the next begin and floor(all / size) + sequences is
  * beyond every number; blocks with a number that is nobody's end at once.  So sequences lie in the order of
- * their rows and of their blocks; in backward they share no block, and no slot.
+ * their rows and of their blocks, and each has rows; in backward they share no block, and no slot.
  * Order.  Tiles of keys begin at position 0 of their sequence: what is added up for a query, and how,
  * depends on its position alone. */
 #ifndef FJ_KERNELS_CUDA_ATTN_CUH
@@ -41,6 +41,10 @@ size_t fj_gpu_attn_fwd_scratch(const fj_gpu_attn *a);
 bool fj_gpu_attn_fwd(const fj_gpu *g, const fj_gpu_attn *a, fj_err *e);
 bool fj_gpu_attn_bwd_takes(const fj_gpu *g, const fj_gpu_attn *a);
 bool fj_gpu_attn_bwd(const fj_gpu *g, const fj_gpu_attn *a, fj_err *e);
+/* attn_hopper.cu, attn_hopper_bwd.cu: on sm_90a, many rows, the same bits forward; not done and no error: it
+ * is not for this. */
+bool fj_gpu_attn_hopper(const fj_gpu *g, const fj_gpu_attn *a, bool *done, fj_err *e);
+bool fj_gpu_attn_hopper_bwd(const fj_gpu *g, const fj_gpu_attn *a, bool *done, fj_err *e);
 
 /* Two floats for every row of the matrices above, kv head after kv head: lse in base 2, and D = dy.y */
 static inline size_t fj_gpu_attn_bwd_scratch(const fj_gpu_attn *a) {

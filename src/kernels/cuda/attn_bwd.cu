@@ -236,6 +236,9 @@ template <int HD, int DC> static void backward(const fj_gpu *g, const fj_gpu_att
 }
 
 bool fj_gpu_attn_bwd(const fj_gpu *g, const fj_gpu_attn *a, fj_err *e) {
+    bool done;
+    if (!fj_gpu_attn_hopper_bwd(g, a, &done, e)) return false;
+    if (done) return true;
     if (!fj_gpu_attn_dots(g, a, true, e)) return false;
     switch (a->hd) {
     case 64: backward<64, 64>(g, a); break;

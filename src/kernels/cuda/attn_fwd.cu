@@ -9,35 +9,17 @@
 
 enum { KT = ATTN_KT, NT = KT / 8, CHUNK = ATTN_CHUNK };
 
-/* Scratch: values, maximum and sum of each row (kv head after kv head), for each of `chunks`. */
-typedef struct parking {
-    float *o;     /* [chunk][row][hd] */
-    attn_row *ml; /* [chunk][row] */
-    int64_t rows;
-} parking;
-
-static __device__ parking parking_of(const fj_gpu_attn &a, int64_t chunks) {
-    parking p;
-    p.rows = a.n * a.heads;
-    p.o = (float *)a.scratch;
-    p.ml = (attn_row *)(void *)(p.o + p.rows * a.hd * chunks);
-    return p;
-}
-static __device__ __forceinline__ int64_t parked_row(const fj_gpu_attn &a, const attn_tile &t,
-                                                     int kvh, int r) {
-    return ((int64_t)kvh * a.n + t.row0) * a.group + t.first + r;
-}
-
 /* ---- many rows ------------------------------------------------------------------------------------ */
 template <int HD, int WARPS, int MT>
 static __global__ void __launch_bounds__(WARPS *WARP) tall(fj_gpu_attn a) {
+    early_begin();
     constexpr int THREADS = WARPS * WARP, ROWS = 16 * MT * WARPS, P = ATTN_PITCH(HD), DT = HD / 8;
     FJ_DYN_SHARED(mem);
     attn_tile t;
     if (!find_tile(a, false, ROWS, (int64_t)gridDim.x - 1 - blockIdx.x, &t)) return;
     const attn_span sp = span_of(a, t, ROWS);
     const attn_scores sc = attn_scores_of(a);
-    int kvh = (int)blockIdx.y, lane = (int)threadIdx.x % WARP, g = lane / 4, t4 = lane % 4;
+    int kvh = (int)blockIdx.y, lane = (int)threadIdx.x % WARP, g = lane / 4;
     int m0 = (int)threadIdx.x / WARP * 16 * MT;
     bf16 *qs = (bf16 *)mem, *ks = qs + ROWS * P, *vs = ks + 2 * KT * P;
     int64_t ld = (int64_t)a.kv_heads * HD;
@@ -65,7 +47,6 @@ static __global__ void __launch_bounds__(WARPS *WARP) tall(fj_gpu_attn a) {
         }
         UNROLL for (int d = 0; d < DT; d++) UNROLL for (int i = 0; i < 4; i++) o[m][d][i] = 0;
     }
-    const parking park = parking_of(a, 1);
     bool parked = false;
     for (int k0 = sp.from, stage = 0; k0 < sp.to; k0 += KT, stage ^= 1) {
         copies_wait<0>();
@@ -111,72 +92,38 @@ static __global__ void __launch_bounds__(WARPS *WARP) tall(fj_gpu_attn a) {
                 }
             }
         }
-        bool last = k0 + KT >= sp.to;
-        if (!last && (k0 + KT) % CHUNK) continue;
-        UNROLL for (int m = 0; m < MT; m++) {
-            end_of_chunk(row[m]);
-            UNROLL for (int h = 0; h < 2; h++) {
-                int r = m0 + 16 * m + 8 * h + g;
-                if (r >= sp.n) continue;
-                int64_t at = parked_row(a, t, kvh, r);
-                float *po = park.o + at * HD + 2 * t4;
-                if (parked) {
-                    attn_row before = park.ml[at];
-                    float fa, fb;
-                    join(&before, row[m][h], sc.c, &fa, &fb);
-                    row[m][h] = before;
-                    UNROLL for (int d = 0; d < DT; d++) {
-                        float2 was = *(const float2 *)(po + d * 8);
-                        o[m][d][2 * h] = fmaf(o[m][d][2 * h], fb, was.x * fa);
-                        o[m][d][2 * h + 1] = fmaf(o[m][d][2 * h + 1], fb, was.y * fa);
-                    }
-                }
-            }
-        }
-        if (last) break;
-        __syncwarp(); /* all four of a row have read */
-        UNROLL for (int m = 0; m < MT; m++) UNROLL for (int h = 0; h < 2; h++) {
-            int r = m0 + 16 * m + 8 * h + g;
-            int64_t at = parked_row(a, t, kvh, r);
-            float *po = park.o + at * HD + 2 * t4;
-            UNROLL for (int d = 0; d < DT; d++) {
-                if (r < sp.n)
-                    *(float2 *)(po + d * 8) = make_float2(o[m][d][2 * h], o[m][d][2 * h + 1]);
-                o[m][d][2 * h] = o[m][d][2 * h + 1] = 0;
-            }
-            if (r < sp.n && !t4) park.ml[at] = row[m][h];
-            row[m][h].max = -INFINITY, row[m][h].sum = 0;
-        }
-        __syncwarp();
+        if (k0 + KT >= sp.to || (k0 + KT) % CHUNK) continue;
+        UNROLL for (int m = 0; m < MT; m++)
+            park_rows<DT>(a, t, sp, kvh, m0 + 16 * m, row[m], o[m], sc.c, parked);
         parked = true;
     }
-    UNROLL for (int m = 0; m < MT; m++) UNROLL for (int h = 0; h < 2; h++) {
-        int r = m0 + 16 * m + 8 * h + g;
-        if (r >= sp.n) continue;
-        int64_t at = attn_head_at(a, t, kvh, t.first + r);
-        float lse;
-        float f = end_of_row(row[m][h], a.sinks ? a.sinks + at % a.heads : NULL, sc.c, &lse);
-        uint32_t *y = (uint32_t *)((bf16 *)a.y + at * HD) + t4;
-        UNROLL for (int d = 0; d < DT; d++) y[d * 4] =
-            pack_bf16(o[m][d][2 * h] * f, o[m][d][2 * h + 1] * f);
-        if (!t4) a.lse[at] = lse;
-    }
+    UNROLL for (int m = 0; m < MT; m++)
+        rows_out<DT>(a, t, sp, kvh, m0 + 16 * m, row[m], o[m], sc.c, parked);
 }
 
 /* ---- few rows ------------------------------------------------------------------------------------- */
 enum { FLAT_ROWS = 16, FLAT_WARPS = 4, FLAT_THREADS = FLAT_WARPS * WARP };
 enum { XP = KT + 8 }; /* pitch of the scores */
 
-/* stages: 2 or 3 buffers of keys and values.  split: blockIdx.z is the chunk, and where its results wait. */
+/* stages: 2 or 3 buffers of keys and values.  split: 0, or at most so many chunks to a sequence: a block has
+ * one, its number is of chunks and blockIdx.z is the tile of rows. */
 template <int HD>
 static __global__ void __launch_bounds__(FLAT_THREADS) flat(fj_gpu_attn a, int stages, int split) {
+    early_begin();
     constexpr int P = ATTN_PITCH(HD), WD = HD / FLAT_WARPS, DT = WD / 8;
     FJ_DYN_SHARED(mem);
     attn_tile t;
-    if (!find_tile(a, false, FLAT_ROWS, (int64_t)gridDim.x - 1 - blockIdx.x, &t)) return;
+    int64_t number = (int64_t)gridDim.x - 1 - blockIdx.x;
+    if (!find_tile(a, split != 0, split ? (int)CHUNK : (int)FLAT_ROWS, number, &t)) return;
+    int chunk = 0;
+    if (split) {
+        chunk = (int)(t.first / CHUNK);
+        t.first = (int64_t)blockIdx.z * FLAT_ROWS;
+        if (t.first >= (int64_t)t.rows * a.group) return;
+    }
     attn_span sp = span_of(a, t, FLAT_ROWS);
     if (split) {
-        int c0 = (int)blockIdx.z * CHUNK;
+        int c0 = chunk * CHUNK;
         sp.from = sp.from > c0 ? sp.from : c0;
         sp.to = sp.to < c0 + CHUNK ? sp.to : c0 + CHUNK;
         if (sp.from >= sp.to) return;
@@ -275,13 +222,13 @@ static __global__ void __launch_bounds__(FLAT_THREADS) flat(fj_gpu_attn a, int s
         }
         some = true;
     }
-    const parking park = parking_of(a, split ? gridDim.z : 1);
+    const parking park = parking_of(a, split ? split : 1);
     UNROLL for (int h = 0; h < 2; h++) {
         int r = 8 * h + g;
         if (r >= sp.n) continue;
         int64_t at = attn_head_at(a, t, kvh, t.first + r);
         if (split) {
-            int64_t to = blockIdx.z * park.rows + parked_row(a, t, kvh, r);
+            int64_t to = chunk * park.rows + parked_row(a, t, kvh, r);
             UNROLL for (int d = 0; d < DT; d++) *
                 (float2 *)(park.o + to * HD + d0 + d * 8 + 2 * t4) =
                 make_float2(before[d][2 * h], before[d][2 * h + 1]);
@@ -299,6 +246,7 @@ static __global__ void __launch_bounds__(FLAT_THREADS) flat(fj_gpu_attn a, int s
 
 /* A warp for each row of a tile of flat: its chunks in their order. */
 template <int HD> static __global__ void joined(fj_gpu_attn a, int chunks) {
+    early_begin();
     constexpr int PER = HD / WARP; /* values to a lane */
     attn_tile t;
     if (!find_tile(a, false, FLAT_ROWS, blockIdx.x, &t)) return;
@@ -332,18 +280,22 @@ template <int HD> static __global__ void joined(fj_gpu_attn a, int chunks) {
 
 /* ---- launchers ------------------------------------------------------------------------------------ */
 /* Few rows to a sequence: 16 to a tile.  And few tiles, over more keys than a chunk: split. */
+enum { SPLIT_BLOCKS = 256, SPLIT_ROWS = 4096 }; /* at most: without the split, and rows that wait */
 static bool is_flat(const fj_gpu_attn *a) { return a->n * a->group <= 32 * a->n_seqs; }
-static bool is_split(const fj_gpu_attn *a) {
-    return is_flat(a) && a->n_blocks > CHUNK / FJ_ATTN_BLOCK &&
-           attn_row_tiles(a, FLAT_ROWS) * a->kv_heads <= 256;
+static bool is_long(const fj_gpu_attn *a) { return a->n_blocks > CHUNK / FJ_ATTN_BLOCK; }
+static int64_t most_chunks(const fj_gpu_attn *a) { /* of the longest sequence there can be */
+    return (a->n_blocks * FJ_ATTN_BLOCK + CHUNK - 1) / CHUNK;
 }
-static int64_t chunks_of(const fj_gpu_attn *a) { /* of the longest sequence there can be */
-    return is_split(a) ? (a->n_blocks * FJ_ATTN_BLOCK + CHUNK - 1) / CHUNK : 1;
+static bool is_split(const fj_gpu_attn *a) {
+    return is_flat(a) && is_long(a) && a->n * most_chunks(a) <= SPLIT_ROWS &&
+           attn_row_tiles(a, FLAT_ROWS) * a->kv_heads <= SPLIT_BLOCKS;
 }
 
+/* Never less for more rows, blocks or sequences, whichever kernel it is for: plans are used again. */
 size_t fj_gpu_attn_fwd_scratch(const fj_gpu_attn *a) {
-    if (a->n_blocks <= CHUNK / FJ_ATTN_BLOCK || (is_flat(a) && !is_split(a))) return 0;
-    return (size_t)(a->n * a->heads * chunks_of(a)) * ((size_t)a->hd * 4 + sizeof(attn_row));
+    int64_t split = FJ_MIN(a->n * most_chunks(a), (int64_t)SPLIT_ROWS);
+    if (!is_long(a)) return 0;
+    return (size_t)(FJ_MAX(a->n, split) * a->heads) * ((size_t)a->hd * 4 + sizeof(attn_row));
 }
 
 static size_t tall_shared(int hd, int rows) {
@@ -356,14 +308,19 @@ static size_t flat_shared(int hd, int stages) {
 
 template <int HD> static void run_flat(const fj_gpu *g, const fj_gpu_attn *a) {
     unsigned tiles = (unsigned)attn_row_tiles(a, FLAT_ROWS), heads = (unsigned)a->kv_heads;
-    int chunks = (int)chunks_of(a), split = is_split(a);
+    int split = is_split(a) ? (int)most_chunks(a) : 0;
     int stages = 3 * flat_shared(HD, 3) > 2 * attn_shared_of(g) ? 2 : 3; /* 3: as long as 1.5 fit */
     size_t shared = flat_shared(HD, stages);
+    dim3 grid(tiles, heads);
+    if (split) { /* every sequence has a row, one of them may have the others */
+        int64_t rows = FJ_MAX(a->n - a->n_seqs + 1, (int64_t)1) * a->group;
+        grid = dim3((unsigned)attn_key_tiles(a, CHUNK), heads,
+                    (unsigned)((rows + FLAT_ROWS - 1) / FLAT_ROWS));
+    }
     FJ_ALLOW_SHARED(flat<HD>, shared);
-    FJ_LAUNCH(flat<HD>, dim3(tiles, heads, (unsigned)chunks), FLAT_THREADS, shared, g->stream, *a,
-              stages, split);
+    FJ_LAUNCH_EARLY(flat<HD>, grid, FLAT_THREADS, shared, g->stream, *a, stages, split);
     if (split)
-        FJ_LAUNCH(joined<HD>, dim3(tiles, heads), FLAT_ROWS * WARP, 0, g->stream, *a, chunks);
+        FJ_LAUNCH_EARLY(joined<HD>, dim3(tiles, heads), FLAT_ROWS * WARP, 0, g->stream, *a, split);
 }
 
 template <int HD, int WARPS, int MT> static void run_tall(const fj_gpu *g, const fj_gpu_attn *a) {
@@ -371,7 +328,7 @@ template <int HD, int WARPS, int MT> static void run_tall(const fj_gpu *g, const
     size_t shared = tall_shared(HD, ROWS);
     dim3 grid((unsigned)attn_row_tiles(a, ROWS), (unsigned)a->kv_heads);
     FJ_ALLOW_SHARED((tall<HD, WARPS, MT>), shared);
-    FJ_LAUNCH((tall<HD, WARPS, MT>), grid, WARPS * WARP, shared, g->stream, *a);
+    FJ_LAUNCH_EARLY((tall<HD, WARPS, MT>), grid, WARPS * WARP, shared, g->stream, *a);
 }
 
 bool fj_gpu_attn_takes(const fj_gpu *g, const fj_gpu_attn *a) {
@@ -380,7 +337,9 @@ bool fj_gpu_attn_takes(const fj_gpu *g, const fj_gpu_attn *a) {
 }
 
 bool fj_gpu_attn_fwd(const fj_gpu *g, const fj_gpu_attn *a, fj_err *e) {
-    bool few = is_flat(a);
+    bool few = is_flat(a), done = false;
+    if (!few && !fj_gpu_attn_hopper(g, a, &done, e)) return false;
+    if (done) return true;
     switch (a->hd) {
     case 64: few ? run_flat<64>(g, a) : run_tall<64, 4, 2>(g, a); break;
     case 96: few ? run_flat<96>(g, a) : run_tall<96, 4, 2>(g, a); break;

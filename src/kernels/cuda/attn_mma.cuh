@@ -223,4 +223,89 @@ __device__ __forceinline__ bool sees_all(const attn_span &s, int k0, int window)
     return k0 + ATTN_KT - 1 <= s.low && (!window || k0 > s.high - window);
 }
 
+/* ---- chunks that wait for the next --------------------------------------------------------------- */
+/* Scratch: values, maximum and sum of each row (kv head after kv head), for each of `chunks`. */
+typedef struct parking {
+    float *o;     /* [chunk][row][hd] */
+    attn_row *ml; /* [chunk][row] */
+    int64_t rows;
+} parking;
+
+__device__ __forceinline__ parking parking_of(const fj_gpu_attn &a, int64_t chunks) {
+    parking p;
+    p.rows = a.n * a.heads;
+    p.o = (float *)a.scratch;
+    p.ml = (attn_row *)(void *)(p.o + p.rows * a.hd * chunks);
+    return p;
+}
+__device__ __forceinline__ int64_t parked_row(const fj_gpu_attn &a, const attn_tile &t, int kvh,
+                                              int r) {
+    return ((int64_t)kvh * a.n + t.row0) * a.group + t.first + r;
+}
+
+/* Of 16 rows of a tile from m0 in fragments: the chunk that ends, joined to those that wait. */
+template <int DT>
+__device__ __forceinline__ void join_parked(const fj_gpu_attn &a, const attn_tile &t,
+                                            const attn_span &sp, int kvh, int m0, attn_row *row,
+                                            float (*o)[4], float c, bool parked) {
+    int lane = (int)threadIdx.x % WARP;
+    const parking park = parking_of(a, 1);
+    end_of_chunk(row);
+    UNROLL for (int h = 0; h < 2; h++) {
+        int r = m0 + 8 * h + lane / 4;
+        if (!parked || r >= sp.n) continue;
+        int64_t at = parked_row(a, t, kvh, r);
+        const float *po = park.o + at * DT * 8 + lane % 4 * 2;
+        attn_row before = park.ml[at];
+        float fa, fb;
+        join(&before, row[h], c, &fa, &fb);
+        row[h] = before;
+        UNROLL for (int d = 0; d < DT; d++) {
+            float2 was = *(const float2 *)(po + d * 8);
+            o[d][2 * h] = fmaf(o[d][2 * h], fb, was.x * fa);
+            o[d][2 * h + 1] = fmaf(o[d][2 * h + 1], fb, was.y * fa);
+        }
+    }
+}
+/* ... and put where they wait; the next chunk begins. */
+template <int DT>
+__device__ __forceinline__ void park_rows(const fj_gpu_attn &a, const attn_tile &t,
+                                          const attn_span &sp, int kvh, int m0, attn_row *row,
+                                          float (*o)[4], float c, bool parked) {
+    int lane = (int)threadIdx.x % WARP;
+    const parking park = parking_of(a, 1);
+    join_parked<DT>(a, t, sp, kvh, m0, row, o, c, parked);
+    __syncwarp(); /* all four of a row have read */
+    UNROLL for (int h = 0; h < 2; h++) {
+        int r = m0 + 8 * h + lane / 4;
+        int64_t at = parked_row(a, t, kvh, r);
+        float *po = park.o + at * DT * 8 + lane % 4 * 2;
+        UNROLL for (int d = 0; d < DT; d++) {
+            if (r < sp.n) *(float2 *)(po + d * 8) = make_float2(o[d][2 * h], o[d][2 * h + 1]);
+            o[d][2 * h] = o[d][2 * h + 1] = 0;
+        }
+        if (r < sp.n && lane % 4 == 0) park.ml[at] = row[h];
+        row[h].max = -INFINITY, row[h].sum = 0;
+    }
+    __syncwarp();
+}
+/* After the last chunk: y and lse. */
+template <int DT>
+__device__ __forceinline__ void rows_out(const fj_gpu_attn &a, const attn_tile &t,
+                                         const attn_span &sp, int kvh, int m0, attn_row *row,
+                                         float (*o)[4], float c, bool parked) {
+    int lane = (int)threadIdx.x % WARP;
+    join_parked<DT>(a, t, sp, kvh, m0, row, o, c, parked);
+    UNROLL for (int h = 0; h < 2; h++) {
+        int r = m0 + 8 * h + lane / 4;
+        if (r >= sp.n) continue;
+        int64_t at = attn_head_at(a, t, kvh, t.first + r);
+        float lse, f = end_of_row(row[h], a.sinks ? a.sinks + at % a.heads : NULL, c, &lse);
+        uint32_t *y = (uint32_t *)((bf16 *)a.y + at * DT * 8) + lane % 4;
+        UNROLL for (int d = 0; d < DT; d++) y[d * 4] =
+            pack_bf16(o[d][2 * h] * f, o[d][2 * h + 1] * f);
+        if (lane % 4 == 0) a.lse[at] = lse;
+    }
+}
+
 #endif

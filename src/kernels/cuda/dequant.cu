@@ -2,6 +2,7 @@
  * them at once; those of a block lie in one block, and rows are whole blocks, so rows do not matter. */
 #include "kernels/cuda/blocks.cuh"
 #include "kernels/cuda/gemm.cuh"
+#include "kernels/cuda/kquant.cuh"
 
 enum { THREADS = 256, BLOCKS = 1 << 16 };
 
@@ -53,6 +54,29 @@ static __device__ __forceinline__ void eight(const fj_mxfp4 *p, int64_t i, float
         v[j] = __uint_as_float((n & 7) << 22 | (n & 8) << 28) * 0x1p127f * d;
     }
 }
+/* Formats of which BF16 values are other than F32 ones: kquant.cuh. */
+template <typename T, typename B>
+static __device__ __forceinline__ void eight_as(const B *p, int64_t i, float *v) {
+    eight(p, i, v);
+}
+template <typename T, typename W>
+static __device__ __forceinline__ void large(const void *p, int64_t i, float *v) {
+    typename W::raw r = W::fetch((const unsigned char *)p, 8 * i);
+    if (sizeof(T) == 4) W::exact(r, 8 * i, v);
+    else W::open(r, 8 * i, v);
+}
+template <typename T>
+static __device__ __forceinline__ void eight_as(const fj_q4_k *p, int64_t i, float *v) {
+    large<T, as_q4_k>(p, i, v);
+}
+template <typename T>
+static __device__ __forceinline__ void eight_as(const fj_q6_k *p, int64_t i, float *v) {
+    large<T, as_q6_k>(p, i, v);
+}
+template <typename T>
+static __device__ __forceinline__ void eight_as(const fj_nf4 *p, int64_t i, float *v) {
+    large<T, as_nf4>(p, i, v);
+}
 static __device__ __forceinline__ float single(const float *p) { return *p; }
 static __device__ __forceinline__ float single(const bf16 *p) { return to_f32(*p); }
 static __device__ __forceinline__ float single(const half *p) { return f16_f32(p->u); }
@@ -65,8 +89,9 @@ static __global__ void __launch_bounds__(THREADS)
     int64_t step = (int64_t)gridDim.x * blockDim.x, i;
     for (i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n / 8; i += step) {
         float v[8];
-        eight(in, i, v);
-        for (int j = 0; j < 8; j++) v[j] *= scale;
+        eight_as<T>(in, i, v);
+        if (scale != 1)
+            for (int j = 0; j < 8; j++) v[j] *= scale;
         store8(out + 8 * i, v);
     }
     if (i == n / 8)
@@ -93,6 +118,9 @@ bool fj_gpu_unpack_scaled(const fj_gpu *g, const fj_gmat *w, float scale, fj_dty
     case FJ_Q8_0: launch<fj_q8_0>(g, w, scale, to, out); break;
     case FJ_Q4_0: launch<fj_q4_0>(g, w, scale, to, out); break;
     case FJ_MXFP4: launch<fj_mxfp4>(g, w, scale, to, out); break;
+    case FJ_Q4_K: launch<fj_q4_k>(g, w, scale, to, out); break;
+    case FJ_Q6_K: launch<fj_q6_k>(g, w, scale, to, out); break;
+    case FJ_NF4: launch<fj_nf4>(g, w, scale, to, out); break;
     default: return fj_fail(e, FJ_EUNSUP, "weights of %s on the GPU", fj_dtype_get(w->dtype)->name);
     }
     return launched("unpacking weights", e);

@@ -16,7 +16,7 @@
  * do not overlap.
  *
  * Arithmetic.  g->f32, or rows of F32: everything in F32 (FMA), weights dequantised exactly.  Else rows and
- * weights are BF16 (weights of other formats are dequantised, scaled, and rounded to BF16 once, F32 rows of
+ * weights are BF16 (weights of other formats are dequantised (as kquant.cuh says), scaled, and rounded to BF16 once, F32 rows of
  * an operand that meets BF16 ones too), products are summed in F32 by tensor cores: ONE chain for each
  * output, over the inner dimension in steps of 16 from its beginning, zeros beyond its end, then on over
  * that of the second product; never split.  Then scale and the value of old in one FMA, one rounding.
@@ -106,5 +106,16 @@ bool fj_gpu_simt(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64
 int64_t fj_gpu_skinny_rows(fj_dtype w);
 bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_grows y,
                    float scale, const fj_grows *old, const fj_gpair *more, fj_err *e);
+/* y[i] = x w[i]^T of several weights, in as few kernels as possible; m, x, w and y as there. */
+bool fj_gpu_skinny_many(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                        const fj_grows *y, fj_err *e);
+/* few.cu: the same on sm_90a, of up to FJ_FEW_MANY weights of one format and one k (old and more: of the
+ * only one); *done is false without an error when it is not for them or this GPU.  Weights may be read
+ * before the kernels in front have ended (FJ_LAUNCH_EARLY): whoever changes weights by a kernel has another
+ * kernel between, launched otherwise.  old and more are read after. */
+enum { FJ_FEW_MANY = 4 };
+bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                const fj_grows *y, float scale, const fj_grows *old, const fj_gpair *more,
+                bool *done, fj_err *e);
 
 #endif

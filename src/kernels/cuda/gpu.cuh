@@ -56,6 +56,66 @@ static inline bool launched(const char *what, fj_err *e) {
                                  (int)(bytes))))
 #endif
 
+/* ---- kernels that begin before the kernel in front of them has ended (sm_90) ------------------------- */
+/* FJ_LAUNCH_EARLY starts a kernel as soon as all blocks of the kernel in front have called early_release
+ * (or ended) and there is room.  Such a kernel must call early_wait, with every thread that touches
+ * what another kernel writes (results it overwrites too) before it does, and with at least one thread of
+ * every block in any case: when early_wait returns, the kernel in front has ended, and as that one waited
+ * too, so have all before it.  What no kernel of the stream writes (weights) may be read before.
+ * early_release may be called by any kernel at any time: kernels behind it that are launched otherwise
+ * wait for its end as ever.  early_begin: both, for kernels that have nothing to do before. */
+__device__ __forceinline__ void early_release() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void early_wait() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void early_begin() {
+    early_release();
+    early_wait();
+}
+
+#ifdef FJ_PLAY
+#define FJ_LAUNCH_EARLY FJ_LAUNCH
+#else
+/* Whether the GPU in use can: 1 yes, -1 no; whoever asks finds the same. */
+static inline bool launches_early(void) {
+    static int can;
+    int c = __atomic_load_n(&can, __ATOMIC_RELAXED);
+    if (!c) {
+        int device = 0, major = 0;
+        c = !cudaGetDevice(&device) &&
+                    !cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) &&
+                    major >= 9
+                ? 1
+                : -1;
+        __atomic_store_n(&can, c, __ATOMIC_RELAXED);
+    }
+    return c > 0;
+}
+template <typename... P, typename... A>
+static inline void launch_early(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
+                                cudaStream_t stream, A... args) {
+    cudaLaunchConfig_t how = {};
+    cudaLaunchAttribute early = {};
+    how.gridDim = grid;
+    how.blockDim = block;
+    how.dynamicSmemBytes = shared;
+    how.stream = stream;
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    how.attrs = &early;
+    how.numAttrs = launches_early();
+    (void)cudaLaunchKernelEx(&how, kernel, (P)args...);
+}
+#define FJ_LAUNCH_EARLY(kernel, grid, block, shared, stream, ...)                                  \
+    launch_early((kernel), (grid), (block), (shared), (stream), __VA_ARGS__)
+#endif
+
 /* ---- numbers ------------------------------------------------------------------------------------- */
 typedef struct bf16 {
     uint16_t u;

@@ -11,7 +11,7 @@
  *
  * A second pair of operands, an adapter's, is short: a warp reads it where it lies, after all of k. */
 #include "kernels/cuda/gemm.cuh"
-#include "kernels/cuda/weight.cuh"
+#include "kernels/cuda/kquant.cuh"
 
 typedef struct skinny_job {
     const unsigned char *w, *x;
@@ -134,7 +134,8 @@ static __device__ __forceinline__ void pair_as_b(uint32_t *f, const skinny_job &
 template <typename W, int R, int MT> struct operands {
     enum { G = R / 8, X_PITCH = W::KS * 2 + 16, SUMS = MT * G };
     struct place {
-        const unsigned char *w[G], *x;
+        typename W::at8 w[G];
+        const unsigned char *x;
     };
     uint32_t w[G][4], x[2 * MT][4];
     static __device__ __forceinline__ place aim(const skinny_job &a, const unsigned char *rows,
@@ -146,7 +147,7 @@ template <typename W, int R, int MT> struct operands {
         p.x = xs + lane_of() % (MT > 1 || a.m > 8 ? 16 : 8) * X_PITCH + lane_of() / 16 * 16;
         return p;
     }
-    __device__ __forceinline__ void load(const place &p, int u) {
+    __device__ __forceinline__ void load(place &p, int u) {
         FJ_UNROLL
         for (int i = 0; i < 2 * MT; i++)
             ldmatrix_x4(x[i], p.x + i / 2 * 16 * X_PITCH + u * 64 + i % 2 * 32);
@@ -194,7 +195,7 @@ template <typename W> struct operands<W, 16, 0> {
         return place{ W::lane16(rows, shift[0], shift[1]),
                       xs + lane_of() % 8 * X_PITCH + lane_of() / 8 * 16 };
     }
-    __device__ __forceinline__ void load(const place &p, int u) {
+    __device__ __forceinline__ void load(place &p, int u) {
         ldmatrix_x4(x, p.x + u * 64);
         W::load16(w, p.w, u);
     }
@@ -303,10 +304,12 @@ static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_j
         } else {
             if (parts)
                 for (int p = 0; p < copying::PARTS; p++) c.copy(p);
-            FJ_ROLLED
-            for (int u = 0; u < (int)rest; u++) {
-                o[0].load(place, u);
-                o[0].multiply(sum);
+            if constexpr (W::BLOCK < W::KS) {
+                FJ_ROLLED
+                for (int u = 0; u < (int)rest; u++) {
+                    o[0].load(place, u);
+                    o[0].multiply(sum);
+                }
             }
         }
         if (here && step + 1 == steps) {
@@ -361,7 +364,7 @@ template <typename W> static bool start_as(const fj_gpu *g, const skinny_job &a,
     return wide ? start<W, 16, 4>(g, a, e) : start<W, 8, 4>(g, a, e);
 }
 
-int64_t fj_gpu_skinny_rows(fj_dtype w) { return w <= FJ_MXFP4 ? 64 : 0; }
+int64_t fj_gpu_skinny_rows(fj_dtype w) { return w <= FJ_NF4 ? 64 : 0; }
 
 bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_grows y,
                    float scale, const fj_grows *old, const fj_gpair *more, fj_err *e) {
@@ -369,6 +372,9 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     if (m > fj_gpu_skinny_rows(w->dtype))
         return fj_fail(e, FJ_EUNSUP, "%lld rows with a weight of %s are not few", (long long)m,
                        fj_dtype_get(w->dtype)->name);
+    bool done;
+    if (!fj_gpu_few(g, m, x, 1, w, &y, scale, old, more, &done, e)) return false;
+    if (done) return true;
     skinny_job a = {};
     a.w = (const unsigned char *)w->data;
     a.x = (const unsigned char *)x.data;
@@ -400,6 +406,23 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     case FJ_BF16: return start_as<weight_bf16>(g, a, e);
     case FJ_Q8_0: return start_as<weight_q8_0>(g, a, e);
     case FJ_Q4_0: return start_as<weight_q4_0>(g, a, e);
-    default: return start_as<weight_mxfp4>(g, a, e);
+    case FJ_MXFP4: return start_as<weight_mxfp4>(g, a, e);
+    case FJ_Q4_K: return start_as<weight_q4_k>(g, a, e);
+    case FJ_Q6_K: return start_as<weight_q6_k>(g, a, e);
+    default: return start_as<weight_nf4>(g, a, e);
     }
+}
+
+bool fj_gpu_skinny_many(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                        const fj_grows *y, fj_err *e) {
+    for (int i = 0; i < count;) {
+        int n = 1;
+        while (n < FJ_FEW_MANY && i + n < count && w[i + n].dtype == w[i].dtype) n++;
+        bool done = false;
+        if (n > 1 && !fj_gpu_few(g, m, x, n, w + i, y + i, 1, NULL, NULL, &done, e)) return false;
+        for (int j = i; j < i + n && !done; j++)
+            if (!fj_gpu_skinny(g, m, x, w + j, y[j], 1, NULL, NULL, e)) return false;
+        i += n;
+    }
+    return true;
 }

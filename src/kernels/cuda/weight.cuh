@@ -6,7 +6,8 @@
  * banks.  The bytes of a row of blocks begin at any address: what is copied are the PIECES of 16 bytes,
  * aligned, that hold them.
  *   lane(rows, shift): where a lane reads; rows: the first of 8 rows in shared memory, shift: how many
- *       bytes into its first piece the row of this lane, lane / 4, begins (blocks only)
+ *       bytes into its first piece the row of this lane, lane / 4, begins (blocks only); what it gives is
+ *       an at8, that of lane16 an at16
  *   load8(f, at, u): f[0], f[1] = the values of the row lane / 4 at k = 32 u + 2 (lane % 4) and the next,
  *       and those 8 further: B of the first step of 16; f[2], f[3]: of the second
  *   lane16 and load16: the same of 16 rows; f[0], f[1]: A of the first step and the second
@@ -50,12 +51,25 @@ template <uint32_t MASK, uint32_t BITS> __device__ __forceinline__ uint32_t and_
 #endif
 }
 
+#ifdef FJ_PLAY
+/* Rounded so that rounding to BF16 gives what it would have given without this. */
+static inline float to_odd(double v) {
+    float f = (float)v;
+    if ((double)f == v || f != f || f - f != 0) return f;
+    union {
+        float f;
+        uint32_t u;
+    } x = { f };
+    if (fabs((double)f) > fabs(v)) x.u--;
+    x.u |= 1;
+    return x.f;
+}
+#endif
 /* a * b + c of two bf16, rounded once. */
 __device__ __forceinline__ uint32_t fma_bf16(uint32_t a, uint32_t b, uint32_t c) {
 #ifdef FJ_PLAY
-    double l = (double)low_f32(a) * (double)low_f32(b) + (double)low_f32(c);
-    double h = (double)high_f32(a) * (double)high_f32(b) + (double)high_f32(c);
-    return pack_bf16((float)l, (float)h); /* here sums are exact in f32 */
+    return pack_bf16(to_odd((double)low_f32(a) * (double)low_f32(b) + (double)low_f32(c)),
+                     to_odd((double)high_f32(a) * (double)high_f32(b) + (double)high_f32(c)));
 #else
     uint32_t r;
     asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
@@ -88,6 +102,7 @@ __device__ __forceinline__ int lane_of() { return (int)threadIdx.x % WARP; }
 /* ---- formats of values ------------------------------------------------------------------------------ */
 struct weight_bf16 {
     enum { BLOCK = 1, BYTES = 2, KS = 128, SEG = 256, PIECES = 16, PITCH = 272 };
+    typedef const unsigned char *at8;
     static __device__ __forceinline__ const unsigned char *lane(const unsigned char *rows, int) {
         return rows + lane_of() % 8 * PITCH + lane_of() / 8 * 16;
     }
@@ -124,12 +139,12 @@ struct weight_f16 : weight_bf16 {
 /* Of two times 8 rows. */
 #define FJ_WEIGHT_16                                                                               \
     struct at16 {                                                                                  \
-        const unsigned char *rows[2];                                                              \
+        at8 rows[2];                                                                               \
     };                                                                                             \
     static __device__ __forceinline__ at16 lane16(const unsigned char *rows, int low, int high) {  \
         return at16{ { lane(rows, low), lane(rows + 8 * PITCH, high) } };                          \
     }                                                                                              \
-    static __device__ __forceinline__ void load16(uint32_t(*f)[4], const at16 &at, int u) {        \
+    static __device__ __forceinline__ void load16(uint32_t(*f)[4], at16 &at, int u) {              \
         uint32_t low[4], high[4];                                                                  \
         load8(low, at.rows[0], u);                                                                 \
         load8(high, at.rows[1], u);                                                                \
@@ -142,6 +157,7 @@ struct weight_f16 : weight_bf16 {
 
 struct weight_f32 {
     enum { BLOCK = 1, BYTES = 4, KS = 64, SEG = 256, PIECES = 16, PITCH = 288 };
+    typedef const unsigned char *at8;
     static __device__ __forceinline__ const unsigned char *lane(const unsigned char *rows, int) {
         return rows + lane_of() / 4 * PITCH + lane_of() % 4 * 8;
     }
@@ -159,6 +175,7 @@ struct weight_f32 {
 #define FJ_WEIGHT_BLOCK(bytes, pieces, pitch)                                                      \
     enum { BLOCK = 32, BYTES = bytes, KS = 256, SEG = 8 * bytes, PIECES = pieces, PITCH = pitch }; \
     static_assert(PIECES == (SEG + 30) / 16 && PITCH >= 16 * PIECES && PITCH / 16 % 2, "");        \
+    typedef const unsigned char *at8;                                                              \
     static __device__ __forceinline__ const unsigned char *lane(const unsigned char *rows,         \
                                                                 int shift) {                       \
         return rows + lane_of() / 4 * PITCH + shift;                                               \

@@ -1,0 +1,507 @@
+/* few.cu - products of few rows on sm_90a (fj_gpu_few of gemm.cuh), as fast as the weights are read.
+ *
+ * The weights are the operand of 64 rows of wgmma, the rows of x its 8, 16, 32 or 64 columns.  A block is
+ * one or two computing warpgroups and a warp that copies; it takes strips of rows of the weights, one
+ * after another, and walks along all of k in each: the one chain of gemm.cuh.  Strips are as high as makes
+ * all multiprocessors read the same; rows of a product beyond a strip's are computed of whatever is there
+ * and are not written.  Boxes of weights (rows' bytes as they are) and of x come through a ring of
+ * stages; barriers `full` and `empty` as in hopper.cu.
+ *
+ * BF16 weights are multiplied where they lie; of other formats each warp has up to 8 rows of the strip and
+ * makes their values in registers (weight.cuh), the 8 other rows of its 16 are zeros.
+ *
+ * Blocks take at most half of a multiprocessor's shared memory when x has few rows, so that the next
+ * kernel's blocks are there and fill their rings with weights before this one has ended. */
+#include "kernels/cuda/few.cuh"
+#include "kernels/cuda/gemm.cuh"
+#include "kernels/cuda/kquant.cuh"
+
+enum {
+    GROUP = 128,
+    STAGES = 16,
+    BARRIERS = 1024,   /* bytes */
+    HALF = 112 << 10,  /* shared memory of a block, two of which are on a multiprocessor */
+    WHOLE = 226 << 10, /* of one */
+};
+
+typedef struct few_plan {
+    int m, steps, count;    /* rows of x, stages of k, weights */
+    int groups, rows, each; /* computing warpgroups, rows of a strip, of a warpgroup (of a warp) */
+    int stages, strips;     /* of all weights */
+    int w_bytes, stage_bytes;     /* of a stage: the weights' (x behind them) and all */
+    int full_bytes;               /* that copies bring to a stage */
+    int first[FJ_FEW_MANY];       /* strip of each weight */
+    int64_t n[FJ_FEW_MANY];       /* its rows */
+    fj_grows y[FJ_FEW_MANY], old; /* old.data: NULL: none */
+    float scale;
+    const bf16 *x2, *w2; /* the second pair, k2 deep */
+    int64_t ldx2, ldw2;
+    int k2;
+    bool pairs2; /* whose values can be read two at once */
+} few_plan;
+
+typedef struct few_maps {
+    CUtensorMap w[FJ_FEW_MANY], x;
+} few_maps;
+
+/* ---- formats: KS values of k are a stage, STEP bytes of a row; copied are PITCH, as numbers of SIZE bytes
+ * of which rows' beginnings are multiples.  COST: cycles of a warp for 16 values of k of its rows ------ */
+struct few_bf16 {
+    enum { REGS = 0, KS = 128, COST = 0 };
+};
+template <typename W, int S, int P, int Z, int C> struct few_blocks : W {
+    enum { REGS = 1, KS = 256, STEP = S, PITCH = P, SIZE = Z, COST = C };
+    static __device__ __forceinline__ typename W::at8 lane(const unsigned char *rows) {
+        return W::lane(rows - lane_of() / 4 * ((int)W::PITCH - P), 0);
+    }
+};
+typedef few_blocks<weight_q8_0, 272, 272, 2, 24> few_q8_0;
+typedef few_blocks<weight_q4_0, 144, 144, 2, 14> few_q4_0;
+typedef few_blocks<weight_mxfp4, 136, 144, 1, 16> few_mxfp4;
+typedef few_blocks<weight_q4_k, 144, 144, 2, 20> few_q4_k;
+typedef few_blocks<weight_q6_k, 210, 240, 2, 26> few_q6_k;
+typedef few_blocks<weight_nf4, 136, 144, 2, 20> few_nf4;
+struct few_f16 : weight_f16 {
+    enum { REGS = 1, KS = 128, STEP = 256, PITCH = 272, SIZE = 2, COST = 12 };
+    static __device__ __forceinline__ const unsigned char *lane(const unsigned char *rows) {
+        return weight_f16::lane(rows, 0);
+    }
+};
+
+#ifdef FJ_SM90A
+/* Place in the ring, and the parity of the phase that ends when it is filled this time. */
+typedef struct place {
+    int i;
+    uint32_t parity;
+} place;
+__device__ __forceinline__ void next(place *r, int n) {
+    if (++r->i == n) r->i = 0, r->parity ^= 1;
+}
+
+typedef struct layout {
+    uint32_t ring, full, empty;
+} layout;
+__device__ __forceinline__ layout layout_of(uint32_t base) {
+    layout l;
+    l.full = (base + 1023) & ~1023u;
+    l.empty = l.full + STAGES * 8;
+    l.ring = l.full + BARRIERS;
+    return l;
+}
+
+__device__ __forceinline__ int weight_of(const few_plan &p, int strip) {
+    int i = 0;
+    while (i + 1 < p.count && strip >= p.first[i + 1]) i++;
+    return i;
+}
+
+/* The weights' part of a stage. */
+template <typename W, int N>
+__device__ __forceinline__ void copy_w(const few_maps &maps, const few_plan &p, const layout &l,
+                                       int i, int strip, int step) {
+    int which = weight_of(p, strip), row = (strip - p.first[which]) * p.rows;
+    uint32_t full = l.full + 8 * i, to = l.ring + i * p.stage_bytes;
+    bar_expect(full, (uint32_t)p.full_bytes);
+    if constexpr (W::REGS) {
+        box_load(to, &maps.w[which], full, step * (W::STEP / W::SIZE), row);
+    } else {
+        FJ_UNROLL
+        for (int c = 0; c < W::KS / 64; c++)
+            box_load(to + c * p.rows * 128, &maps.w[which], full, step * W::KS + c * 64, row);
+    }
+}
+template <typename W, int N>
+__device__ __forceinline__ void copy_x(const few_maps &maps, const few_plan &p, const layout &l,
+                                       int i, int step) {
+    uint32_t full = l.full + 8 * i, to = l.ring + i * p.stage_bytes + p.w_bytes;
+    FJ_UNROLL
+    for (int c = 0; c < W::KS / 64; c++)
+        box_load(to + c * N * 128, &maps.x, full, step * W::KS + c * 64, 0);
+}
+
+/* One thread copies: weights as far as the ring goes, then what other kernels may write. */
+template <typename W, int N> struct copier {
+    place r;
+    int strip, step;
+    __device__ __forceinline__ bool more(const few_plan &p) const { return strip < p.strips; }
+    __device__ __forceinline__ void go_on(const few_plan &p) {
+        next(&r, p.stages);
+        if (++step == p.steps) step = 0, strip += (int)gridDim.x;
+    }
+    __device__ __forceinline__ int begin(const few_maps &maps, const few_plan &p, const layout &l) {
+        r = place{ 0, 0 };
+        strip = (int)blockIdx.x, step = 0;
+        int i = 0;
+        for (; i < p.stages && more(p); i++, go_on(p)) copy_w<W, N>(maps, p, l, i, strip, step);
+        return i;
+    }
+    __device__ __forceinline__ void rest(const few_maps &maps, const few_plan &p, const layout &l,
+                                         int begun) {
+        for (int i = 0, s = 0; i < begun; i++) {
+            copy_x<W, N>(maps, p, l, i, s);
+            if (++s == p.steps) s = 0;
+        }
+        for (; more(p); go_on(p)) {
+            bar_wait(l.empty + 8 * r.i, r.parity ^ 1, WAIT_EMPTY, r.i);
+            copy_w<W, N>(maps, p, l, r.i, strip, step);
+            copy_x<W, N>(maps, p, l, r.i, step);
+        }
+    }
+};
+
+/* ---- computing --------------------------------------------------------------------------------------- */
+/* Values k and k + 1 of a row of the second pair. */
+__device__ __forceinline__ uint32_t two_of(const few_plan &p, const bf16 *rows, int64_t ld,
+                                           int64_t row, int64_t count, int k) {
+    if (row >= count || k >= p.k2) return 0;
+    const bf16 *at = rows + row * ld + k;
+    if (p.pairs2) return *(const uint32_t *)at;
+    return at[0].u | (k + 1 < p.k2 ? (uint32_t)at[1].u << 16 : 0);
+}
+
+/* The sums go on over the second pair; from: this thread's first row of the weight. */
+template <int N>
+__device__ __forceinline__ void more_sums(const few_plan &p, int64_t from, float *d) {
+    FJ_ROLLED
+    for (int k = 0; k < p.k2; k += 16) {
+        uint32_t a[4];
+        int at = k + lane_of() % 4 * 2;
+        FJ_UNROLL
+        for (int i = 0; i < 4; i++)
+            a[i] = two_of(p, p.w2, p.ldw2, from + i % 2 * 8, p.n[0], at + i / 2 * 8);
+        FJ_UNROLL
+        for (int j = 0; j < N / 8; j++) {
+            uint32_t b[2];
+            FJ_UNROLL
+            for (int i = 0; i < 2; i++)
+                b[i] = two_of(p, p.x2, p.ldx2, j * 8 + lane_of() / 4, p.m, at + i * 8);
+            mma_bf16(d + 4 * j, a, b);
+        }
+    }
+}
+
+/* Row `from` of the weight is this thread's first of the sums d; it has `left` rows from there on. */
+template <int N>
+__device__ __forceinline__ void put_sums(const few_plan &p, int which, int64_t from, int64_t left,
+                                         const float *d) {
+    fj_grows y = p.y[which];
+    FJ_UNROLL
+    for (int i = 0; i < N / 2; i++) {
+        int row = i / 4 * 8 + lane_of() % 4 * 2 + i % 2, high = i % 4 / 2 * 8;
+        if (row >= p.m || high >= left) continue;
+        int64_t at = row * y.ld + from + high, was = row * p.old.ld + from + high;
+        float v = p.scale * d[i];
+        if (y.dtype == FJ_F32) {
+            if (p.old.data) v = __fmaf_rn(p.scale, d[i], ((const float *)p.old.data)[was]);
+            ((float *)y.data)[at] = v;
+        } else {
+            if (p.old.data) v = __fmaf_rn(p.scale, d[i], to_f32(((const bf16 *)p.old.data)[was]));
+            ((bf16 *)y.data)[at] = to_bf16(v);
+        }
+    }
+}
+
+/* Says that this warp needs the stage no more. */
+__device__ __forceinline__ void release(const layout &l, int stage) {
+    __syncwarp();
+    if (lane_of() == 0) bar_arrive(l.empty + 8 * stage);
+}
+
+template <typename W, int N>
+__device__ __forceinline__ void compute(const few_plan &p, const layout &l,
+                                        const unsigned char *shared) {
+    int group = (int)threadIdx.x / GROUP, warp = (int)threadIdx.x % GROUP / WARP;
+    /* Rows of the strip: the first of this warp's 16, and how many are of it. */
+    int mine = W::REGS ? (group * 4 + warp) * p.each : group * p.each + warp * 16;
+    int have = W::REGS ? p.each : p.each - warp * 16;
+    float d[N / 2];
+    place r = { 0, 0 };
+    for (int strip = (int)blockIdx.x; strip < p.strips; strip += (int)gridDim.x) {
+        int last = -1;
+        for (int step = 0; step < p.steps; step++) {
+            uint32_t at = l.ring + r.i * p.stage_bytes;
+            uint64_t dx = describe(at + p.w_bytes, false);
+            bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
+            if constexpr (W::REGS) {
+                /* 64 of k make a group of products; the values of the next are made meanwhile. */
+                uint32_t a[2][4][4];
+                typename W::at8 rows = W::lane(shared + at + mine * W::PITCH);
+                FJ_UNROLL
+                for (int c = 0; c < W::KS / 64; c++) {
+                    FJ_UNROLL
+                    for (int h = 0; h < 2; h++) {
+                        uint32_t f[4];
+                        W::load8(f, rows, 2 * c + h);
+                        FJ_UNROLL
+                        for (int i = 0; i < 2; i++) {
+                            uint32_t *to = a[c % 2][2 * h + i];
+                            to[0] = f[2 * i], to[1] = 0, to[2] = f[2 * i + 1], to[3] = 0;
+                        }
+                    }
+                    products_begin();
+                    FJ_UNROLL
+                    for (int i = 0; i < 4; i++)
+                        product_regs(d, a[c % 2][i], dx + c * (N * 128 >> 4) + i * K16_ALONG,
+                                     c || i || step);
+                    products_commit();
+                    products_wait<1>();
+                    if (c == 0 && last >= 0) release(l, last);
+                }
+            } else {
+                uint64_t dw = describe(at + group * p.each * 128, false);
+                products_begin();
+                FJ_UNROLL
+                for (int c = 0; c < W::KS / 64; c++) FJ_UNROLL
+                for (int i = 0; i < 4; i++)
+                    product<false, false>(d, dw + c * (p.rows * 128 >> 4) + i * K16_ALONG,
+                                          dx + c * (N * 128 >> 4) + i * K16_ALONG, c || i || step);
+                products_commit();
+                products_wait<1>();
+                if (last >= 0) release(l, last);
+            }
+            last = r.i;
+            next(&r, p.stages);
+        }
+        products_wait<0>();
+        release(l, last);
+        int which = weight_of(p, strip), row = mine + lane_of() / 4;
+        int64_t from = (int64_t)(strip - p.first[which]) * p.rows + row, left = p.n[which] - from;
+        int64_t own = have - lane_of() / 4;
+        if (p.k2) more_sums<N>(p, from, d);
+        put_sums<N>(p, which, from, left < own ? left : own, d);
+    }
+}
+#endif
+
+template <typename W, int N>
+static __global__ void __launch_bounds__(2 * GROUP + WARP, N == 64 ? 1 : 2)
+    few_kernel(const __grid_constant__ few_maps maps, const __grid_constant__ few_plan p) {
+#ifdef FJ_SM90A
+    early_release();
+    FJ_DYN_SHARED(shared);
+    uint32_t base = shared_address(shared);
+    layout l = layout_of(base);
+    int begun = 0;
+    copier<W, N> c = {};
+    if ((int)threadIdx.x == p.groups * GROUP) {
+        for (int i = 0; i < p.count; i++) map_prefetch(&maps.w[i]);
+        map_prefetch(&maps.x);
+        for (int i = 0; i < p.stages; i++) {
+            bar_init(l.full + 8 * i, 1);
+            bar_init(l.empty + 8 * i, (uint32_t)p.groups * 4);
+        }
+        bar_init_done();
+        begun = c.begin(maps, p, l);
+    }
+    __syncthreads();
+    early_wait();
+    if ((int)threadIdx.x / GROUP == p.groups) {
+        if ((int)threadIdx.x == p.groups * GROUP) c.rest(maps, p, l, begun);
+        __syncwarp();
+    } else {
+        compute<W, N>(p, l, shared - base);
+    }
+#else
+    (void)maps, (void)p;
+#endif
+}
+
+/* ---- host -------------------------------------------------------------------------------------------- */
+#ifdef FJ_PLAY
+/* cols numbers of size bytes in each row, rows stride bytes apart, in boxes of high x wide. */
+static bool map_of(CUtensorMap *map, int size, bool swizzle, const void *data, int64_t rows,
+                   int64_t cols, int64_t stride, int high, int wide, fj_err *e) {
+    if (stride % 16 || wide * size % 16 || wide > 256 || high > 256)
+        return fj_fail(e, FJ_EIO, "no tensor map");
+    *map = CUtensorMap{
+        (const unsigned char *)data, { cols, rows }, stride, { wide, high }, size, swizzle
+    };
+    return true;
+}
+#else
+typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
+                              const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+                              const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                              CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+static encode_fn encoder(void) {
+    static encode_fn known; /* threads may look for it at once, and find the same */
+    encode_fn f = __atomic_load_n(&known, __ATOMIC_ACQUIRE);
+    if (f) return f;
+    cudaDriverEntryPointQueryResult got;
+    void *p = NULL;
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &p, 12000, cudaEnableDefault,
+                                         &got) ||
+        got != cudaDriverEntryPointSuccess)
+        return (void)cudaGetLastError(), (encode_fn)NULL;
+    f = (encode_fn)p;
+    __atomic_store_n(&known, f, __ATOMIC_RELEASE);
+    return f;
+}
+
+static bool map_of(CUtensorMap *map, int size, bool swizzle, const void *data, int64_t rows,
+                   int64_t cols, int64_t stride, int high, int wide, fj_err *e) {
+    cuuint64_t dims[2] = { (cuuint64_t)cols, (cuuint64_t)rows };
+    cuuint64_t strides[1] = { (cuuint64_t)stride };
+    cuuint32_t box[2] = { (cuuint32_t)wide, (cuuint32_t)high }, one[2] = { 1, 1 };
+    CUresult r =
+        encoder()(map, size == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
+                  2, (void *)data, dims, strides, box, one, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                  swizzle ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return r == CUDA_SUCCESS ||
+           fj_fail(e, FJ_EIO, "no tensor map of %lld x %lld, %lld apart: CUDA driver error %d",
+                   (long long)rows, (long long)cols, (long long)stride, (int)r);
+}
+#endif
+
+static int up(int64_t a, int64_t b) { return (int)((a + b - 1) / b); }
+
+typedef struct few_job {
+    const fj_gpu *g;
+    fj_grows x;
+    const fj_gmat *w;
+    int64_t k, w_row; /* bytes of a row */
+} few_job;
+
+/* Fills in the rest of a plan after groups, rows and each; false: that many rows are not possible. */
+template <typename W, int N> static bool plan_rest(few_plan *p) {
+    int pad; /* behind the ring: what is read of rows that are not there */
+    if constexpr (W::REGS) {
+        p->w_bytes = (p->rows * W::PITCH + 1023) / 1024 * 1024;
+        p->full_bytes = p->rows * W::PITCH;
+        pad = 8 * W::PITCH;
+    } else {
+        p->w_bytes = p->rows * (W::KS / 64) * 128;
+        p->full_bytes = p->w_bytes;
+        pad = BOX;
+    }
+    p->stage_bytes = p->w_bytes + W::KS / 64 * N * 128;
+    p->full_bytes += W::KS / 64 * p->m * 128;
+    p->stages = 0;
+    for (int most = HALF; most <= WHOLE && p->stages < 4; most += WHOLE - HALF)
+        p->stages = (most - 1024 - BARRIERS - pad) / p->stage_bytes;
+    if (p->stages > STAGES) p->stages = STAGES;
+    p->strips = 0;
+    for (int i = 0; i < p->count; i++) {
+        p->first[i] = p->strips;
+        p->strips += up(p->n[i], p->rows);
+    }
+    return p->stages >= 3;
+}
+
+/* Cycles that all strips take, about. */
+template <typename W, int N> static double plan_cost(const few_plan *p, int64_t w_row, int sms) {
+    int blocks = (int)FJ_MIN(p->strips, sms), waves = up(p->strips, blocks);
+    double bytes = (double)p->rows * (double)w_row / ((double)p->steps * W::KS / 16); /* of 16 */
+    double memory = bytes / (2600.0 / blocks), copies = (bytes + p->m * 32.0) / 50;
+    double chain = 24 + N / 4, make = W::COST * p->groups / (p->groups > 1 ? 1.3 : 1.0), step;
+    step = FJ_MAX(FJ_MAX(memory, copies), FJ_MAX(chain, make));
+    return waves * (step * p->steps * (W::KS / 16) + 200 + 4 * N);
+}
+
+template <typename W, int N> static bool plan_choose(few_plan *best, int64_t w_row, int sms) {
+    double cost = INFINITY;
+    few_plan p = *best;
+    bool found = false;
+    for (p.groups = 1; p.groups <= 2; p.groups++)
+        for (p.each = W::REGS ? 1 : 8; p.each <= (W::REGS ? 8 : 64); p.each += W::REGS ? 1 : 8) {
+            p.rows = p.groups * p.each * (W::REGS ? 4 : 1);
+            if (!plan_rest<W, N>(&p)) continue;
+            double c = plan_cost<W, N>(&p, w_row, sms);
+            if (c < cost) cost = c, *best = p, found = true;
+        }
+    return found;
+}
+
+/* Whether the kernel is built for sm_90a: else it is empty. */
+template <typename K> static bool there(K kernel) {
+#ifdef FJ_PLAY
+    (void)kernel;
+    return true;
+#else
+    static int built; /* 1: yes, -1: no; whoever asks finds the same */
+    int b = __atomic_load_n(&built, __ATOMIC_RELAXED);
+    if (!b) {
+        cudaFuncAttributes what;
+        b = cudaFuncGetAttributes(&what, kernel) || what.numRegs < 24 ? -1 : 1;
+        (void)cudaGetLastError();
+        __atomic_store_n(&built, b, __ATOMIC_RELAXED);
+    }
+    return b > 0;
+#endif
+}
+
+template <typename W, int N>
+static bool start(const few_job *j, few_plan *p, bool *done, fj_err *e) {
+    p->steps = up(j->k, W::KS);
+    if (!there(few_kernel<W, N>) || !plan_choose<W, N>(p, j->w_row, j->g->sms)) return true;
+    few_maps maps = {};
+    for (int i = 0; i < p->count; i++) {
+        const fj_gmat *w = &j->w[i];
+        if constexpr (W::REGS) {
+            if (!map_of(&maps.w[i], W::SIZE, false, w->data, w->n, j->w_row / W::SIZE, j->w_row,
+                        p->rows, W::PITCH / W::SIZE, e))
+                return false;
+        } else if (!map_of(&maps.w[i], 2, true, w->data, w->n, j->k, j->w_row, p->rows, 64, e)) {
+            return false;
+        }
+    }
+    if (!map_of(&maps.x, 2, true, j->x.data, p->m, j->k, j->x.ld * 2, p->m, 64, e)) return false;
+    size_t shared = (size_t)(1024 + BARRIERS) + (size_t)p->stages * (size_t)p->stage_bytes;
+    if constexpr (W::REGS) shared += 8 * W::PITCH;
+    else shared += BOX;
+    FJ_ALLOW_SHARED((few_kernel<W, N>), shared);
+    *done = true;
+    FJ_LAUNCH_EARLY((few_kernel<W, N>), (unsigned)FJ_MIN(p->strips, j->g->sms),
+                    (unsigned)(p->groups * GROUP + WARP), shared, j->g->stream, maps, *p);
+    return launched("a product of few rows", e);
+}
+
+template <typename W> static bool start_as(const few_job *j, few_plan *p, bool *done, fj_err *e) {
+    if (p->m <= 8) return start<W, 8>(j, p, done, e);
+    if (p->m <= 16) return start<W, 16>(j, p, done, e);
+    if (p->m <= 32) return start<W, 32>(j, p, done, e);
+    return start<W, 64>(j, p, done, e);
+}
+
+bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                const fj_grows *y, float scale, const fj_grows *old, const fj_gpair *more,
+                bool *done, fj_err *e) {
+    const int64_t most = INT32_MAX / 4;
+    *done = false;
+    if ((old || more) && count != 1) return true;
+    if (g->compute != 90 || m < 1 || m > 64 || count < 1 || count > FJ_FEW_MANY) return true;
+    if (x.dtype != FJ_BF16 || x.ld % 8 || (uintptr_t)x.data % 16 || w->k < 1 || w->k > most)
+        return true;
+#ifndef FJ_PLAY
+    if (!encoder()) return true;
+#endif
+    few_job j = { g, x, w, w->k, fj_dtype_size(w->dtype, 1, w->k) };
+    if (j.w_row < 1 || j.w_row % 16) return true;
+    few_plan p = {};
+    p.m = (int)m, p.count = count, p.scale = scale;
+    if (old) p.old = *old;
+    if (more) {
+        if (more->k > most) return true;
+        p.x2 = (const bf16 *)more->a, p.w2 = (const bf16 *)more->b, p.k2 = (int)more->k;
+        p.ldx2 = more->lda, p.ldw2 = more->ldb;
+        p.pairs2 = more->k % 2 == 0 && more->lda % 2 == 0 && more->ldb % 2 == 0 &&
+                   !(((uintptr_t)p.x2 | (uintptr_t)p.w2) % 4);
+    }
+    for (int i = 0; i < count; i++) {
+        if (w[i].dtype != w->dtype || w[i].k != w->k || (uintptr_t)w[i].data % 16) return true;
+        if (w[i].n < 1 || w[i].n > most) return true;
+        p.n[i] = w[i].n, p.y[i] = y[i];
+    }
+    switch (w->dtype) {
+    case FJ_BF16: return start_as<few_bf16>(&j, &p, done, e);
+    case FJ_F16: return start_as<few_f16>(&j, &p, done, e);
+    case FJ_Q8_0: return start_as<few_q8_0>(&j, &p, done, e);
+    case FJ_Q4_0: return start_as<few_q4_0>(&j, &p, done, e);
+    case FJ_MXFP4: return start_as<few_mxfp4>(&j, &p, done, e);
+    case FJ_Q4_K: return start_as<few_q4_k>(&j, &p, done, e);
+    case FJ_Q6_K: return start_as<few_q6_k>(&j, &p, done, e);
+    case FJ_NF4: return start_as<few_nf4>(&j, &p, done, e);
+    default: return true;
+    }
+}

@@ -1,0 +1,36 @@
+/* few.cuh - what few.cu uses of sm_90a besides hopper.cuh: products of a warpgroup with 8 columns, and with A
+ * in registers. */
+#ifndef FJ_KERNELS_CUDA_FEW_CUH
+#define FJ_KERNELS_CUDA_FEW_CUH
+
+#ifdef FJ_PLAY
+#include "kernels/cuda/mma.cuh"
+#include "play/sm90.h"
+#define FJ_SM90A
+#else
+#include "kernels/cuda/hopper.cuh"
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define FJ_SM90A
+#endif
+
+#define FJ_D4 "%0,%1,%2,%3"
+#define FJ_R4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+FJ_PRODUCT(8, 4, 4, 5, 6, 7, 8)
+
+/* A in registers, as a of mma_bf16: the 16 rows of each warp of its own; B along k. */
+#define FJ_PRODUCT_REGS(n, regs, a0, a1, a2, a3, b, keep)                                          \
+    __device__ __forceinline__ void product_regs(float(&d)[regs], const uint32_t *a, uint64_t B,   \
+                                                 int keep_d) {                                     \
+        asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %" #keep ", 0;\n\t"                     \
+                     "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" FJ_D##regs       \
+                     "}, {%" #a0 ",%" #a1 ",%" #a2 ",%" #a3 "}, %" #b ", p, 1, 1, 0;\n\t}"         \
+                     : FJ_R##regs(0)                                                               \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(B), "r"(keep_d));           \
+    }
+FJ_PRODUCT_REGS(8, 4, 4, 5, 6, 7, 8, 9)
+FJ_PRODUCT_REGS(16, 8, 8, 9, 10, 11, 12, 13)
+FJ_PRODUCT_REGS(32, 16, 16, 17, 18, 19, 20, 21)
+FJ_PRODUCT_REGS(64, 32, 32, 33, 34, 35, 36, 37)
+#endif
+
+#endif

@@ -2,7 +2,7 @@
  * times them beside cuBLASLt.
  *
  *     nvcc -O2 -gencode arch=compute_90a,code=sm_90a -std=c++17 -DFORJA_CUDA -Iinclude -Isrc \
- *         bench/gpu_gemm.cu src/kernels/cuda/{gemm,tile,simt,skinny,dequant,lt}.cu \
+ *         bench/gpu_gemm.cu src/kernels/cuda/{gemm,tile,simt,skinny,few,dequant,lt}.cu \
  *         src/base/{err,dtype,mem}.c -o gpu_gemm -ldl
  *     gpu_gemm [part...]       none: all
  *

@@ -42,6 +42,7 @@ enum {
     REGS_COPY = 40, /* of each thread; 40 + 2 * 232 = 3 * 168, with which a block begins */
     REGS_COMPUTE = 232,
 };
+static_assert((int)SLOT == (int)BOX, "");
 
 /* What a kernel reads and writes: 2 is the second pair, or once more the first. */
 typedef struct maps {

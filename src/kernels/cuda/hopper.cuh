@@ -171,10 +171,10 @@ template <int N> __device__ __forceinline__ void products_wait() {
  * from eight rows to the next eight.  k along the rows (K-major): a row is one of m or n, boxes of any
  * rows; k16 begins 32 bytes further.  k over the rows (MN-major): a row is 64 of m or n of one k, a box
  * has 64 rows, the next 64 of m or n are in the next box, 8192 bytes on; k16 begins 16 rows further. */
-enum { K16_ALONG = 32 >> 4, K16_OVER = 16 * 128 >> 4 };
+enum { BOX = 64 * 128, K16_ALONG = 32 >> 4, K16_OVER = 16 * 128 >> 4 };
 __device__ __forceinline__ uint64_t describe(uint32_t addr, bool over) {
-    return (uint64_t)1 << 62 | (uint64_t)(1024 >> 4) << 32 |
-           (uint64_t)(over ? 8192 >> 4 : 1) << 16 | ((addr & 0x3ffff) >> 4);
+    return (uint64_t)1 << 62 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)(over ? BOX >> 4 : 1) << 16 |
+           ((addr & 0x3ffff) >> 4);
 }
 
 /* D[64, N] = (keep ? D : 0) + A[64, 16] B[16, N], N = 2 * size of d; overA, overB: as in describe.  Thread

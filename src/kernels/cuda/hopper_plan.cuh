@@ -7,7 +7,7 @@
 
 enum {
     DEEP = 64,          /* of the inner dimension in a stage */
-    BOX = 64 * 128,     /* bytes of 64 rows of a stage, and of a slot */
+    SLOT = 64 * 128,    /* bytes of a slot */
     SHARED = 227 << 10, /* that a block may have */
     BARRIERS = 1024,    /* bytes, */
     STAGES = 12,        /* for at most so many stages */
@@ -38,7 +38,7 @@ __host__ __device__ constexpr int chunk_cols(int bn, int size) {
 static int up(int64_t a, int64_t b) { return (int)((a + b - 1) / b); }
 
 static size_t shared_of(const plan *p) {
-    return 1024 + BARRIERS + (size_t)p->groups * p->slots * BOX +
+    return 1024 + BARRIERS + (size_t)p->groups * p->slots * SLOT +
            (size_t)p->stages * (p->a_rows + p->bn) * 128;
 }
 

@@ -108,6 +108,15 @@ struct weight_q4_k {
         at.row = rows + lane_of() / 4 * PITCH;
         return at;
     }
+    /* Of values [32 u, 32 u + 32), by d, min, scales and mins of at. */
+    template <typename A> static __device__ __forceinline__ q4_k_line line(const A &at, int u) {
+        /* Both are exact: 128 + scale has 8 bits, d has 11. */
+        uint32_t pick = 0x7044u | (uint32_t)(u % 4) << 8;
+        float s = __uint_as_float(bytes_of(at.scales[u / 4], 0x43000000u, pick));
+        float m = __uint_as_float(bytes_of(at.mins[u / 4], 0x43000000u, pick));
+        return q4_k_line(__fmaf_rn(s, at.d, -128.0f * at.d),
+                         __fmaf_rn(m, at.min, -128.0f * at.min));
+    }
     static __device__ __forceinline__ void load8(uint32_t *f, at8 &at, int u) {
         if (u == 0) {
             uint4 head = *(const uint4 *)at.row;
@@ -123,11 +132,7 @@ struct weight_q4_k {
             for (int i = 0; i < 4; i++)
                 at.q[i] = bytes_of(*(const uint16_t *)(q + 8 * i), 0, 0x4140);
         }
-        /* Both are exact: 128 + scale has 8 bits, d has 11. */
-        uint32_t pick = 0x7044u | (uint32_t)(u % 4) << 8;
-        float s = __uint_as_float(bytes_of(at.scales[u / 4], 0x43000000u, pick));
-        float m = __uint_as_float(bytes_of(at.mins[u / 4], 0x43000000u, pick));
-        q4_k_line l(__fmaf_rn(s, at.d, -128.0f * at.d), __fmaf_rn(m, at.min, -128.0f * at.min));
+        q4_k_line l = line(at, u);
         FJ_UNROLL
         for (int i = 0; i < 4; i++) f[i] = l.value(u % 2 ? at.q[i] >> 4 : at.q[i]);
     }
@@ -198,16 +203,21 @@ struct weight_q6_k {
             FJ_UNROLL
             for (int r = 0; r < 2; r++) at.high[r] = four(high + 16 * r);
         }
-        /* 128 + scale as for Q8_0 (weight.cuh); then 128 + q, and 160 times the scale less: exact, as 18
-         * and 8 bits are in F32. */
-        uint32_t two = *(const uint16_t *)(at.row + 192 + 2 * u) ^ 0x8080u;
-        float less = -32896.0f * at.d;
+        values(f, at.low + u % 2 * 2, at.high, *(const uint16_t *)(at.row + 192 + 2 * u), at.d,
+               u % 4);
+    }
+    /* Of 32 values, j of their 128, by their two scales: 128 + scale as for Q8_0 (weight.cuh); then 128 + q,
+     * and 160 times the scale less: exact, as 18 and 8 bits are in F32. */
+    static __device__ __forceinline__ void values(uint32_t *f, const uint32_t *lows,
+                                                  const uint32_t *highs, uint32_t scales, float all,
+                                                  int j) {
+        uint32_t two = scales ^ 0x8080u;
+        float less = -32896.0f * all;
         FJ_UNROLL
         for (int r = 0; r < 2; r++) {
             float s = __uint_as_float(bytes_of(two, 0x47000000u, r ? 0x7414 : 0x7404));
-            float d = __fmaf_rn(s, at.d, less), zero = -160.0f * d;
-            uint32_t low = at.low[u % 2 * 2 + r], high = at.high[r];
-            int j = u % 4;
+            float d = __fmaf_rn(s, all, less), zero = -160.0f * d;
+            uint32_t low = lows[r], high = highs[r];
             high = j == 0 ? high << 4 : j == 1 ? high << 2 : j == 2 ? high : high >> 2;
             uint32_t q = ((j < 2 ? low : low >> 4) & 0x0f0f0f0fu) | (high & 0x30303030u);
             f[2 * r] = pack_bf16(value<0>(q, d, zero), value<1>(q, d, zero));

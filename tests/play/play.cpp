@@ -1,7 +1,7 @@
 /* play.cpp - see play.h.  Fibers are made by makecontext and switched by longjmp, which saves the system
  * call that swapcontext makes for the signal mask. */
 #undef _FORTIFY_SOURCE
-#include "play/play.h"
+#include "kernels/cuda/play.h"
 
 #include <setjmp.h>
 #include <ucontext.h>

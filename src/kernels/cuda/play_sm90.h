@@ -4,7 +4,7 @@
 #ifndef FJ_TESTS_PLAY_SM90_H
 #define FJ_TESTS_PLAY_SM90_H
 
-#include "play/play.h"
+#include "kernels/cuda/play.h"
 
 static inline uint32_t shared_address(const void *p) {
     return (uint32_t)((const unsigned char *)p - play_shared());

@@ -176,7 +176,7 @@ static inline void product(float (&d)[REGS], uint64_t a, uint64_t b, int keep) {
     play_sums<REGS>(d, v, b, overB);
 }
 template <int REGS>
-static inline void product_regs(float (&d)[REGS], const uint32_t *a, uint64_t b, int keep) {
+static inline void product_regs(float (&d)[REGS], const uint32_t *a, uint32_t b, int keep) {
     const unsigned char *raw = play_exchange(a, 16);
     uint32_t all[32][4];
     memcpy(all, raw, sizeof all);

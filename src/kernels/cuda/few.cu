@@ -13,8 +13,8 @@
  * Blocks take at most half of a multiprocessor's shared memory when x has few rows, so that the next
  * kernel's blocks are there and fill their rings with weights before this one has ended. */
 #include "kernels/cuda/few.cuh"
+#include "kernels/cuda/few_weight.cuh"
 #include "kernels/cuda/gemm.cuh"
-#include "kernels/cuda/kquant.cuh"
 
 enum {
     GROUP = 128,
@@ -43,30 +43,6 @@ typedef struct few_plan {
 typedef struct few_maps {
     CUtensorMap w[FJ_FEW_MANY], x;
 } few_maps;
-
-/* ---- formats: KS values of k are a stage, STEP bytes of a row; copied are PITCH, as numbers of SIZE bytes
- * of which rows' beginnings are multiples.  COST: cycles of a warp for 16 values of k of its rows ------ */
-struct few_bf16 {
-    enum { REGS = 0, KS = 128, COST = 0 };
-};
-template <typename W, int S, int P, int Z, int C> struct few_blocks : W {
-    enum { REGS = 1, KS = 256, STEP = S, PITCH = P, SIZE = Z, COST = C };
-    static __device__ __forceinline__ typename W::at8 lane(const unsigned char *rows) {
-        return W::lane(rows - lane_of() / 4 * ((int)W::PITCH - P), 0);
-    }
-};
-typedef few_blocks<weight_q8_0, 272, 272, 2, 24> few_q8_0;
-typedef few_blocks<weight_q4_0, 144, 144, 2, 14> few_q4_0;
-typedef few_blocks<weight_mxfp4, 136, 144, 1, 16> few_mxfp4;
-typedef few_blocks<weight_q4_k, 144, 144, 2, 20> few_q4_k;
-typedef few_blocks<weight_q6_k, 210, 240, 2, 26> few_q6_k;
-typedef few_blocks<weight_nf4, 136, 144, 2, 20> few_nf4;
-struct few_f16 : weight_f16 {
-    enum { REGS = 1, KS = 128, STEP = 256, PITCH = 272, SIZE = 2, COST = 12 };
-    static __device__ __forceinline__ const unsigned char *lane(const unsigned char *rows) {
-        return weight_f16::lane(rows, 0);
-    }
-};
 
 #ifdef FJ_SM90A
 /* Place in the ring, and the parity of the phase that ends when it is filled this time. */
@@ -207,66 +183,98 @@ __device__ __forceinline__ void release(const layout &l, int stage) {
     if (lane_of() == 0) bar_arrive(l.empty + 8 * stage);
 }
 
+/* All stages of a strip, weights multiplied where they lie; r: its first place in the ring, then that after
+ * its last; returned: its last place, not yet released. */
+template <typename W, int N>
+__device__ __forceinline__ int multiply(const few_plan &p, const layout &l, const unsigned char *,
+                                        int mine, place *r, float (&d)[N / 2]) {
+    int last = -1;
+    for (int step = 0; step < p.steps; step++) {
+        uint32_t at = l.ring + r->i * p.stage_bytes;
+        uint64_t dx = describe(at + p.w_bytes, false), dw = describe(at + mine * 128, false);
+        bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
+        products_begin();
+        FJ_UNROLL
+        for (int c = 0; c < W::KS / 64; c++) FJ_UNROLL
+        for (int i = 0; i < 4; i++)
+            product<false, false>(d, dw + c * (p.rows * 128 >> 4) + i * K16_ALONG,
+                                  dx + c * (N * 128 >> 4) + i * K16_ALONG, c || i || step);
+        products_commit();
+        products_wait<1>();
+        if (last >= 0) release(l, last);
+        last = r->i;
+        next(r, p.stages);
+    }
+    products_wait<0>();
+    return last;
+}
+
+/* The same, their values made in registers: 64 of k make a group of products, and while it is multiplied
+ * the next values are made; their bytes were read from shared memory before it was begun. */
+template <typename W, int N>
+__device__ __forceinline__ int multiply_made(const few_plan &p, const layout &l,
+                                             const unsigned char *shared, int mine, place *r,
+                                             uint32_t (&a)[2][4][4], float (&d)[N / 2]) {
+    enum { C = W::KS / 64 };
+    int last = -1;
+    typename W::raw raw;
+    uint32_t at = l.ring + r->i * p.stage_bytes;
+    bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
+    W::fetch(raw, W::lane(shared + at + mine * W::PITCH), 0);
+    for (int step = 0; step < p.steps; step++) {
+        uint32_t dx = (uint32_t)describe(at + p.w_bytes, false);
+        const unsigned char *rows = W::lane(shared + at + mine * W::PITCH);
+        int now = r->i;
+        FJ_UNROLL
+        for (int c = 0; c < C; c++) {
+            W::make(a[c % 2], raw, c);
+            if (c + 1 < C) {
+                W::fetch(raw, rows, c + 1);
+            } else {
+                next(r, p.stages);
+                if (step + 1 < p.steps) {
+                    at = l.ring + r->i * p.stage_bytes;
+                    bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
+                    W::fetch(raw, W::lane(shared + at + mine * W::PITCH), 0);
+                }
+            }
+            products_begin();
+            FJ_UNROLL
+            for (int i = 0; i < 4; i++)
+                product_regs(d, a[c % 2][i], dx + c * (N * 128 >> 4) + i * K16_ALONG,
+                             c || i || step);
+            products_commit();
+            products_wait<1>();
+            if (c == 0 && last >= 0) release(l, last);
+        }
+        last = now;
+    }
+    products_wait<0>();
+    return last;
+}
+
 template <typename W, int N>
 __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
                                         const unsigned char *shared) {
     int group = (int)threadIdx.x / GROUP, warp = (int)threadIdx.x % GROUP / WARP;
-    /* Rows of the strip: the first of this warp's 16, and how many are of it. */
-    int mine = W::REGS ? (group * 4 + warp) * p.each : group * p.each + warp * 16;
-    int have = W::REGS ? p.each : p.each - warp * 16;
     float d[N / 2];
     place r = { 0, 0 };
+    uint32_t a[2][4][4]; /* of values made: rows 8 to 15 of a warp's 16 are zeros */
+    FJ_UNROLL
+    for (int i = 0; i < 16; i++) a[i / 8][i / 2 % 4][i % 2 * 2 + 1] = kept_zero();
     for (int strip = (int)blockIdx.x; strip < p.strips; strip += (int)gridDim.x) {
-        int last = -1;
-        for (int step = 0; step < p.steps; step++) {
-            uint32_t at = l.ring + r.i * p.stage_bytes;
-            uint64_t dx = describe(at + p.w_bytes, false);
-            bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
-            if constexpr (W::REGS) {
-                /* 64 of k make a group of products; the values of the next are made meanwhile. */
-                uint32_t a[2][4][4];
-                typename W::at8 rows = W::lane(shared + at + mine * W::PITCH);
-                FJ_UNROLL
-                for (int c = 0; c < W::KS / 64; c++) {
-                    FJ_UNROLL
-                    for (int h = 0; h < 2; h++) {
-                        uint32_t f[4];
-                        W::load8(f, rows, 2 * c + h);
-                        FJ_UNROLL
-                        for (int i = 0; i < 2; i++) {
-                            uint32_t *to = a[c % 2][2 * h + i];
-                            to[0] = f[2 * i], to[1] = 0, to[2] = f[2 * i + 1], to[3] = 0;
-                        }
-                    }
-                    products_begin();
-                    FJ_UNROLL
-                    for (int i = 0; i < 4; i++)
-                        product_regs(d, a[c % 2][i], dx + c * (N * 128 >> 4) + i * K16_ALONG,
-                                     c || i || step);
-                    products_commit();
-                    products_wait<1>();
-                    if (c == 0 && last >= 0) release(l, last);
-                }
-            } else {
-                uint64_t dw = describe(at + group * p.each * 128, false);
-                products_begin();
-                FJ_UNROLL
-                for (int c = 0; c < W::KS / 64; c++) FJ_UNROLL
-                for (int i = 0; i < 4; i++)
-                    product<false, false>(d, dw + c * (p.rows * 128 >> 4) + i * K16_ALONG,
-                                          dx + c * (N * 128 >> 4) + i * K16_ALONG, c || i || step);
-                products_commit();
-                products_wait<1>();
-                if (last >= 0) release(l, last);
-            }
-            last = r.i;
-            next(&r, p.stages);
+        /* Rows of the strip: the first of this warp's 16, and how many are of it. */
+        int mine, have;
+        if constexpr (W::REGS) {
+            mine = (group * 4 + warp) * p.each, have = p.each;
+            release(l, multiply_made<W, N>(p, l, shared, mine, &r, a, d));
+        } else {
+            mine = group * p.each + warp * 16, have = p.each - warp * 16;
+            release(l, multiply<W, N>(p, l, shared, group * p.each, &r, d));
         }
-        products_wait<0>();
-        release(l, last);
-        int which = weight_of(p, strip), row = mine + lane_of() / 4;
-        int64_t from = (int64_t)(strip - p.first[which]) * p.rows + row, left = p.n[which] - from;
-        int64_t own = have - lane_of() / 4;
+        int which = weight_of(p, strip), own = have - lane_of() / 4;
+        int64_t from = (int64_t)(strip - p.first[which]) * p.rows + mine + lane_of() / 4;
+        int64_t left = p.n[which] - from;
         if (p.k2) more_sums<N>(p, from, d);
         put_sums<N>(p, which, from, left < own ? left : own, d);
     }
@@ -274,7 +282,7 @@ __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
 #endif
 
 template <typename W, int N>
-static __global__ void __launch_bounds__(2 * GROUP + WARP, N == 64 ? 1 : 2)
+static __global__ void __maxnreg__(N == 64 ? 168 : 112)
     few_kernel(const __grid_constant__ few_maps maps, const __grid_constant__ few_plan p) {
 #ifdef FJ_SM90A
     early_release();

@@ -17,20 +17,33 @@
 #define FJ_R4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 FJ_PRODUCT(8, 4, 4, 5, 6, 7, 8)
 
-/* A in registers, as a of mma_bf16: the 16 rows of each warp of its own; B along k. */
+/* A in registers, as a of mma_bf16: the 16 rows of each warp of its own; B: the lower half of what describe
+ * says, along k. */
 #define FJ_PRODUCT_REGS(n, regs, a0, a1, a2, a3, b, keep)                                          \
-    __device__ __forceinline__ void product_regs(float(&d)[regs], const uint32_t *a, uint64_t B,   \
+    __device__ __forceinline__ void product_regs(float(&d)[regs], const uint32_t *a, uint32_t B,   \
                                                  int keep_d) {                                     \
-        asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %" #keep ", 0;\n\t"                     \
+        asm volatile("{\n\t.reg .pred p;\n\t.reg .b64 b;\n\tsetp.ne.b32 p, %" #keep ", 0;\n\t"     \
+                     "mov.b64 b, {%" #b ", 0x40000040};\n\t"                                       \
                      "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" FJ_D##regs       \
-                     "}, {%" #a0 ",%" #a1 ",%" #a2 ",%" #a3 "}, %" #b ", p, 1, 1, 0;\n\t}"         \
+                     "}, {%" #a0 ",%" #a1 ",%" #a2 ",%" #a3 "}, b, p, 1, 1, 0;\n\t}"               \
                      : FJ_R##regs(0)                                                               \
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(B), "r"(keep_d));           \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(B), "r"(keep_d));           \
     }
 FJ_PRODUCT_REGS(8, 4, 4, 5, 6, 7, 8, 9)
 FJ_PRODUCT_REGS(16, 8, 8, 9, 10, 11, 12, 13)
 FJ_PRODUCT_REGS(32, 16, 16, 17, 18, 19, 20, 21)
 FJ_PRODUCT_REGS(64, 32, 32, 33, 34, 35, 36, 37)
+
+/* Zero, which the compiler does not know: it keeps it where it is used. */
+__device__ __forceinline__ uint32_t kept_zero() {
+    uint32_t z;
+    asm volatile("mov.u32 %0, 0;" : "=r"(z));
+    return z;
+}
+#endif
+
+#ifdef FJ_PLAY
+static inline uint32_t kept_zero() { return 0; }
 #endif
 
 #endif

@@ -185,17 +185,22 @@ struct weight_q8_0 {
     FJ_WEIGHT_BLOCK(34, 18, 304)
     /* 128 + q as the second byte of a float is 2^15 + 128 + q.  Times d, and 2^15 + 128 = 257 * 128 times
      * d less: both are exact (9 and 11 bits), so what is left is d * q. */
-    static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
-        const unsigned char *b = at + u * BYTES;
-        float d = half_f32(*(const uint16_t *)b), zero = -32896.0f * d;
-        const unsigned char *q = b + 2 + lane_of() % 4 * 2;
+    static __device__ __forceinline__ void values(uint32_t *f, uint16_t scale, const uint32_t *q) {
+        float d = half_f32(scale), zero = -32896.0f * d;
         FJ_UNROLL
         for (int i = 0; i < 4; i++) {
-            uint32_t two = *(const uint16_t *)(q + 8 * i) ^ 0x8080u;
+            uint32_t two = q[i] ^ 0x8080u;
             float v = __uint_as_float(bytes_of(two, 0x47000000u, 0x7404));
             float w = __uint_as_float(bytes_of(two, 0x47000000u, 0x7414));
             f[i] = pack_bf16(__fmaf_rn(v, d, zero), __fmaf_rn(w, d, zero));
         }
+    }
+    static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
+        const unsigned char *b = at + u * BYTES, *q = b + 2 + lane_of() % 4 * 2;
+        uint32_t two[4];
+        FJ_UNROLL
+        for (int i = 0; i < 4; i++) two[i] = *(const uint16_t *)(q + 8 * i);
+        values(f, *(const uint16_t *)b, two);
     }
     FJ_WEIGHT_16
 };
@@ -210,19 +215,22 @@ struct weight_q4_0 {
         uint32_t q = fma_bf16(and_or<0x000f000f, 0x43004300>(nibbles), one, eight);
         return fma_bf16(high, q, fma_bf16(low, q, none));
     }
-    static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
-        const unsigned char *b = at + u * BYTES;
-        float d = half_f32(*(const uint16_t *)b);
+    static __device__ __forceinline__ void values(uint32_t *f, uint16_t scale, const uint32_t *q) {
+        float d = half_f32(scale);
         uint32_t high = pack_bf16(d, d);
         float rest = d - low_f32(high);
         uint32_t low = pack_bf16(rest, rest);
-        const unsigned char *q = b + 2 + lane_of() % 4 * 2;
         FJ_UNROLL
         for (int i = 0; i < 2; i++) {
-            uint32_t two = bytes_of(*(const uint16_t *)(q + 8 * i), 0, 0x4140);
+            uint32_t two = bytes_of(q[i], 0, 0x4140);
             f[i] = value(two, high, low);
             f[2 + i] = value(two >> 4, high, low);
         }
+    }
+    static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
+        const unsigned char *b = at + u * BYTES, *q = b + 2 + lane_of() % 4 * 2;
+        uint32_t two[2] = { *(const uint16_t *)q, *(const uint16_t *)(q + 8) };
+        values(f, *(const uint16_t *)b, two);
     }
     FJ_WEIGHT_16
 };
@@ -235,17 +243,19 @@ struct weight_mxfp4 {
         const uint32_t up = 0x7f007f00u, none = 0x80008000u;
         return fma_bf16(fma_bf16(spread & 0x81c081c0u, up, none), half, none);
     }
-    static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
-        const unsigned char *b = at + u * BYTES;
-        uint32_t e = *b;
+    static __device__ __forceinline__ void values(uint32_t *f, uint32_t e, const uint32_t *q) {
         uint32_t half = e < 2 ? 0x200020u << e : e * 0x800080u - 0x800080u; /* 2^(e - 128) */
-        const unsigned char *q = b + 1 + lane_of() % 4 * 2;
         FJ_UNROLL
         for (int i = 0; i < 2; i++) {
-            uint32_t two = q[8 * i + 1] * 0x10000u + q[8 * i];
+            uint32_t two = q[2 * i + 1] * 0x10000u + q[2 * i];
             f[i] = value((two & 0x000f000fu) * 0x1040u, half);
             f[2 + i] = value((two & 0x00f000f0u) * 0x104u, half);
         }
+    }
+    static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
+        const unsigned char *b = at + u * BYTES, *q = b + 1 + lane_of() % 4 * 2;
+        uint32_t four[4] = { q[0], q[1], q[8], q[9] };
+        values(f, *b, four);
     }
     FJ_WEIGHT_16
 };

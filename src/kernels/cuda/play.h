@@ -49,8 +49,11 @@ FJ_PLAY_VEC(int, int)
 FJ_PLAY_VEC(uint, unsigned)
 
 /* ---- threads ------------------------------------------------------------------------------------- */
-void play_launch(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel);
+void play_launch(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel,
+                 int cluster = 1);
 unsigned char *play_shared();
+unsigned char *play_shared_of(int block); /* of the cluster */
+int play_block();
 void __syncthreads();
 void __syncwarp(unsigned mask = 0xffffffffu);
 /* Every lane gives n bytes and gets those of all lanes of its warp, [32][n], valid until its next
@@ -61,6 +64,8 @@ int play_lane();
 void play_yield();
 void play_progress();
 [[noreturn]] void play_stuck(const char *what);
+void play_threads_sync(int id, int threads); /* id: 0..31 */
+void play_cluster_sync();
 
 #define FJ_LAUNCH(kernel, grid, block, shared, stream, ...)                                        \
     play_launch((grid), (block), (shared), [&]() {                                                 \

@@ -19,7 +19,7 @@
 
 #ifdef FJ_PLAY
 #include "kernels/cuda/mma.cuh"
-#include "play/sm90.h"
+#include "kernels/cuda/play_sm90.h"
 #define FJ_SM90A
 #define UNROLL
 #else

@@ -79,6 +79,15 @@ static inline void box_load(uint32_t to, const CUtensorMap *map, uint32_t bar, i
 }
 static inline void fence_async() {}
 
+/* ---- clusters: of one block ----------------------------------------------------------------------------- */
+static inline uint32_t cluster_rank() { return 0; }
+static inline void cluster_sync() { __syncthreads(); }
+static inline void bar_arrive_at(uint32_t bar, uint32_t) { bar_arrive(bar); }
+static inline void box_load_all(uint32_t to, const CUtensorMap *map, uint32_t bar, int x, int y,
+                                uint16_t) {
+    box_load(to, map, bar, x, y);
+}
+
 /* ---- products ---------------------------------------------------------------------------------------- */
 static inline void products_begin() {}
 static inline void products_commit() {}
@@ -110,8 +119,8 @@ template <int REGS> static inline void play_sums(float *d, const float (*a)[16],
         d[i] = (float)((double)d[i] + s);
     }
 }
-template <bool, bool, int REGS>
-static inline void product(float (&d)[REGS], uint64_t a, uint64_t b, int keep) {
+template <int REGS>
+static inline void product_at(float (&d)[REGS], uint32_t a, uint32_t b, int keep) {
     int row = (int)threadIdx.x % 128 / 32 * 16 + play_lane() / 4;
     float v[2][16];
     for (int i = 0; i < 32; i++) v[i / 16][i % 16] = play_operand(a, row + i / 16 * 8, i % 16);

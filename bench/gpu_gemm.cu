@@ -1,9 +1,18 @@
-/* gpu_gemm.cu - checks the products of src/kernels/cuda/hopper.cu on a GPU of sm_90 and times them beside
- * cuBLASLt.
+/* gpu_gemm.cu - checks the products of src/kernels/cuda on a GPU of sm_90, those of hopper.cu above all, and
+ * times them beside cuBLASLt.
  *
  *     nvcc -O2 -gencode arch=compute_90a,code=sm_90a -std=c++17 -DFORJA_CUDA -Iinclude -Isrc \
- *         bench/gpu_gemm.cu src/base/err.c -o gpu_gemm -ldl
- *     gpu_gemm [part...]       parts: nt nn tn thin pair time tune bits; none: all
+ *         bench/gpu_gemm.cu src/kernels/cuda/{gemm,tile,simt,skinny,few,dequant,lt}.cu \
+ *         src/base/{err,dtype,mem}.c -o gpu_gemm -ldl
+ *     gpu_gemm [part...]       none: all
+ *
+ *     nt nn tn   each plan of each kind against sums in F32      thin   narrow adapters
+ *     pair       two pairs of operands, results added elsewhere  dw     gradients of few outputs
+ *     bits       which kernels make the same bits                small  times of 64 to 512 rows
+ *     time       times of what models do                         tune   times of other plans
+ *
+ * A line of times: what cuBLASLt takes beside it, and how fast we are in percent of that; operands go
+ * through several copies, so that they are not in the L2 cache; launches are in a graph.
  *
  * The environment's CUBLASLT may be the path of libcublasLt.so.13.
  *
@@ -117,12 +126,10 @@ enum { GUARD = 4096 }; /* values before and after C */
 /* With which plan: as fj_gpu_hopper does, or a forced one. */
 static bool plan_for(plan *p, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, bool wide,
                      int64_t k2, float scale, bool acc, int bn, int rows, int cluster) {
-    *p = plan{};
-    p->m = (int)m, p->n = (int)n, p->scale = scale, p->acc = acc;
-    p->whole = up(k, DEEP), p->steps = p->whole + up(k2, DEEP);
+    *p = plan_of(m, n, k, k2, scale, acc);
     if (bn) {
         p->bn = bn, p->rows = rows, p->cluster = cluster;
-        plan_rest(p, wide, gpu.sms);
+        plan_rest(p, kind, wide, gpu.sms);
     } else {
         plan_choose(p, kind, wide, gpu.sms);
     }
@@ -284,33 +291,39 @@ static void checked(check c) {
 
 static void check_kind(fj_gemm_kind kind) {
     /* from the simplest on: one step, one tile; each tile; then clusters, many tiles, odd ends */
-    static const int widths[] = { 64, 128, 256, 32, 16 };
-    for (int w = 0; w < 5; w++) {
+    static const int widths[] = { 64, 128, 256, 192, 32, 16, 96, 160, 224 };
+    for (int w = 0; w < 9; w++) {
         int bn = widths[w];
-        if (bn < (kind == FJ_NT ? 16 : kind == FJ_NN ? 64 : 128)) continue;
+        if (kind != FJ_NT && bn % 64) continue;
         for (int t = 0; t < 2; t++) {
             fj_dtype c = t ? FJ_BF16 : FJ_F32;
             checked({ kind, 64, bn, 64, 0, 0, 0, c, 1, NOTHING, bn, 64, 1 });
             checked({ kind, 128, bn, 128, 0, 0, 0, c, 1, NOTHING, bn, 128, 1 });
             checked({ kind, 128, bn, 1024, 0, 0, 0, c, 0.5f, NOTHING, bn, 128, 1 });
-            if (bn >= 128) checked({ kind, 256, bn, 64, 0, 0, 0, c, 1, NOTHING, bn, 128, 2 });
-            if (bn >= 128) checked({ kind, 512, 2 * bn, 1024, 0, 0, 0, c, 1, NOTHING, bn, 128, 2 });
-            if (bn >= 64) checked({ kind, 1024, 1536, 512, 0, 0, 0, c, 1, NOTHING, bn, 128, 1 });
+            if (bn >= 64) checked({ kind, 256, bn, 64, 0, 0, 0, c, 1, NOTHING, bn, 128, 2 });
+            if (bn >= 64) checked({ kind, 512, 2 * bn, 1024, 0, 0, 0, c, 1, NOTHING, bn, 128, 2 });
+            if (bn >= 64) checked({ kind, 640, 3 * bn, 200, 0, 0, 0, c, 1, NOTHING, bn, 64, 2 });
+            checked({ kind, 1024, 1536, 512, 0, 0, 0, c, 1, NOTHING, bn, 128, 1 });
+            if (kind != FJ_TN) checked({ kind, 333, 2 * bn, 500, 0, 0, 0, c, 1, THERE, bn, 32, 1 });
+            if (kind == FJ_TN) checked({ kind, 32, 3 * bn, 500, 0, 0, 0, c, 1, THERE, bn, 32, 1 });
+            if (kind == FJ_TN) checked({ kind, 16, 3 * bn, 130, 0, 0, 0, c, 1, THERE, bn, 16, 1 });
         }
-        int n = bn >= 64 ? 3 * bn - 5 : bn - 3;
+        int n = 3 * bn - 8;
         checked({ kind, 333, n, 200, 8, 24, 16, FJ_BF16, 1, NOTHING, bn, 128, 1 });
         checked({ kind, 333, n, 209, 8, 24, 16, FJ_F32, 2, THERE, bn, 64, 1 });
-        if (bn >= 128) checked({ kind, 333, n, 1001, 16, 8, 16, FJ_BF16, 1, THERE, bn, 128, 2 });
-        if (bn >= 128) checked({ kind, 129, n, 77, 0, 0, 0, FJ_F32, 1, NOTHING, bn, 128, 2 });
+        if (bn >= 64) checked({ kind, 333, n, 1001, 16, 8, 16, FJ_BF16, 1, THERE, bn, 128, 2 });
+        if (bn >= 64) checked({ kind, 129, n, 77, 0, 0, 0, FJ_F32, 1, NOTHING, bn, 128, 2 });
     }
     checked({ kind, 2048, 3072, 1024, 0, 0, 0, FJ_BF16, 1, NOTHING });
     checked({ kind, 4096, 4096, 512, 0, 0, 0, FJ_BF16, 1, THERE, 256, 128, 2 });
     checked({ kind, 4096, 4096, 512, 0, 0, 0, FJ_F32, 1, THERE, 256, 128, 2 });
     checked({ kind, 1, 8, 8, 0, 0, 0, FJ_BF16, 1, NOTHING });
-    checked({ kind, 1, 1, 1, 0, 0, 0, FJ_F32, 1, NOTHING });
-    checked({ kind, 4099, 2051, 515, 0, 0, 0, FJ_BF16, 1, NOTHING });
+    checked({ kind, 1, 4, 1, 0, 0, 0, FJ_F32, 1, NOTHING });
+    checked({ kind, 4099, 2056, 515, 0, 0, 0, FJ_BF16, 1, NOTHING });
     checked({ kind, 300, 4100, 130, 64, 64, 64, FJ_F32, 0.25f, THERE });
     checked({ kind, 16384, 4096, 320, 0, 0, 0, FJ_BF16, 1, NOTHING });
+    for (int m = 65; m <= 513; m += 112)
+        checked({ kind, m, 4096, 1024, 0, 0, 0, FJ_BF16, 1, NOTHING });
 }
 static void part_nt() { check_kind(FJ_NT); }
 static void part_nn() { check_kind(FJ_NN); }
@@ -336,7 +349,7 @@ static void part_pair() {
         checked({ kind, 512, 512, 1024, 0, 0, 0, FJ_BF16, 1, NOTHING, 256, 128, 2, 16 });
         checked({ kind, 512, 512, 1024, 0, 0, 0, FJ_BF16, 1, ELSEWHERE, 256, 128, 2, 8 });
         checked({ kind, 333, 760, 200, 8, 24, 16, FJ_F32, 0.5f, ELSEWHERE, 128, 128, 2, 40 });
-        checked({ kind, 333, 187, 1001, 8, 24, 16, FJ_BF16, 1, THERE, 64, 64, 1, 136 });
+        checked({ kind, 333, 184, 1001, 8, 24, 16, FJ_BF16, 1, THERE, 64, 64, 1, 136 });
         for (int k2 = 8; k2 <= 256; k2 *= 2)
             for (int add = NOTHING; add <= ELSEWHERE; add++)
                 checked({ kind, 1500, 2048, 1024, 0, 0, 0, FJ_BF16, 1, add, 0, 0, 0, k2 });
@@ -426,17 +439,51 @@ static int lt_run(lt_op *o, const void *algo, const bf16 *a, const bf16 *b, void
 }
 
 /* ---- times --------------------------------------------------------------------------------------- */
-template <typename F> static double seconds(int n, F f) {
+/* n calls of f(i), i from 0 on, in a graph. */
+template <typename F> static cudaGraphExec_t graph_of(int n, F f) {
+    cudaGraph_t g;
+    cudaGraphExec_t e;
+    f(0); /* code is loaded, and cuBLASLt does what it does at first */
+    OK(cudaStreamSynchronize(gpu.stream));
+    OK(cudaStreamBeginCapture(gpu.stream, cudaStreamCaptureModeThreadLocal));
+    for (int i = 0; i < n; i++) f(i);
+    OK(cudaStreamEndCapture(gpu.stream, &g));
+    OK(cudaGraphInstantiate(&e, g, 0));
+    OK(cudaGraphDestroy(g));
+    OK(cudaGraphLaunch(e, gpu.stream));
+    OK(cudaStreamSynchronize(gpu.stream));
+    return e;
+}
+static double seconds(int n, cudaGraphExec_t e) {
     static cudaEvent_t t0, t1;
     if (!t0) OK(cudaEventCreate(&t0)), OK(cudaEventCreate(&t1));
     OK(cudaEventRecord(t0, gpu.stream));
-    for (int i = 0; i < n; i++) f();
+    OK(cudaGraphLaunch(e, gpu.stream));
     OK(cudaEventRecord(t1, gpu.stream));
     OK(cudaEventSynchronize(t1));
     float ms;
     OK(cudaEventElapsedTime(&ms, t0, t1));
     return ms / 1e3 / n;
 }
+/* The best of three, in turn. */
+template <typename F, typename G>
+static void race(int n, F ours, G theirs, bool there, double *x, double *y) {
+    cudaGraphExec_t a = graph_of(n, ours), b = there ? graph_of(n, theirs) : NULL;
+    *x = *y = INFINITY;
+    for (int i = 0; i < 3; i++) {
+        *x = fmin(*x, seconds(n, a));
+        if (there) *y = fmin(*y, seconds(n, b));
+    }
+    OK(cudaGraphExecDestroy(a));
+    if (b) OK(cudaGraphExecDestroy(b));
+}
+/* How often in a graph: for about 10 ms. */
+static int times_for(double flop, double bytes) {
+    int n = (int)(0.01 / FJ_MAX(flop / 7e14, bytes / 4e12)) + 1;
+    return n > 200 ? 200 : n;
+}
+/* Copies of operands that together do not fit into the L2 cache. */
+static int copies_for(double bytes) { return (int)FJ_MIN(16., ceil(200e6 / bytes)); }
 
 typedef struct timed {
     fj_gemm_kind kind;
@@ -455,21 +502,25 @@ static void time_one(timed t, bool tune) {
              t.acc ? " +=" : "   ");
     printf("%s ", doing);
     fflush(stdout);
-    bf16 *a = room<bf16>(t.m * t.k), *b = room<bf16>(t.n * t.k);
+    int copies = copies_for(2.0 * (t.m + t.n) * t.k);
+    int64_t size_a = t.m * t.k, size_b = t.n * t.k;
+    bf16 *a = room<bf16>(size_a * copies), *b = room<bf16>(size_b * copies);
     bf16 *a2 = room<bf16>(t.m * t.k2 + 1), *b2 = room<bf16>(t.n * t.k2 + 1);
     char *c = room<char>(t.m * t.n * (wide ? 4 : 2));
     if (t.k2) fill(a2, 1, t.m * t.k2, t.m * t.k2, 4), fill(b2, 1, t.n * t.k2, t.n * t.k2, 5);
-    fill(a, 1, t.m * t.k, t.m * t.k, 1), fill(b, 1, t.n * t.k, t.n * t.k, 2);
+    fill(a, 1, size_a * copies, size_a * copies, 1);
+    fill(b, 1, size_b * copies, size_b * copies, 2);
     if (wide) fill((float *)c, 1, t.m * t.n, t.m * t.n, 3);
     else fill((bf16 *)c, 1, t.m * t.n, t.m * t.n, 3);
     fj_grows cr = { t.c, c, t.n };
     fj_err e = {};
     plan p;
     int64_t ldb2 = t.kind == FJ_NT ? t.k2 : t.n;
-    fj_gpair pair = { a, lda, b, ldb, t.k }, more = { a2, t.k2, b2, ldb2, t.k2 };
+    fj_gpair more = { a2, t.k2, b2, ldb2, t.k2 };
     plan_for(&p, t.kind, t.m, t.n, t.k, wide, t.k2, 1e-3f, t.acc, 0, 0, 0);
-    bool done = false;
-    auto ours = [&]() {
+    auto ours = [&](int i) {
+        bool done = false;
+        fj_gpair pair = { a + i % copies * size_a, lda, b + i % copies * size_b, ldb, t.k };
         if (!run_plan(&gpu, t.kind, &p, &pair, t.k2 ? &more : NULL, cr, t.acc ? &cr : NULL, &done,
                       &e) ||
             !done) {
@@ -481,44 +532,42 @@ static void time_one(timed t, bool tune) {
     lt_op o, o2;
     bool there = lt.handle && lt_op_of(&o, t.kind, t.m, t.n, t.k, lda, ldb, t.n, wide);
     if (t.k2 && there) there = lt_op_of(&o2, t.kind, t.m, t.n, t.k2, t.k2, ldb2, t.n, wide);
-    auto theirs = [&]() {
-        int r = lt_run(&o, o.best[0].algo, a, b, c, 1e-3f, t.acc ? 1 : 0);
+    auto theirs = [&](int i) {
+        const bf16 *ai = a + i % copies * size_a, *bi = b + i % copies * size_b;
+        int r = lt_run(&o, o.best[0].algo, ai, bi, c, 1e-3f, t.acc ? 1 : 0);
         if (t.k2 && !r) r = lt_run(&o2, o2.best[0].algo, a2, b2, c, 1e-3f, 1);
         if (r) printf("(cuBLASLt: %d) ", r);
     };
-    double flop = 2.0 * t.m * t.n * (t.k + t.k2);
+    double flop = 2.0 * t.m * t.n * (t.k + t.k2), x, y;
     double bytes = 2.0 * (t.m + t.n) * (t.k + t.k2) + (wide ? 4.0 : 2.0) * t.m * t.n * (1 + t.acc);
-    int n = (int)(0.02 / FJ_MAX(flop / 7e14, bytes / 4e12)) + 1;
-    if (n > 400) n = 400;
-    double x = INFINITY, y = INFINITY;
-    seconds(3, ours);
-    if (there) seconds(3, theirs);
-    for (int i = 0; i < 3; i++) {
-        x = fmin(x, seconds(n, ours));
-        if (there) y = fmin(y, seconds(n, theirs));
-    }
-    printf("%9.1f us %6.1f TFLOP/s %6.0f GB/s; cuBLASLt %9.1f us %6.1f; %5.1f%%  ", x * 1e6,
+    int n = times_for(flop, bytes);
+    race(n, ours, theirs, there, &x, &y);
+    printf("%8.1f us %6.1f TFLOP/s %5.0f GB/s; cuBLASLt %8.1f us %6.1f; %5.1f%%  ", x * 1e6,
            flop / x / 1e12, bytes / x / 1e9, y * 1e6, flop / y / 1e12, 100 * y / x);
     say_plan(&p);
-    printf("\n");
+    printf(" cost %.0f\n", plan_cost(&p, wide, gpu.sms));
     if (tune) {
-        static const struct {
-            int bn, rows, cluster, together, stages;
-        } other[] = {
-            { 256, 128, 2, 16, 0 }, { 256, 128, 2, 8, 0 },  { 256, 128, 2, 32, 0 },
-            { 256, 128, 1, 16, 0 }, { 256, 128, 2, 16, 3 }, { 128, 128, 2, 16, 0 },
-            { 128, 128, 1, 16, 0 }, { 256, 64, 1, 16, 0 },  { 128, 64, 1, 16, 0 },
+        static const int other[][3] = {
+            /* rows, columns, cluster */
+            { 128, 256, 2 }, { 128, 256, 1 }, { 128, 224, 2 }, { 128, 192, 2 }, { 128, 192, 1 },
+            { 128, 160, 2 }, { 128, 128, 2 }, { 128, 128, 1 }, { 128, 96, 2 },  { 128, 64, 2 },
+            { 128, 64, 1 },  { 128, 32, 1 },  { 128, 16, 1 },  { 64, 256, 2 },  { 64, 256, 1 },
+            { 64, 224, 2 },  { 64, 192, 2 },  { 64, 128, 2 },  { 64, 128, 1 },  { 64, 96, 1 },
+            { 64, 64, 2 },   { 64, 64, 1 },   { 64, 32, 1 },   { 64, 16, 1 },   { 32, 128, 1 },
+            { 32, 64, 1 },   { 32, 32, 1 },   { 32, 16, 1 }
         };
         for (size_t i = 0; i < FJ_LEN(other); i++) {
-            plan_for(&p, t.kind, t.m, t.n, t.k, wide, t.k2, 1e-3f, t.acc, other[i].bn,
-                     other[i].rows, other[i].cluster);
-            p.together = other[i].together;
-            if (other[i].stages && other[i].stages < p.stages) p.stages = other[i].stages;
-            snprintf(doing, sizeof doing, "tune %dx%d cl%d", p.rows, p.bn, p.cluster);
-            seconds(2, ours);
-            double z = fmin(seconds(n, ours), seconds(n, ours));
-            printf("      %9.1f us %6.1f TFLOP/s %5.1f%% together %2d cost %9.0f ", z * 1e6,
-                   flop / z / 1e12, 100 * y / z, p.together, plan_cost(&p, wide));
+            int rows = other[i][0], bn = other[i][1], cluster = other[i][2];
+            if (t.kind != FJ_NT && bn % 64) continue;
+            if (t.kind == FJ_TN && rows < 64) continue;
+            plan_for(&p, t.kind, t.m, t.n, t.k, wide, t.k2, 1e-3f, t.acc, bn, rows, cluster);
+            double should = plan_cost(&p, wide, gpu.sms) / 1.7e9;
+            if (should > 1.35 * x || rows > 2 * t.m || bn > 4 * t.n) continue; /* not worth a try */
+            snprintf(doing, sizeof doing, "tune %dx%d cl%d", rows, bn, cluster);
+            double z, none;
+            race(n, ours, theirs, false, &z, &none);
+            printf("      %8.1f us %6.1f TFLOP/s %5.1f%% cost %9.0f ", z * 1e6, flop / z / 1e12,
+                   100 * y / z, plan_cost(&p, wide, gpu.sms));
             say_plan(&p);
             printf("\n");
             fflush(stdout);
@@ -527,6 +576,88 @@ static void time_one(timed t, bool tune) {
     fflush(stdout);
     cudaFree(a), cudaFree(b), cudaFree(a2), cudaFree(b2), cudaFree(c);
 }
+
+/* ---- gradients of few outputs: gemm.cu's fj_gpu_dw ------------------------------------------------ */
+/* dw[n,k] of m rows. */
+static void dw_one(int64_t m, int64_t n, int64_t k, bool acc, bool time) {
+    int copies = time ? copies_for(2.0 * m * (n + k)) : 1;
+    snprintf(doing, sizeof doing, "dw %6lld rows %6lld %6lld%s", (long long)m, (long long)n,
+             (long long)k, acc ? " +=" : "   ");
+    printf("%s ", doing);
+    fflush(stdout);
+    size_t bytes = fj_gpu_dw_scratch(m, n, k, FJ_BF16, false);
+    bf16 *dy = room<bf16>(m * n * copies), *x = room<bf16>(m * k * copies);
+    float *dw = room<float>(n * k), *want = room<float>(n * k), *size = room<float>(n * k);
+    char *scratch = room<char>(bytes + 1);
+    fill(dy, 1, m * n * copies, m * n * copies, 1), fill(x, 1, m * k * copies, m * k * copies, 2);
+    fill(dw, 1, n * k, n * k, 3);
+    fj_err e = {};
+    auto ours = [&](int i) {
+        fj_grows d = { FJ_BF16, dy + i % copies * m * n, n },
+                 r = { FJ_BF16, x + i % copies * m * k, k };
+        if (fj_gpu_dw(&gpu, m, d, r, dw, n, k, 0.5f, acc, scratch, &e)) return;
+        printf("not done: %s\n", e.msg);
+        fflush(stdout);
+        _exit(1);
+    };
+    if (!time) {
+        std::vector<float> old(n * k), got(n * k), w(n * k), s(n * k);
+        OK(cudaStreamSynchronize(gpu.stream));
+        OK(cudaMemcpy(old.data(), dw, old.size() * 4, cudaMemcpyDeviceToHost));
+        OK(cudaMemset(scratch, 0xff, bytes));
+        ours(0);
+        want_kernel<<<dim3((unsigned)((k + 127) / 128), (unsigned)n), 128, 0, gpu.stream>>>(
+            FJ_TN, dy, n, x, k, want, size, n, 0, 1, k, m, false);
+        OK(cudaStreamSynchronize(gpu.stream));
+        OK(cudaMemcpy(got.data(), dw, got.size() * 4, cudaMemcpyDeviceToHost));
+        OK(cudaMemcpy(w.data(), want, w.size() * 4, cudaMemcpyDeviceToHost));
+        OK(cudaMemcpy(s.data(), size, s.size() * 4, cudaMemcpyDeviceToHost));
+        int64_t wrong = 0;
+        for (int64_t i = 0; i < n * k; i++) {
+            double v = 0.5 * w[i] + (acc ? old[i] : 0), tol = 3e-6 * s[i] + 1e-6;
+            if (!(fabs(got[i] - v) <= tol) && wrong++ < 4)
+                printf("\n    WRONG row %lld col %lld: got %.7g want %.7g", (long long)(i / k),
+                       (long long)(i % k), got[i], v);
+        }
+        failures += wrong > 0;
+        printf(wrong ? "\n    FAIL %lld wrong\n" : "ok\n", (long long)wrong);
+    } else {
+        lt_op o;
+        bool there = lt.handle && lt_op_of(&o, FJ_TN, n, k, m, n, k, k, true);
+        auto theirs = [&](int i) {
+            lt_run(&o, o.best[0].algo, dy + i % copies * m * n, x + i % copies * m * k, dw, 0.5f,
+                   acc);
+        };
+        double flop = 2.0 * m * n * k, read = 2.0 * m * (n + k) + 4.0 * n * k * (1 + acc), u, v;
+        race(times_for(flop, read), ours, theirs, there, &u, &v);
+        printf("%8.1f us %6.1f TFLOP/s %5.0f GB/s; cuBLASLt %8.1f us; %5.1f%%\n", u * 1e6,
+               flop / u / 1e12, read / u / 1e9, v * 1e6, 100 * v / u);
+    }
+    fflush(stdout);
+    cudaFree(dy), cudaFree(x), cudaFree(dw), cudaFree(want), cudaFree(size), cudaFree(scratch);
+}
+static void part_dw() {
+    static const int64_t shapes[][3] = {
+        /* rows, n, k */
+        { 16384, 16, 4096 },  { 16384, 4096, 16 }, { 2049, 16, 1024 },  { 5000, 8, 1000 },
+        { 5000, 1000, 24 },   { 5000, 32, 520 },   { 6000, 48, 4096 },  { 6000, 4096, 64 },
+        { 6000, 128, 1024 },  { 6000, 768, 768 },  { 6000, 200, 1000 }, { 2048, 16, 4096 },
+        { 3000, 4096, 2048 }, { 100, 16, 512 }
+    };
+    for (size_t i = 0; i < FJ_LEN(shapes); i++)
+        for (int acc = 0; acc < 2; acc++)
+            dw_one(shapes[i][0], shapes[i][1], shapes[i][2], acc, false);
+    lt_open();
+    for (int r = 8; r <= 64; r *= 2) {
+        dw_one(16384, r, 4096, false, true);
+        dw_one(16384, 4096, r, false, true);
+    }
+    dw_one(16384, 16, 14336, false, true);
+    dw_one(16384, 14336, 16, false, true);
+    dw_one(16384, 1024, 16, false, true);
+    dw_one(16384, 768, 768, true, true);
+}
+
 static void part_time() {
     static const timed all[] = {
         { FJ_NT, 8192, 8192, 8192, FJ_BF16, false },
@@ -564,15 +695,34 @@ static void part_time() {
     lt_open();
     for (size_t i = 0; i < FJ_LEN(all); i++) time_one(all[i], false);
 }
+static void part_small() {
+    static const int64_t rows[] = { 64, 65, 96, 128, 192, 256, 384, 512 };
+    static const int64_t weights[][2] = {
+        { 4096, 4096 }, { 1024, 4096 }, { 14336, 4096 }, { 4096, 14336 }
+    };
+    lt_open();
+    for (size_t w = 0; w < FJ_LEN(weights); w++)
+        for (size_t i = 0; i < FJ_LEN(rows); i++)
+            time_one({ FJ_NT, rows[i], weights[w][0], weights[w][1], FJ_BF16, false }, false);
+    time_one({ FJ_NN, 128, 4096, 4096, FJ_BF16, false }, false);
+    time_one({ FJ_NN, 512, 4096, 4096, FJ_BF16, false }, false);
+}
 static void part_tune() {
     lt_open();
-    time_one({ FJ_NT, 8192, 8192, 8192, FJ_BF16, false }, true);
+    time_one({ FJ_NT, 128, 4096, 4096, FJ_BF16, false }, true);
+    time_one({ FJ_NT, 256, 4096, 4096, FJ_BF16, false }, true);
+    time_one({ FJ_NT, 512, 4096, 4096, FJ_BF16, false }, true);
+    time_one({ FJ_NT, 128, 14336, 4096, FJ_BF16, false }, true);
+    time_one({ FJ_NT, 512, 14336, 4096, FJ_BF16, false }, true);
+    time_one({ FJ_NT, 128, 1024, 4096, FJ_BF16, false }, true);
+    time_one({ FJ_NT, 1000, 3000, 5000, FJ_BF16, false }, true);
+    time_one({ FJ_NT, 4096, 16, 4096, FJ_BF16, false }, true);
+    time_one({ FJ_NT, 16384, 16, 4096, FJ_BF16, false }, true);
+    time_one({ FJ_NN, 16384, 16, 4096, FJ_BF16, false }, true);
+    time_one({ FJ_NN, 512, 4096, 4096, FJ_BF16, false }, true);
     time_one({ FJ_NT, 16384, 4096, 4096, FJ_BF16, false }, true);
     time_one({ FJ_NN, 16384, 4096, 4096, FJ_BF16, true }, true);
     time_one({ FJ_TN, 4096, 4096, 16384, FJ_F32, true }, true);
-    time_one({ FJ_NT, 2048, 4096, 4096, FJ_BF16, false }, true);
-    time_one({ FJ_NT, 512, 4096, 4096, FJ_BF16, false }, true);
-    time_one({ FJ_NT, 16384, 4096, 16, FJ_BF16, true }, true);
 }
 
 /* ---- the same bits? ------------------------------------------------------------------------------ */
@@ -594,7 +744,7 @@ static __global__ void chain_kernel(float *c, const bf16 *a, const bf16 *b, int 
     o[0] = d[0], o[1] = d[1], o[8 * (int64_t)n] = d[2], o[8 * (int64_t)n + 1] = d[3];
 }
 
-static void part_bits() {
+static void bits_of_kernels() {
     const int64_t m = 8192, few = 64, n = 1024, k = 4096;
     enum { MMA, WGMMA, WGMMA_FEW, WGMMA_256, LT, LT_FEW, LT_FEW_OWN, WAYS };
     static const char *const names[] = {
@@ -681,13 +831,77 @@ static void part_bits() {
         }
 }
 
+/* One chain over two pairs of operands, whoever computes it; and pieces of a gradient. */
+static void bits_of_pairs() {
+    const int64_t m = 1000, n = 1024, k = 4096, k2 = 24, few = 48;
+    bf16 *a = room<bf16>(m * k), *b = room<bf16>(n * k), *a2 = room<bf16>(m * k2),
+         *b2 = room<bf16>(n * k2);
+    float *c = room<float>(m * n), *old = room<float>(m * n);
+    fill(a, m, k, k, 1), fill(b, n, k, k, 2), fill(a2, m, k2, k2, 3), fill(b2, n, k2, k2, 4);
+    fill(old, m, n, n, 5);
+    static const char *const names[] = { "mma.sync, tiles", "wgmma", "wgmma of few rows",
+                                         "mma.sync, few rows" };
+    fj_gpair more = { a2, k2, b2, k2, k2 };
+    fj_gmat w = { FJ_BF16, b, n, k };
+    fj_grows cr = { FJ_F32, c, n }, o = { FJ_F32, old, n };
+    std::vector<float> first, got;
+    for (int i = 0; i < 4; i++) {
+        fj_err e = {};
+        bool done = true, said = false;
+        int64_t rows = i < 2 ? m : few;
+        snprintf(doing, sizeof doing, "two pairs: %s", names[i]);
+        OK(cudaMemsetAsync(c, 0x7f, m * n * 4, gpu.stream));
+        if (i == 0) said = fj_gpu_tile(&gpu, FJ_NT, m, n, k, a, k, b, k, cr, 0.7f, &o, &more, &e);
+        else if (i < 3)
+            said =
+                fj_gpu_hopper(&gpu, FJ_NT, rows, n, k, a, k, b, k, cr, 0.7f, &o, &more, &done, &e);
+        else said = fj_gpu_skinny(&gpu, few, { FJ_BF16, a, k }, &w, cr, 0.7f, &o, &more, &e);
+        OK(cudaStreamSynchronize(gpu.stream));
+        got.resize(rows * n);
+        OK(cudaMemcpy(got.data(), c, rows * n * 4, cudaMemcpyDeviceToHost));
+        if (!i) first = got;
+        int64_t differ = 0;
+        for (int64_t x = 0; x < rows * n; x++) differ += memcmp(&first[x], &got[x], 4) != 0;
+        printf("two pairs, %-20s: %lld of %lld differ%s %s\n", names[i], (long long)differ,
+               (long long)(rows * n), said && done ? "" : " NOT DONE", e.msg);
+        failures += differ || !said || !done;
+    }
+    /* dw of 5000 rows: a is [5000, 16], b [5000, 800] */
+    const int64_t deep = 5000, r = 16, wide = 800, apart = fj_gpu_hopper_apart(r);
+    std::vector<float> parts[2];
+    for (int i = 0; i < 2; i++) {
+        fj_err e = {};
+        bool done = true, said;
+        snprintf(doing, sizeof doing, "pieces: %s", i ? "wgmma" : "mma.sync");
+        said = i ? fj_gpu_hopper_pieces(&gpu, r, wide, deep, a, r, b, wide, 2048, c, &done, &e)
+                 : fj_gpu_tile_pieces(&gpu, r, wide, deep, a, r, b, wide, 2048, c, &e);
+        OK(cudaStreamSynchronize(gpu.stream));
+        parts[i].resize(3 * apart * wide);
+        OK(cudaMemcpy(parts[i].data(), c, parts[i].size() * 4, cudaMemcpyDeviceToHost));
+        int64_t differ = 0;
+        for (int64_t p = 0; p < 3; p++)
+            for (int64_t x = 0; x < r * wide; x++)
+                differ += memcmp(&parts[0][p * r * wide + x],
+                                 &parts[i][p * (i ? apart : r) * wide + x], 4) != 0;
+        printf("pieces, %-20s: %lld of %lld differ%s %s\n", i ? "wgmma" : "mma.sync, tiles",
+               (long long)differ, (long long)(3 * r * wide), said && done ? "" : " NOT DONE",
+               e.msg);
+        failures += differ || !said || !done;
+    }
+}
+static void part_bits() {
+    bits_of_pairs();
+    bits_of_kernels();
+}
+
 /* ---- main ---------------------------------------------------------------------------------------- */
 static const struct {
     const char *name;
     void (*run)();
-} parts[] = { { "nt", part_nt },     { "nn", part_nn },     { "tn", part_tn },
-              { "thin", part_thin }, { "pair", part_pair }, { "time", part_time },
-              { "tune", part_tune }, { "bits", part_bits } };
+} parts[] = { { "nt", part_nt },     { "nn", part_nn },       { "tn", part_tn },
+              { "thin", part_thin }, { "pair", part_pair },   { "dw", part_dw },
+              { "bits", part_bits }, { "small", part_small }, { "time", part_time },
+              { "tune", part_tune } };
 
 int main(int n, char **words) {
     int bad = 0;

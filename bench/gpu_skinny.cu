@@ -15,6 +15,7 @@
 #include "kernels/cuda/few.cu"
 
 extern "C" {
+#include "../tests/opcheck/gpu_values.h"
 #include "base/rng.h"
 }
 
@@ -67,8 +68,8 @@ static __global__ void fill(unsigned char *p, size_t units, fj_dtype t, int byte
         for (int j = 0; j < bytes; j++) b[j] = (unsigned char)(random_of(i * 64 + j) >> 8);
         if (t == FJ_MXFP4) b[0] = 118 + b[0] % 4;
         else if (t == FJ_Q8_0 || t == FJ_Q4_0 || t == FJ_NF4) b[1] = 0x20 + b[1] % 4;
-        else if (t == FJ_Q4_K) b[1] = 0x10 + b[1] % 4, b[3] = 0x10 + b[3] % 4;
-        else if (t == FJ_Q6_K) b[209] = 0x10 + b[209] % 4;
+        else if (t == FJ_Q4_K) b[1] = 0x10 + b[1] % 4, b[3] = 0x18 + b[3] % 4;
+        else if (t == FJ_Q6_K) b[209] = 0x04 + b[209] % 4;
         else if (t == FJ_F16) b[1] = (b[1] & 0x80) | (0x38 + b[1] % 4);
         else b[bytes - 1] = (b[bytes - 1] & 0x80) | 0x3f;
     }
@@ -107,8 +108,7 @@ static double error_of(bench *b, int64_t m, fj_dtype t, int64_t n, int64_t k) {
     for (int s = 0; s < SEEN; s++) {
         int64_t j = s ? (int64_t)(fj_rng_at(3, (uint64_t)s) % (uint64_t)n) : n - 1;
         CHECK(cudaMemcpy(raw, b->w + (size_t)j * row, row, cudaMemcpyDeviceToHost));
-        fj_dequant_row(t, raw, v, k);
-        for (int64_t c = 0; c < k; c++) v[c] = fj_bf16_to_f32(fj_f32_to_bf16(v[c]));
+        gv_row(t, raw, v, k);
         for (int64_t i = 0; i < m; i++) {
             double sum = 0, d;
             for (int64_t c = 0; c < k; c++) sum += (double)fj_bf16_to_f32(b->hx[i * k + c]) * v[c];
@@ -131,10 +131,12 @@ static void values_of(bench *b, fj_dtype t) {
     int wrong = 0;
     for (size_t i = 0; i < N * row; i++) raw[i] = (unsigned char)(fj_rng_at(5, i) >> 20);
     for (size_t i = 0; i < N * row; i += (size_t)d->bytes) {
+        size_t at = t == FJ_Q6_K ? 208 : 0;
+        for (size_t s = 1; t == FJ_Q4_K && s < 4; s += 2) raw[i + s] = 0x10 + raw[i + s] % 0x40;
         if (t == FJ_MXFP4) raw[i] %= i % 2 ? 250 : 4;
         else if (t == FJ_F32) raw[i + 3] &= 0xbf;
         else if (t == FJ_BF16) raw[i + 1] &= 0xbf;
-        else if ((raw[i + 1] & 0x7c) == 0x7c) raw[i + 1] ^= 0x40;
+        else if ((raw[i + at + 1] & 0x7c) == 0x7c) raw[i + at + 1] ^= 0x40;
     }
     CHECK(cudaMemcpy(b->w, raw, N * row, cudaMemcpyHostToDevice));
     uint16_t *x = (uint16_t *)calloc(ROWS * K, 2);
@@ -146,9 +148,8 @@ static void values_of(bench *b, fj_dtype t) {
         CHECK(cudaStreamSynchronize(b->g.stream));
         CHECK(cudaMemcpy(b->hy, b->y, ROWS * N * 4, cudaMemcpyDeviceToHost));
         for (int j = 0; j < N; j++) {
-            fj_dequant_row(t, raw + (size_t)j * row, v, K);
-            for (int i = 0; i < ROWS; i++)
-                wrong += !(b->hy[i * N + j] == fj_bf16_to_f32(fj_f32_to_bf16(v[k + i])));
+            gv_row(t, raw + (size_t)j * row, v, K);
+            for (int i = 0; i < ROWS; i++) wrong += !(b->hy[i * N + j] == v[k + i]);
         }
     }
     printf("%-5s values: %d of %d wrong\n", d->name, wrong, N * K);
@@ -306,8 +307,7 @@ int main(int argc, char **argv) {
     b.g.sms = p.multiProcessorCount;
     b.g.compute = p.major * 10 + p.minor;
     for (size_t f = 0; f < FJ_LEN(formats); f++)
-        if (fj_dtype_get(formats[f])->block <= 32 && (wanted == FJ_DTYPES || wanted == formats[f]))
-            values_of(&b, formats[f]);
+        if (wanted == FJ_DTYPES || wanted == formats[f]) values_of(&b, formats[f]);
     for (int64_t i = 0; i < ROWS * most; i++) b.hx[i] = fj_f32_to_bf16((float)fj_rng_normal(&r));
     CHECK(cudaMemcpy(b.x, b.hx, (size_t)(ROWS * most) * 2, cudaMemcpyHostToDevice));
     for (size_t f = 0; f < FJ_LEN(formats); f++) {

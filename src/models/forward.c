@@ -46,10 +46,10 @@ static fj_tensor *lora_half(fj_fwd *f, const fj_lora *l, const fj_lora_pair *p, 
     return t;
 }
 
-fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer) {
+fj_tensor *fj_proj_onto(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer, fj_tensor *c) {
     fj_tensor *bias = bias_id >= 0 ? fj_w(f, bias_id, layer) : NULL;
     const fj_weight *w = fj_model_weight(f->m, id, layer);
-    if (!bias && w && f->o.n_loras == 1) { /* the common case in one node */
+    if (!bias && !c && w && f->o.n_loras == 1) { /* the common case in one node */
         const fj_rows_lora *r = &f->o.loras[0];
         const fj_lora_pair *p = fj_lora_find(r->lora, (int)(w - f->m->w));
         bool drops = f->o.train_lora && r->lora->dropout > 0;
@@ -57,7 +57,8 @@ fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer) {
             return fj_linear_lora(f->g, x, fj_w(f, id, layer), lora_half(f, r->lora, p, false),
                                   lora_half(f, r->lora, p, true), p->scale);
     }
-    fj_tensor *y = fj_linear(f->g, x, fj_w(f, id, layer));
+    fj_tensor *weight = fj_w(f, id, layer);
+    fj_tensor *y = c ? fj_linear_add(f->g, x, weight, c, 1, 0) : fj_linear(f->g, x, weight);
     if (bias) y = fj_add_bias(f->g, y, bias);
     for (int i = 0; i < f->o.n_loras && w; i++) {
         const fj_rows_lora *r = &f->o.loras[i];
@@ -71,6 +72,10 @@ fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer) {
         y = fj_linear_add(f->g, part, lora_half(f, r->lora, p, true), y, p->scale, r->row0);
     }
     return y;
+}
+
+fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer) {
+    return fj_proj_onto(f, x, id, bias_id, layer, NULL);
 }
 
 /* The adapters of experts: slots of rows that an adapter is not for pass unchanged. */
@@ -125,7 +130,7 @@ static void emit_backward(fj_fwd *f) {
                 fj_accum(f->g,
                          fj_extern(f->g, p[i].name, FJ_F32, p[i].rows, p[i].cols, f->o.grads, off),
                          grads[i]);
-            off += (size_t)(p[i].rows * p[i].cols) * sizeof(float);
+            off += fj_param_bytes(p[i].rows, p[i].cols);
         }
     free(again);
     free(params);

@@ -52,9 +52,9 @@ static fj_tensor *build(fj_fwd *f) {
     for (int l = 0; l < (int)f->m->hp.layers; l++) {
         fj_segment(f->g, l);
         fj_tensor *n = norm(f, x, FJ_W_ATTN_NORM, FJ_W_ATTN_NORM_B, l);
-        x = fj_add(f->g, x, fj_self_attention(f, n, l));
+        x = fj_self_attention(f, n, l, x);
         n = norm(f, x, FJ_W_FFN_NORM, FJ_W_FFN_NORM_B, l);
-        x = fj_add(f->g, x, fj_feed_forward(f, n, l));
+        x = fj_feed_forward(f, n, l, x);
     }
     fj_segment(f->g, -1);
     return norm(f, x, FJ_W_OUT_NORM, FJ_W_OUT_NORM_B, -1);

@@ -20,7 +20,15 @@ static bool has(const fj_fwd *f, fj_role w, int layer) {
     return fj_model_weight(f->m, w, layer) != NULL;
 }
 
-fj_tensor *fj_self_attention(fj_fwd *f, fj_tensor *x, int l) {
+/* onto + residual_scale * (x W^T + bias); onto NULL: without both. */
+static fj_tensor *residual_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int l,
+                                fj_tensor *onto) {
+    double s = f->m->hp.residual_scale;
+    if (!onto || s == 1) return fj_proj_onto(f, x, id, bias_id, l, onto);
+    return fj_add(f->g, onto, fj_scale(f->g, fj_proj(f, x, id, bias_id, l), s));
+}
+
+fj_tensor *fj_self_attention(fj_fwd *f, fj_tensor *x, int l, fj_tensor *onto) {
     fj_graph *g = f->g;
     const fj_hparams *h = &f->m->hp;
     int64_t nq = fj_size_of(h, FJ_Q), nk = fj_size_of(h, FJ_KV);
@@ -52,7 +60,7 @@ fj_tensor *fj_self_attention(fj_fwd *f, fj_tensor *x, int l) {
                          .window = local ? (int)h->window : 0,
                          .softcap = h->attn_softcap };
     fj_tensor *y = fj_attend(f, l, q, k, v, fj_w(f, FJ_W_SINKS, l), &p);
-    return fj_proj(f, y, FJ_W_O, FJ_W_O_B, l);
+    return residual_proj(f, y, FJ_W_O, FJ_W_O_B, l, onto);
 }
 
 /* act(gate) * up */
@@ -66,7 +74,7 @@ static fj_tensor *gated_halves(fj_fwd *f, fj_tensor *both, int64_t n) {
     return gated(f, fj_cols(f->g, both, 0, n), fj_cols(f->g, both, n, n));
 }
 
-static fj_tensor *dense(fj_fwd *f, fj_tensor *x, int l) {
+static fj_tensor *dense(fj_fwd *f, fj_tensor *x, int l, fj_tensor *onto) {
     fj_tensor *y;
     if (has(f, FJ_W_GATE_UP, l))
         y = gated_halves(f, fj_proj(f, x, FJ_W_GATE_UP, -1, l), f->m->hp.ffn);
@@ -74,10 +82,10 @@ static fj_tensor *dense(fj_fwd *f, fj_tensor *x, int l) {
         y = gated(f, fj_proj(f, x, FJ_W_GATE, FJ_W_GATE_B, l),
                   fj_proj(f, x, FJ_W_UP, FJ_W_UP_B, l));
     else y = fj_gelu(f->g, fj_proj(f, x, FJ_W_UP, FJ_W_UP_B, l));
-    return fj_proj(f, y, FJ_W_DOWN, FJ_W_DOWN_B, l);
+    return residual_proj(f, y, FJ_W_DOWN, FJ_W_DOWN_B, l, onto);
 }
 
-static fj_tensor *experts(fj_fwd *f, fj_tensor *x, int l) {
+static fj_tensor *experts(fj_fwd *f, fj_tensor *x, int l, fj_tensor *onto) {
     fj_graph *g = f->g;
     const fj_hparams *h = &f->m->hp;
     fj_tensor *logits = fj_proj(f, x, FJ_W_ROUTER, FJ_W_ROUTER_B, l);
@@ -87,16 +95,13 @@ static fj_tensor *experts(fj_fwd *f, fj_tensor *x, int l) {
     y = fj_proj_experts(f, y, FJ_W_X_GATE_UP, FJ_W_X_GATE_UP_B, l, plan);
     y = gated_halves(f, y, h->expert_ffn);
     y = fj_proj_experts(f, y, FJ_W_X_DOWN, FJ_W_X_DOWN_B, l, plan);
-    return fj_moe_combine(g, y, w, plan);
+    y = fj_moe_combine(g, y, w, plan);
+    if (!onto) return y;
+    return fj_add(g, onto, h->residual_scale == 1 ? y : fj_scale(g, y, h->residual_scale));
 }
 
-fj_tensor *fj_feed_forward(fj_fwd *f, fj_tensor *x, int l) {
-    return has(f, FJ_W_ROUTER, l) ? experts(f, x, l) : dense(f, x, l);
-}
-
-fj_tensor *fj_residual(fj_fwd *f, fj_tensor *x, fj_tensor *y) {
-    double s = f->m->hp.residual_scale;
-    return fj_add(f->g, x, s == 1 ? y : fj_scale(f->g, y, s));
+fj_tensor *fj_feed_forward(fj_fwd *f, fj_tensor *x, int l, fj_tensor *onto) {
+    return (has(f, FJ_W_ROUTER, l) ? experts : dense)(f, x, l, onto);
 }
 
 fj_tensor *fj_build_pre_norm(fj_fwd *f) {
@@ -104,9 +109,9 @@ fj_tensor *fj_build_pre_norm(fj_fwd *f) {
     for (int l = 0; l < (int)f->m->hp.layers; l++) {
         fj_segment(f->g, l);
         fj_tensor *n = fj_norm(f, x, FJ_W_ATTN_NORM, l);
-        x = fj_residual(f, x, fj_self_attention(f, n, l));
+        x = fj_self_attention(f, n, l, x);
         n = fj_norm(f, x, FJ_W_FFN_NORM, l);
-        x = fj_residual(f, x, fj_feed_forward(f, n, l));
+        x = fj_feed_forward(f, n, l, x);
     }
     fj_segment(f->g, -1);
     return fj_norm(f, x, FJ_W_OUT_NORM, -1);
@@ -116,9 +121,9 @@ fj_tensor *fj_build_pre_post_norm(fj_fwd *f) {
     fj_tensor *x = fj_embedding(f);
     for (int l = 0; l < (int)f->m->hp.layers; l++) {
         fj_segment(f->g, l);
-        fj_tensor *y = fj_self_attention(f, fj_norm(f, x, FJ_W_ATTN_NORM, l), l);
+        fj_tensor *y = fj_self_attention(f, fj_norm(f, x, FJ_W_ATTN_NORM, l), l, NULL);
         x = fj_add(f->g, x, fj_norm(f, y, FJ_W_ATTN_POST, l));
-        y = fj_feed_forward(f, fj_norm(f, x, FJ_W_FFN_NORM, l), l);
+        y = fj_feed_forward(f, fj_norm(f, x, FJ_W_FFN_NORM, l), l, NULL);
         x = fj_add(f->g, x, fj_norm(f, y, FJ_W_FFN_POST, l));
     }
     fj_segment(f->g, -1);

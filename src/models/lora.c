@@ -57,9 +57,9 @@ static void add_pair(fj_lora *l, int w, int64_t r, double scale) {
                          .r = r,
                          .scale = scale,
                          .a = l->bytes };
-    l->bytes += (size_t)(x->mats * r * x->cols) * sizeof(float);
+    l->bytes += fj_param_bytes(x->mats * r, x->cols);
     p->b = l->bytes;
-    l->bytes += (size_t)(x->rows * r) * sizeof(float);
+    l->bytes += fj_param_bytes(x->rows, r);
     fj_arena names = { 0 };
     if (fj_weight_is_param(x)) { /* from the module's own name on: "mlp.experts.gate_up_proj" */
         const char *name = fj_weight_name(x, &names), *mlp = strstr(name, ".mlp.");

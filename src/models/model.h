@@ -182,7 +182,7 @@ typedef struct fj_fwd {
     fj_tensor **wt; /* [n_w] tensors of weights, made on first use */
     fj_tensor *hidden, *logits, *loss, *nll;
     fj_tensor *how, *seen, *tokens; /* of FJ_OUT_TOKENS */
-    fj_tensor **ab; /* trained adapter: A0 B0 A1 B1 ... tensors */
+    fj_tensor **ab;                 /* trained adapter: A0 B0 A1 B1 ... tensors */
 } fj_fwd;
 
 /* Builds the graph.  NULL: e.  Not planned yet: fj_dev_prepare does that, or fj_graph_plan for a dry run. */
@@ -191,6 +191,11 @@ void fj_fwd_free(fj_fwd *f);
 /* Uploads a batch of exactly the shape of o. */
 bool fj_fwd_fill(fj_fwd *f, const fj_batch *b, fj_err *e);
 
+/* Parameters, gradients and moments lie one behind the other in that order, each from a multiple of 64 bytes
+ * on, as kernels want them: the distance from one to the next. */
+static inline size_t fj_param_bytes(int64_t rows, int64_t cols) {
+    return ((size_t)(rows * cols) * sizeof(float) + 63) / 64 * 64;
+}
 /* The trained tensors in a fixed order; the caller frees the array.  l: the adapter, or NULL for all
  * weights of m. */
 fj_param *fj_params_of(const fj_model *m, const fj_lora *l, int *n);
@@ -199,6 +204,8 @@ fj_param *fj_params_of(const fj_model *m, const fj_lora *l, int *n);
 fj_tensor *fj_w(fj_fwd *f, int id, int layer); /* NULL when the model does not have it */
 /* x W^T (+ bias) with the adapters of the rows; bias_id -1: none. */
 fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer);
+/* c + the same, in one product where that can be; c NULL: nothing is added. */
+fj_tensor *fj_proj_onto(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer, fj_tensor *c);
 /* The same for slots of experts (ops.h). */
 fj_tensor *fj_proj_experts(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer,
                            fj_tensor *plan);
@@ -209,11 +216,11 @@ fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor
 /* ---- parts of a layer (layer.c); x [n, width] --------------------------------------------------- */
 fj_tensor *fj_embedding(fj_fwd *f); /* rows of the table times embed_scale */
 fj_tensor *fj_norm(fj_fwd *f, fj_tensor *x, fj_role w, int layer); /* RMS norm */
-/* Projections, norms of queries and keys, rotation, attention, output projection. */
-fj_tensor *fj_self_attention(fj_fwd *f, fj_tensor *x, int layer);
-/* The gated or plain network, or the experts of the layer. */
-fj_tensor *fj_feed_forward(fj_fwd *f, fj_tensor *x, int layer);
-fj_tensor *fj_residual(fj_fwd *f, fj_tensor *x, fj_tensor *y); /* x + residual_scale * y */
+/* Projections, norms of queries and keys, rotation, attention, output projection; added to onto, unless that
+ * is NULL, with the model's residual_scale. */
+fj_tensor *fj_self_attention(fj_fwd *f, fj_tensor *x, int layer, fj_tensor *onto);
+/* The gated or plain network, or the experts of the layer; onto as above. */
+fj_tensor *fj_feed_forward(fj_fwd *f, fj_tensor *x, int layer, fj_tensor *onto);
 /* Whole models: x + attention(norm(x)), then x + network(norm(x)); and the same with norms behind both. */
 fj_tensor *fj_build_pre_norm(fj_fwd *f);
 fj_tensor *fj_build_pre_post_norm(fj_fwd *f);

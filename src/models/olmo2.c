@@ -25,8 +25,8 @@ static fj_tensor *build(fj_fwd *f) {
     fj_tensor *x = fj_embedding(f);
     for (int l = 0; l < (int)f->m->hp.layers; l++) {
         fj_segment(f->g, l);
-        x = fj_add(f->g, x, fj_norm(f, fj_self_attention(f, x, l), FJ_W_ATTN_POST, l));
-        x = fj_add(f->g, x, fj_norm(f, fj_feed_forward(f, x, l), FJ_W_FFN_POST, l));
+        x = fj_add(f->g, x, fj_norm(f, fj_self_attention(f, x, l, NULL), FJ_W_ATTN_POST, l));
+        x = fj_add(f->g, x, fj_norm(f, fj_feed_forward(f, x, l, NULL), FJ_W_FFN_POST, l));
     }
     fj_segment(f->g, -1);
     return fj_norm(f, x, FJ_W_OUT_NORM, -1);

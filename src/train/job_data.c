@@ -162,7 +162,7 @@ bool fj_job_plan(fj_job *j, fj_err *e) {
     o->steps = t->steps;
     o->micro_steps = t->micros;
     o->params = j->model->params;
-    o->trainable = b.gradients / (int64_t)sizeof(float);
+    o->trainable = b.trained;
     o->planned_bytes = b.total;
     o->allowed_bytes = limit;
     o->weights_bytes = b.weights + b.adapter;

@@ -52,8 +52,7 @@ static fj_fwd *largest(const fj_trainer *t, const fj_shape *s, bool train, fj_er
 /* Does parameter i lie right behind the one before, to be updated in the same way?  Then they are one. */
 static bool goes_on(const fj_trainer *t, int i) {
     const fj_param *p = &t->params[i], *q = p - 1;
-    return i && p->buf == q->buf &&
-           p->off == q->off + (size_t)(q->rows * q->cols) * sizeof(float) &&
+    return i && p->buf == q->buf && p->off == q->off + fj_param_bytes(q->rows, q->cols) &&
            (t->o.lora || (p->rows > 1) == (q->rows > 1));
 }
 
@@ -68,9 +67,10 @@ static bool build_update(fj_trainer *t, fj_err *e) {
     t->n_sums = 0;
     for (int i = 0, to; i < t->n; i = to) {
         const fj_param *p = &t->params[i];
-        int64_t len = p->rows * p->cols;
+        size_t bytes = fj_param_bytes(p->rows, p->cols); /* what lies between two stays zero */
         for (to = i + 1; to < t->n && goes_on(t, to); to++)
-            len += t->params[to].rows * t->params[to].cols;
+            bytes += fj_param_bytes(t->params[to].rows, t->params[to].cols);
+        int64_t len = (int64_t)(bytes / sizeof(float));
         fj_tensor *g = fj_extern(t->norm, p->name, FJ_F32, 1, len, t->grads, off);
         t->sums[t->n_sums++] = fj_keep(fj_sumsq(t->norm, g));
         bool decay = t->o.lora || p->rows > 1;
@@ -79,7 +79,7 @@ static bool build_update(fj_trainer *t, fj_err *e) {
                       fj_extern(t->update, p->name, FJ_F32, 1, len, t->moment1, off),
                       fj_extern(t->update, p->name, FJ_F32, 1, len, t->moment2, off),
                       decay ? t->hyper : t->hyper_no_decay);
-        off += (size_t)len * sizeof(float);
+        off += bytes;
     }
     return fj_graph_plan(t->norm, &t->m->dev->plan, e) &&
            fj_graph_plan(t->update, &t->m->dev->plan, e);
@@ -95,8 +95,7 @@ static fj_trainer *prepare(fj_model *m, const fj_trainer_opts *o, fj_err *e) {
     t->m = m;
     t->o = *o;
     t->params = fj_params_of(m, o->lora, &t->n);
-    for (int i = 0; i < t->n; i++)
-        t->bytes += (size_t)(t->params[i].rows * t->params[i].cols) * sizeof(float);
+    for (int i = 0; i < t->n; i++) t->bytes += fj_param_bytes(t->params[i].rows, t->params[i].cols);
     t->max = largest(t, &o->max, true, e);
     bool ok = t->max != NULL;
     if (ok && o->eval_max.rows) ok = (t->max_eval = largest(t, &o->eval_max, false, e)) != NULL;
@@ -121,6 +120,7 @@ bool fj_trainer_plan(fj_model *m, const fj_trainer_opts *o, fj_trainer_bytes *b,
                              .gradients = (int64_t)t->bytes,
                              .optimizer = 2 * (int64_t)t->bytes,
                              .activations = (int64_t)(plan_bytes(t) + small_bytes(t)) };
+    for (int i = 0; i < t->n; i++) b->trained += t->params[i].rows * t->params[i].cols;
     b->total = b->weights + b->adapter + b->gradients + b->optimizer + b->activations;
     fj_trainer_close(t);
     return true;
@@ -312,7 +312,7 @@ bool fj_trainer_write_state(const fj_trainer *t, fj_st_writer *w, fj_err *e) {
     for (int i = 0; i < t->n; i++) {
         size_t b = (size_t)(t->params[i].rows * t->params[i].cols) * sizeof(float);
         off[i] = sum;
-        sum += b;
+        sum += fj_param_bytes(t->params[i].rows, t->params[i].cols);
         most = FJ_MAX(most, b);
     }
     void *tmp = fj_try_alloc(most, 1, "a copy of a parameter", e);
@@ -347,7 +347,7 @@ bool fj_trainer_read_state(fj_trainer *t, const fj_st *st, bool grads, fj_err *e
             const fj_buf *b = where(t, k, i, off, &at);
             if (!t->m->dev->fn->upload((fj_buf *)(uintptr_t)b, at, x->data, (size_t)x->bytes, e))
                 return false;
-            off += (size_t)x->bytes;
+            off += fj_param_bytes(p->rows, p->cols);
         }
     }
     return true;

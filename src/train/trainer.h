@@ -26,6 +26,7 @@ typedef struct fj_trainer_opts {
 
 typedef struct fj_trainer_bytes {
     int64_t weights, adapter, gradients, optimizer, activations; /* activations: the plan */
+    int64_t trained;                                             /* parameters, not bytes */
     int64_t total;
 } fj_trainer_bytes;
 

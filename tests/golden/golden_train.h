@@ -20,7 +20,7 @@ static FJ_UNUSED void golden_grads_init(golden_grads *t, fj_model *m, fj_lora *l
     *t = (golden_grads){ .m = m, .l = l };
     t->p = fj_params_of(m, l, &t->n_p);
     size_t bytes = 0;
-    for (int i = 0; i < t->n_p; i++) bytes += (size_t)(t->p[i].rows * t->p[i].cols) * sizeof(float);
+    for (int i = 0; i < t->n_p; i++) bytes += fj_param_bytes(t->p[i].rows, t->p[i].cols);
     t->grads = m->dev->fn->alloc(m->dev, bytes, "test", &e);
     if (!t->grads) fail_msg("%s", e.msg);
 }

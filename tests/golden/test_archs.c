@@ -260,7 +260,7 @@ static double full_apart(golden_grads *t, const fj_st *s) {
         if (!(d <= GOLDEN_GRADIENT)) printf("%s: off by %.3g of its norm\n", name, d);
         if (!(d <= worst)) worst = d;
         free(g);
-        off += (size_t)n * sizeof(float);
+        off += fj_param_bytes(m->w[i].rows, m->w[i].cols);
         found++;
     }
     assert_int_equal(found, archs_count(s, "grad/"));
@@ -302,7 +302,7 @@ static double lora_apart(golden_grads *t, const fj_st *s) {
         size_t n = (size_t)(t->p[i].rows * t->p[i].cols) * sizeof(float);
         FJ_OK_OR_FAIL(fn->download(t->p[i].buf, t->p[i].off, keep + off, n, &e), e);
         FJ_OK_OR_FAIL(fn->upload(t->p[i].buf, t->p[i].off, g + off, n, &e), e);
-        off += n;
+        off += fj_param_bytes(t->p[i].rows, t->p[i].cols);
     }
     const char *dir = fj_test_path("gradients");
     FJ_OK_OR_FAIL(fj_lora_save_peft(t->l, dir, &e), e);
@@ -310,7 +310,7 @@ static double lora_apart(golden_grads *t, const fj_st *s) {
     for (int i = 0; i < t->n_p; i++) {
         size_t n = (size_t)(t->p[i].rows * t->p[i].cols) * sizeof(float);
         FJ_OK_OR_FAIL(fn->upload(t->p[i].buf, t->p[i].off, keep + off, n, &e), e);
-        off += n;
+        off += fj_param_bytes(t->p[i].rows, t->p[i].cols);
     }
     fj_st *ours = fj_st_open(fj_test_path("gradients/adapter_model.safetensors"), &e);
     if (!ours) fail_msg("%s", e.msg);
@@ -396,7 +396,7 @@ static void test_sees_a_difference(void **state) {
     float *g = malloc((size_t)n * sizeof *g);
     size_t off = 0;
     for (int i = 0; i < m->n_w && m->w[i].row != &m->arch->weights[FJ_W_EMBED]; i++)
-        off += (size_t)(m->w[i].rows * m->w[i].cols) * sizeof *g;
+        off += fj_param_bytes(m->w[i].rows, m->w[i].cols);
     FJ_OK_OR_FAIL(d->fn->download(t.grads, off, g, (size_t)n * sizeof *g, &e), e);
     assert_true(archs_apart(s, name, g, n) <= GOLDEN_GRADIENT);
     for (int64_t i = 0; i < n; i++)

@@ -47,7 +47,7 @@ static void gradients(int recompute) {
             whole++;
         }
         free(got);
-        off += (size_t)len * sizeof(float);
+        off += fj_param_bytes(m->w[i].rows, m->w[i].cols);
     }
     assert_int_equal(norms, 47);
     assert_int_equal(whole, 5);

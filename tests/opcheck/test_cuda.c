@@ -133,8 +133,7 @@ static bool one_case(fj_dev *d, fj_dev *exact, const oc_entry *op, int v, uint64
         if (b.g->err.code != FJ_OK) fail_msg("%s, variant %d: %s", op->name, v, b.g->err.msg);
         oc_run(&a);
         oc_run(&b);
-        /* A rounding of the result to bf16 is 2^-9 of it; products of several rounded values add up. */
-        double off = worst_of(&a, &b), allowed = bf16 ? FJ_MAX(b.tol, 1.2e-2) : b.tol_f32;
+        double off = worst_of(&a, &b), allowed = bf16 ? FJ_MAX(b.tol, b.tol_bf16) : b.tol_f32;
         if (!(off <= allowed))
             fail_msg("%s, variant %d: off by %.3g on the GPU, allowed %.3g", op->name, v, off,
                      allowed);

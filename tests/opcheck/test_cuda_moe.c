@@ -11,8 +11,9 @@ static void run_rows(oc *c, fj_dev *d, fj_dtype dt, int n, bool back) {
     c->g->act = d->act;
     int32_t *choice = fj_alloc((size_t)n * sizeof *choice);
     for (int r = 0; r < n; r++) choice[r] = (r + r / 7) % EXPERTS;
-    fj_tensor *w = oc_weights(c, dt, EXPERTS, N, K, false);
-    fj_tensor *x = oc_real(c, n, back ? N : K, false);
+    int64_t k = oc_whole(dt, K);
+    fj_tensor *w = oc_weights(c, dt, EXPERTS, N, k, false);
+    fj_tensor *x = oc_real(c, n, back ? N : k, false);
     fj_tensor *plan = fj_moe_plan(c->g, oc_ints(c, n, 1, choice), EXPERTS);
     free(choice);
     fj_tensor *y = fj_moe_gather(c->g, x, plan);

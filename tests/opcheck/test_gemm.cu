@@ -3,6 +3,7 @@
  * there or lies elsewhere, with an adapter and without; rows have the same bits whatever the number of rows is. */
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/lt.h"
+#include "opcheck/gpu_values.h"
 
 #include <stdio.h>
 #include <vector>
@@ -56,7 +57,7 @@ typedef struct mat {
     fj_dtype t;
     int64_t rows, cols, ld;
     bytes raw;
-    std::vector<float> v; /* [rows, cols] */
+    std::vector<float> v, b; /* [rows, cols]; and what meets BF16 */
     mem d;
 } mat;
 
@@ -64,8 +65,9 @@ static float value(const mat &a, size_t i) {
     return a.t == FJ_F32 ? ((const float *)a.raw.data())[i]
                          : fj_bf16_to_f32(((const uint16_t *)a.raw.data())[i]);
 }
+static float rounded(float f, bool bf16) { return bf16 ? fj_bf16_to_f32(fj_f32_to_bf16(f)) : f; }
 static mat make(const fj_gpu *g, fj_dtype t, int64_t rows, int64_t cols, int64_t ld) {
-    mat a = { t, rows, cols, ld, {}, {}, {} };
+    mat a = { t, rows, cols, ld, {}, {}, {}, {} };
     if (fj_dtype_get(t)->block > 1 || t == FJ_F16) {
         std::vector<float> x((size_t)(rows * cols));
         for (float &f : x) f = uniform();
@@ -73,6 +75,8 @@ static mat make(const fj_gpu *g, fj_dtype t, int64_t rows, int64_t cols, int64_t
         a.v.resize(x.size());
         fj_quant_row(t, x.data(), a.raw.data(), rows * cols);
         fj_dequant_row(t, a.raw.data(), a.v.data(), rows * cols);
+        a.b.resize(x.size());
+        gv_row(t, a.raw.data(), a.b.data(), rows * cols);
     } else {
         a.raw.resize((size_t)(rows * ld) * (t == FJ_F32 ? 4 : 2));
         for (size_t i = 0; i < (size_t)(rows * ld); i++) {
@@ -85,12 +89,12 @@ static mat make(const fj_gpu *g, fj_dtype t, int64_t rows, int64_t cols, int64_t
             for (int64_t c = 0; c < cols; c++)
                 a.v[(size_t)(r * cols + c)] = value(a, (size_t)(r * ld + c));
     }
+    if (a.b.empty())
+        for (float f : a.v) a.b.push_back(rounded(f, true));
     a.d = up(g, a.raw.data(), a.raw.size());
     return a;
 }
 static void drop(mat &a) { cudaFree(a.d.p); }
-
-static float rounded(float f, bool bf16) { return bf16 ? fj_bf16_to_f32(fj_f32_to_bf16(f)) : f; }
 
 /* c against old + scale * op(a) op(b), of two pairs when a2 is not NULL; bf16: operands are rounded to it. */
 static void compare(const fj_gpu *g, const char *what, fj_gemm_kind kind, const mat &a,
@@ -109,10 +113,11 @@ static void compare(const fj_gpu *g, const char *what, fj_gemm_kind kind, const 
                 int64_t deep = kind == FJ_TN ? u->rows : u->cols;
                 float times = p ? scale : 1; /* of an adapter's weight, before it is rounded */
                 for (int64_t l = 0; l < deep; l++) {
-                    double x =
-                        rounded(u->v[(size_t)(kind == FJ_TN ? l * m + i : i * deep + l)], bf16);
-                    double y = rounded(
-                        times * v->v[(size_t)(kind == FJ_NT ? j * deep + l : l * n + j)], bf16);
+                    size_t iu = (size_t)(kind == FJ_TN ? l * m + i : i * deep + l);
+                    size_t iv = (size_t)(kind == FJ_NT ? j * deep + l : l * n + j);
+                    double x = (bf16 ? u->b : u->v)[iu];
+                    double y =
+                        times == 1 ? (bf16 ? v->b : v->v)[iv] : rounded(times * v->v[iv], bf16);
                     s += x * y;
                     size += fabs(x * y);
                 }
@@ -252,6 +257,7 @@ static void unpack(const fj_gpu *g, fj_dtype t) {
         cudaFree(w.d.p);
         w.d = up(g, w.raw.data(), w.raw.size());
         fj_dequant_row(t, w.raw.data(), w.v.data(), 67 * cols);
+        gv_row(t, w.raw.data(), w.b.data(), 67 * cols);
     }
     fj_gmat m = weight_of(w);
     for (fj_dtype to : { FJ_F32, FJ_BF16 }) {
@@ -259,7 +265,7 @@ static void unpack(const fj_gpu *g, fj_dtype t) {
         must(fj_gpu_unpack(g, &m, to, out.d.p, &e), &e);
         out.raw = down(g, out.d);
         for (size_t i = 0; i < w.v.size(); i++)
-            if (value(out, i) != rounded(w.v[i], to == FJ_BF16)) {
+            if (value(out, i) != (to == FJ_BF16 ? w.b : w.v)[i]) {
                 printf("%s, value %zu: %g, not %g\n", fj_dtype_get(t)->name, i, value(out, i),
                        w.v[i]);
                 fail("unpack", 67, cols, 0, 1);
@@ -281,7 +287,8 @@ int main() {
     g.sms = prop.multiProcessorCount;
     g.compute = 10 * prop.major + prop.minor;
     g.work_bytes = 32 << 20;
-    static const fj_dtype formats[] = { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4 };
+    static const fj_dtype formats[] = { FJ_F32,   FJ_F16,  FJ_BF16, FJ_Q8_0, FJ_Q4_0,
+                                        FJ_MXFP4, FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
     for (fj_dtype t : formats) unpack(&g, t);
     /* m, n, k, gap */
     static const int64_t shapes[][4] = {
@@ -303,8 +310,8 @@ int main() {
                 one(&g, s[0], s[1], s[2], s[3], FJ_BF16, FJ_F32, FJ_F32, add);
                 one(&g, s[0], s[1], s[2], s[3], FJ_F32, FJ_BF16, FJ_F32, add);
             }
-            if (s[2] % 32 == 0 && s[0] < 1000)
-                for (fj_dtype t : formats)
+            for (fj_dtype t : formats)
+                if (s[2] % FJ_MAX(32, fj_dtype_get(t)->block) == 0 && s[0] < 1000)
                     one(&g, s[0], s[1], s[2], s[3], FJ_BF16, t, FJ_BF16, NOTHING);
         }
         g.f32 = true;
@@ -312,6 +319,9 @@ int main() {
         one(&g, 70, 20, 64, 3, FJ_F32, FJ_Q4_0, FJ_F32, THERE);
         with_adapter(&g, 70, 20, 64, 3, 3, FJ_BF16, FJ_Q8_0, FJ_F32, NOTHING);
         g.f32 = false;
+        same_bits(&g, 130, 40, 512, 8, FJ_Q4_K, FJ_F32);
+        same_bits(&g, 130, 40, 256, 0, FJ_Q6_K, FJ_BF16);
+        same_bits(&g, 130, 40, 192, 0, FJ_NF4, FJ_F32);
         /* m, n, k, rank, gap */
         static const int64_t adapted[][5] = { { 1, 40, 64, 8, 0 },     { 7, 33, 39, 3, 1 },
                                               { 16, 264, 96, 16, 0 },  { 30, 24, 160, 40, 8 },

@@ -3,10 +3,12 @@
 #include "kernels/cuda/gemm.cuh"
 
 extern "C" {
+#include "opcheck/gpu_values.h"
 #include "test_util.h"
 }
 
-static const fj_dtype formats[] = { FJ_F32, FJ_F16, FJ_BF16, FJ_Q8_0, FJ_Q4_0, FJ_MXFP4 };
+static const fj_dtype formats[] = { FJ_F32,   FJ_F16,  FJ_BF16, FJ_Q8_0, FJ_Q4_0,
+                                    FJ_MXFP4, FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
 
 static float as_bf16(float v) { return fj_bf16_to_f32(fj_f32_to_bf16(v)); }
 
@@ -43,10 +45,14 @@ static void wild(fj_rng *r, fj_dtype t, unsigned char *w, int64_t bytes) {
     const fj_dtype_info *d = fj_dtype_get(t);
     for (int64_t i = 0; i < bytes; i++) w[i] = (unsigned char)fj_rng_u64(r);
     for (int64_t i = 0; i + d->bytes <= bytes; i += d->bytes) {
+        int at = t == FJ_Q6_K ? 208 : 0; /* of the scale */
+        for (int s = at; t == FJ_Q4_K && s < 4;
+             s += 2) /* normal and not too large for sums of two */
+            w[i + s + 1] = (unsigned char)(0x10 + w[i + s + 1] % 0x40);
         if (t == FJ_MXFP4) w[i] = (unsigned char)fj_rng_below(r, fj_rng_below(r, 2) ? 250 : 4);
         else if (t == FJ_F32) w[i + 3] &= 0xbf; /* below 2 */
-        else if ((w[i + 1] & 0x7c) == 0x7c)
-            w[i + 1] ^= 0x40; /* no infinity, as F16; in BF16 < 2^64 */
+        else if ((w[i + at + 1] & 0x7c) == 0x7c)
+            w[i + at + 1] ^= 0x40; /* no infinity, as F16; in BF16 < 2^64 */
     }
     if (t == FJ_BF16)
         for (int64_t i = 0; i < bytes; i += 2) w[i + 1] &= 0xbf;
@@ -65,9 +71,7 @@ static void fill(product *p, fj_rng *r) {
 
 static void see(product *p) {
     int64_t row = fj_dtype_size(p->w, 1, p->k);
-    for (int64_t i = 0; i < p->n; i++)
-        fj_dequant_row(p->w, p->wb + i * row, p->wv + i * p->k, p->k);
-    for (int64_t i = 0; i < p->n * p->k; i++) p->wv[i] = as_bf16(p->wv[i]);
+    for (int64_t i = 0; i < p->n; i++) gv_row(p->w, p->wb + i * row, p->wv + i * p->k, p->k);
     for (int64_t i = 0; i < p->m * p->k; i++)
         p->xv[i] = as_bf16(get(p->x, p->xb, i / p->k * p->ldx + i % p->k));
 }
@@ -99,22 +103,23 @@ static void test_values(void **state) {
     fj_gpu g = {};
     g.compute = 90;
     for (size_t f = 0; f < FJ_LEN(formats); f++) {
-        product p = { 64, 50,    320,  320,  50,   formats[f], FJ_F32, FJ_F32,
+        const int64_t k = fj_dtype_get(formats[f])->block < 256 ? 320 : 512;
+        product p = { 64, 50,    k,    k,    50,   formats[f], FJ_F32, FJ_F32,
                       1,  false, NULL, NULL, NULL, NULL,       NULL };
         fill(&p, &r);
         wild(&r, p.w, p.wb, fj_dtype_size(p.w, p.n, p.k));
         see(&p);
-        for (int64_t k = 0; k < p.k; k += p.m) {
-            g.sms = k ? 1 + (int)fj_rng_below(&r, 3) : 60;
+        for (int64_t k0 = 0; k0 < p.k; k0 += p.m) {
+            g.sms = k0 ? 1 + (int)fj_rng_below(&r, 3) : 60;
             memset(p.xb, 0, (size_t)(p.m * p.ldx) * 4);
-            for (int64_t i = 0; i < p.m; i++) set(p.x, p.xb, i * p.ldx + k + i, 1);
+            for (int64_t i = 0; i < p.m; i++) set(p.x, p.xb, i * p.ldx + k0 + i, 1);
             run(&p, &g);
             for (int64_t i = 0; i < p.m; i++)
                 for (int64_t j = 0; j < p.n; j++) {
-                    float y = get(p.y, p.yb, i * p.ldy + j), want = p.wv[j * p.k + k + i];
+                    float y = get(p.y, p.yb, i * p.ldy + j), want = p.wv[j * p.k + k0 + i];
                     if (!(y == want))
                         fail_msg("%s: value %lld of row %lld is %a, not %a",
-                                 fj_dtype_get(p.w)->name, (long long)(k + i), (long long)j,
+                                 fj_dtype_get(p.w)->name, (long long)(k0 + i), (long long)j,
                                  (double)y, (double)want);
                 }
         }
@@ -163,7 +168,9 @@ static void test_products(void **state) {
         p.m = rows[fj_rng_below(&r, FJ_LEN(rows))];
         p.n = any(&r, 1, p.m > 8 ? 150 : 600);
         p.k = any(&r, 1, 700);
-        if (fj_dtype_get(p.w)->block > 1 || fj_rng_below(&r, 3)) p.k = (p.k + 31) / 32 * 32;
+        int64_t unit = FJ_MAX(32, fj_dtype_get(p.w)->block);
+        if (fj_dtype_get(p.w)->block > 1 || fj_rng_below(&r, 3))
+            p.k = (p.k + unit - 1) / unit * unit;
         p.ldx = p.k + (fj_rng_below(&r, 2) ? 0 : any(&r, 0, 9));
         p.ldy = p.n + (fj_rng_below(&r, 2) ? 0 : any(&r, 0, 9));
         p.x = fj_rng_below(&r, 4) ? FJ_BF16 : FJ_F32;

@@ -252,7 +252,7 @@ static void trained_or_evaluated(const rig *r, bool full) {
     int n;
     size_t bytes = 0;
     fj_param *p = fj_params_of(m, l, &n);
-    for (int i = 0; i < n; i++) bytes += (size_t)(p[i].rows * p[i].cols) * sizeof(float);
+    for (int i = 0; i < n; i++) bytes += fj_param_bytes(p[i].rows, p[i].cols);
     free(p);
     fj_buf *grads = m->dev->fn->alloc(m->dev, bytes, "gradients", &e);
     if (!grads) fail_msg("%s", e.msg);

@@ -127,15 +127,13 @@ struct few_mxfp4 {
     }
 };
 
-/* Scales of a stage stay in raw; 32 bytes have the nibbles of 64 values. */
+/* 32 bytes have the nibbles of 64 values. */
 struct few_q4_k {
     FJ_FEW(256, 144, 144, 2, 20);
     FJ_FEW_LANE
     struct raw {
         uint4 head;
-        float d, min;
-        uint32_t scales[2], mins[2];
-        uint32_t q[4];
+        uint32_t line[2], q[4];
     };
     static __device__ __forceinline__ void fetch(raw &r, const unsigned char *at, int c) {
         if (c == 0) r.head = *(const uint4 *)at;
@@ -144,21 +142,15 @@ struct few_q4_k {
         for (int i = 0; i < 4; i++) r.q[i] = *(const uint16_t *)(q + 8 * i);
     }
     static __device__ __forceinline__ void make(uint32_t (*a)[4], raw &r, int c) {
-        if (c == 0) {
-            q4_k_scales s(r.head.y, r.head.z, r.head.w);
-            r.d = half_f32((uint16_t)r.head.x);
-            r.min = half_f32((uint16_t)(r.head.x >> 16));
-            FJ_UNROLL
-            for (int i = 0; i < 2; i++) r.scales[i] = s.scale[i], r.mins[i] = s.min[i];
-        }
+        if (c == 0) weight_q4_k::lines(r.head, r.line);
         uint32_t q[4], f[4];
         FJ_UNROLL
         for (int i = 0; i < 4; i++) q[i] = bytes_of(r.q[i], 0, 0x4140);
         FJ_UNROLL
         for (int h = 0; h < 2; h++) {
-            q4_k_line l = weight_q4_k::line(r, 2 * c + h);
+            uint32_t line = __shfl_sync(FULL_WARP, r.line[h], c, 4);
             FJ_UNROLL
-            for (int i = 0; i < 4; i++) f[i] = l.value(h ? q[i] >> 4 : q[i]);
+            for (int i = 0; i < 4; i++) f[i] = q4_k_value(h ? q[i] >> 4 : q[i], line);
             two_steps(a + 2 * h, f);
         }
     }

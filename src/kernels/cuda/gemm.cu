@@ -6,6 +6,7 @@ enum {
     THREADS = 256,
     PIECE = 2048, /* rows of a piece of dw */
     FEW = 96,     /* tiles of 128 x 128 that leave most of a GPU idle */
+    THIN = 64,    /* a side that does so too */
 };
 
 static size_t round64(int64_t bytes) { return ((size_t)bytes + 63) / 64 * 64; }
@@ -158,15 +159,50 @@ bool fj_gpu_dx2(const fj_gpu *g, int64_t m, fj_grows dy, const fj_gmat *w, fj_gr
 }
 
 /* ---- dw ------------------------------------------------------------------------------------------- */
+/* So few outputs that pieces are summed at once, and then added in their order. */
 static bool few(int64_t m, int64_t n, int64_t k) {
-    return m > PIECE && ((n + 127) / 128) * ((k + 127) / 128) <= FEW;
+    return m > PIECE && (((n + 127) / 128) * ((k + 127) / 128) <= FEW || FJ_MIN(n, k) <= THIN);
+}
+static int64_t pieces_of(int64_t m) { return (m + PIECE - 1) / PIECE; }
+
+/* part[i][rows][cols] of piece i, stride values apart; turned: c is their transpose. */
+static __global__ void add_pieces(float *c, const float *part, int64_t rows, int64_t cols,
+                                  int64_t stride, int64_t pieces, float scale, bool acc,
+                                  bool turned) {
+    int64_t step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < rows * cols; i += step) {
+        float *to = c + (turned ? i % cols * rows + i / cols : i);
+        float s = acc ? fmaf(scale, part[i], *to) : scale * part[i];
+        for (int64_t j = 1; j < pieces; j++) s = fmaf(scale, part[j * stride + i], s);
+        *to = s;
+    }
+}
+
+/* dw in pieces; parts: room for all of them. */
+static bool dw_pieces(const fj_gpu *g, int64_t m, fj_grows dy, fj_grows x, float *dw, int64_t n,
+                      int64_t k, float scale, bool acc, float *parts, fj_err *e) {
+    bool done = false, turned = n > k; /* the smaller side first */
+    fj_grows a = turned ? x : dy, b = turned ? dy : x;
+    int64_t rows = turned ? k : n, cols = turned ? n : k, apart = fj_gpu_hopper_apart(rows);
+    if (!fj_gpu_hopper_pieces(g, rows, cols, m, a.data, a.ld, b.data, b.ld, PIECE, parts, &done, e))
+        return false;
+    if (!done) {
+        apart = rows;
+        if (!fj_gpu_tile_pieces(g, rows, cols, m, a.data, a.ld, b.data, b.ld, PIECE, parts, e))
+            return false;
+    }
+    FJ_LAUNCH(add_pieces, grid_of(n * k, THREADS, 1 << 16), THREADS, 0, g->stream, dw, parts, rows,
+              cols, apart * cols, pieces_of(m), scale, acc, turned);
+    return launched("a product", e);
 }
 
 /* rows: BF16 when both dy and x are. */
 size_t fj_gpu_dw_scratch(int64_t m, int64_t n, int64_t k, fj_dtype rows, bool f32) {
     if (f32) return rows == FJ_F32 ? 0 : round64(m * n * 4) + round64(m * k * 4);
     return (rows == FJ_BF16 ? 0 : round64(m * FJ_MAX(n, k) * 2)) +
-           (few(m, n, k) ? round64((m + PIECE - 1) / PIECE * n * k * 4) : 0);
+           (few(m, n, k)
+                ? round64(pieces_of(m) * fj_gpu_hopper_apart(FJ_MIN(n, k)) * FJ_MAX(n, k) * 4)
+                : 0);
 }
 
 bool fj_gpu_dw(const fj_gpu *g, int64_t m, fj_grows dy, fj_grows x, float *dw, int64_t n, int64_t k,
@@ -183,6 +219,7 @@ bool fj_gpu_dw(const fj_gpu *g, int64_t m, fj_grows dy, fj_grows x, float *dw, i
     if (in == FJ_BF16) {
         bool done = false;
         const fj_grows *old = acc ? &c : NULL;
+        if (few(m, n, k)) return dw_pieces(g, m, dy, x, dw, n, k, scale, acc, (float *)room, e);
         if (!fj_gpu_hopper(g, FJ_TN, n, k, m, dy.data, dy.ld, x.data, x.ld, c, scale, old, NULL,
                            &done, e))
             return false;
@@ -190,9 +227,6 @@ bool fj_gpu_dw(const fj_gpu *g, int64_t m, fj_grows dy, fj_grows x, float *dw, i
             !fj_lt_gemm(g, FJ_TN, n, k, m, dy.data, dy.ld, x.data, x.ld, c, scale, old, &done, e))
             return false;
         if (done) return true;
-        if (few(m, n, k))
-            return fj_gpu_tile_pieces(g, n, k, m, dy.data, dy.ld, x.data, x.ld, dw, scale, acc,
-                                      PIECE, (float *)room, e);
     }
     int64_t size = in == FJ_F32 ? 4 : 2;
     for (int64_t r = 0; r < m; r += PIECE) {

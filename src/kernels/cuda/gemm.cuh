@@ -10,9 +10,10 @@
  *     fwd2: y[m,n]  = old + (x[m,k] w[n,k]^T + t[m,r] (scale * b[n,r])^T)
  *     dx2:  dx[m,k] = old + (dy[m,n] w[n,k] + t[m,r] (scale * a[r,k]))
  *
- * Rows (x, dy, t, y, dx) are F32 or BF16, ld values apart, t as x or dy; dw is F32 without space between its rows; weights
- * are in any format, rows as in files.  Addresses are the device's, aligned to 16 bytes; sizes are any, and
- * 0 is nothing to do (dw of no rows is cleared unless acc).  Other inputs and results do not overlap.
+ * Rows (x, dy, t, y, dx) are F32 or BF16, ld values apart, t as x or dy; dw is F32 without space between
+ * its rows; weights are in any format, rows as in files.  Addresses are the device's, aligned to 16 bytes;
+ * sizes are any, and 0 is nothing to do (dw of no rows is cleared unless acc).  Other inputs and results
+ * do not overlap.
  *
  * Arithmetic.  g->f32, or rows of F32: everything in F32 (FMA), weights dequantised exactly.  Else rows and
  * weights are BF16 (weights of other formats are dequantised (as kquant.cuh says), scaled, and rounded to BF16 once, F32 rows of
@@ -81,16 +82,21 @@ typedef struct fj_gpair {
 bool fj_gpu_tile(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k, const void *a,
                  int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
                  const fj_grows *old, const fj_gpair *more, fj_err *e);
-/* tn in F32, all pieces of the inner dimension at once, then added in their order: for few outputs.  parts:
- * m * n floats for each piece. */
+/* tn in F32, all pieces of the inner dimension at once: parts[i][m][n] of piece i. */
 bool fj_gpu_tile_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const void *a,
-                        int64_t lda, const void *b, int64_t ldb, float *c, float scale, bool acc,
-                        int64_t piece, float *parts, fj_err *e);
+                        int64_t lda, const void *b, int64_t ldb, int64_t piece, float *parts,
+                        fj_err *e);
 /* hopper.cu: on sm_90a by wgmma and bulk tensor copies; *done is false without an error when it is not for
  * these sizes or this GPU: then tile does it.  It can be called in captured streams. */
 bool fj_gpu_hopper(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,
                    const void *a, int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
                    const fj_grows *old, const fj_gpair *more, bool *done, fj_err *e);
+/* tn, all pieces of the inner dimension at once: parts[i][m][n] of piece i, fj_gpu_hopper_apart(m) rows apart;
+ * best when m is the smaller side. */
+int64_t fj_gpu_hopper_apart(int64_t m);
+bool fj_gpu_hopper_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const void *a,
+                          int64_t lda, const void *b, int64_t ldb, int64_t piece, float *parts,
+                          bool *done, fj_err *e);
 /* simt.cu: in F32. */
 bool fj_gpu_simt(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,
                  const float *a, int64_t lda, const float *b, int64_t ldb, fj_grows c, float scale,

@@ -9,8 +9,10 @@
  *
  * Two blocks one below the other may be a cluster: each copies half of B to both.
  *
- * Every output is one chain over the inner dimension in steps of 16, whatever the tile, the stages and the
- * cluster are; these are chosen for time alone. */
+ * Every output is one chain over the inner dimension (of a piece, where it is cut into pieces) in steps of
+ * 16, whatever the tile, the stages and the cluster are; these are chosen for time (hopper_plan.cuh).
+ * Tiles lower than 64 rows are multiplied as 64: what lies behind them in shared memory makes rows that
+ * are not written. */
 #include "kernels/cuda/gemm.cuh"
 
 #ifdef FJ_PLAY
@@ -22,32 +24,25 @@ bool fj_gpu_hopper(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int
     *done = false;
     return true;
 }
+bool fj_gpu_hopper_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const void *a,
+                          int64_t lda, const void *b, int64_t ldb, int64_t piece, float *parts,
+                          bool *done, fj_err *e) {
+    (void)g, (void)m, (void)n, (void)k, (void)a, (void)lda, (void)b, (void)ldb;
+    (void)piece, (void)parts, (void)e;
+    *done = false;
+    return true;
+}
 #else
 
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/hopper_plan.cuh"
 
 enum {
     GROUP = 128,    /* threads of a warpgroup */
-    DEEP = 64,      /* of the inner dimension in a stage */
     REGS_COPY = 40, /* of each thread; 40 + 2 * 232 = 3 * 168, with which a block begins */
     REGS_COMPUTE = 232,
-    SHARED = 227 << 10, /* that a block may have */
-    BARRIERS = 1024,    /* bytes, */
-    STAGES = 12,        /* for at most so many stages */
-    SLOTS = 8,          /* and slots of each computing warpgroup */
 };
-
-typedef struct plan {
-    int bn, rows, cluster; /* columns of a tile, rows (64 for each computing warpgroup), blocks */
-    int stages, slots;
-    int together; /* tiles that are walked down before the next column */
-    int m, n;
-    int steps, whole; /* of DEEP; whole: of them of the first pair */
-    int down, across; /* tiles of all the blocks of a cluster */
-    int clusters;     /* that are started */
-    float scale;
-    int acc; /* there are old values */
-} plan;
+static_assert((int)SLOT == (int)BOX, "");
 
 /* What a kernel reads and writes: 2 is the second pair, or once more the first. */
 typedef struct maps {
@@ -64,10 +59,10 @@ typedef struct layout {
 __device__ __forceinline__ layout layout_of(const plan &p, uint32_t base) {
     layout l;
     l.stage = (base + 1023) & ~1023u;
-    l.b = (uint32_t)p.rows * 128;
-    l.stage_bytes = (uint32_t)(p.rows + p.bn) * 128;
+    l.b = (uint32_t)p.a_rows * 128;
+    l.stage_bytes = (uint32_t)(p.a_rows + p.bn) * 128;
     l.slot = l.stage + (uint32_t)p.stages * l.stage_bytes;
-    l.full = l.slot + (uint32_t)(p.rows / 64 * p.slots) * BOX;
+    l.full = l.slot + (uint32_t)(p.groups * p.slots) * BOX;
     l.empty = l.full + STAGES * 8;
     l.slot_full = l.empty + STAGES * 8;
     l.slot_empty = l.slot_full + 2 * SLOTS * 8;
@@ -83,37 +78,49 @@ __device__ __forceinline__ void next(ring *r, int n) {
     if (++r->i == n) r->i = 0, r->parity ^= 1;
 }
 
-/* The first row and column of a block's tile of a cluster's tile t. */
-__device__ __forceinline__ void place(const plan &p, int t, uint32_t rank, int *row, int *col) {
-    int high = p.together / p.cluster, band = t / (high * p.across), in = t % (high * p.across);
+/* A block's part of its cluster's tile: the piece of the inner dimension, the first row and column. */
+typedef struct part {
+    int piece, steps, row, col;
+} part;
+__device__ __forceinline__ int tiles_of(const plan &p) { return p.pieces * p.down * p.across; }
+__device__ __forceinline__ part part_of(const plan &p, int t, uint32_t rank) {
+    part r;
+    int all = p.down * p.across, high = p.together / p.cluster;
+    r.piece = t / all, t %= all;
+    int band = t / (high * p.across), in = t % (high * p.across);
     int h = min(p.down - band * high, high);
-    *row = ((band * high + in % h) * p.cluster + (int)rank) * p.rows;
-    *col = in / h * p.bn;
+    r.steps = r.piece + 1 < p.pieces ? p.steps : p.last;
+    r.row = ((band * high + in % h) * p.cluster + (int)rank) * p.rows;
+    r.col = in / h * p.bn;
+    return r;
 }
 
-/* One thread copies all that is multiplied. */
+/* One thread copies all that is multiplied.  A block of two copies half of B to both: half of its columns,
+ * or of the inner dimension when the columns are an odd number of boxes. */
 template <fj_gemm_kind KIND>
 __device__ __forceinline__ void copy_stages(const maps &all, const plan &p, const layout &l,
                                             uint32_t rank) {
-    int mine = p.bn / p.cluster; /* columns of B that this block copies */
     uint16_t both = 3;
+    bool halves = p.b_deep < DEEP;
+    int mine = halves ? p.bn : p.bn / p.cluster; /* columns of B that this block copies */
+    int skip = halves ? 0 : (int)rank * mine, k_skip = halves ? (int)rank * p.b_deep : 0;
     ring r = { 0, 0 };
-    for (int t = (int)blockIdx.x / p.cluster; t < p.down * p.across; t += p.clusters) {
-        int row, col;
-        place(p, t, rank, &row, &col);
-        col += (int)rank * mine;
-        for (int s = 0; s < p.steps; s++, next(&r, p.stages)) {
+    for (int t = (int)blockIdx.x / p.cluster; t < tiles_of(p); t += p.clusters) {
+        part at = part_of(p, t, rank);
+        for (int s = 0; s < at.steps; s++, next(&r, p.stages)) {
             uint32_t full = l.full + 8 * r.i, to_a = l.stage + r.i * l.stage_bytes;
-            uint32_t to_b = to_a + l.b + rank * mine * 128;
+            uint32_t to_b = to_a + l.b + (skip + k_skip) * 128;
             const CUtensorMap *a = s < p.whole ? &all.a : &all.a2;
             const CUtensorMap *b = s < p.whole ? &all.b : &all.b2;
-            int k = (s < p.whole ? s : s - p.whole) * DEEP;
+            int k = (s < p.whole ? at.piece * p.steps + s : s - p.whole) * DEEP;
+            int col = at.col + skip;
             bar_wait(l.empty + 8 * r.i, r.parity ^ 1, WAIT_EMPTY, r.i);
             bar_expect(full, l.stage_bytes);
             if (KIND == FJ_TN) {
-                for (int i = 0; i < p.rows; i += 64) box_load(to_a + i * 128, a, full, row + i, k);
+                for (int i = 0; i < p.a_rows; i += 64)
+                    box_load(to_a + i * 128, a, full, at.row + i, k);
             } else {
-                box_load(to_a, a, full, k, row);
+                box_load(to_a, a, full, k, at.row);
             }
             if (KIND == FJ_NT && p.cluster == 1) {
                 box_load(to_b, b, full, k, col);
@@ -123,7 +130,7 @@ __device__ __forceinline__ void copy_stages(const maps &all, const plan &p, cons
                 for (int i = 0; i < mine; i += 64) box_load(to_b + i * 128, b, full, col + i, k);
             } else {
                 for (int i = 0; i < mine; i += 64)
-                    box_load_all(to_b + i * 128, b, full, col + i, k, both);
+                    box_load_all(to_b + i * 128, b, full, col + i, k + k_skip, both);
             }
         }
     }
@@ -133,20 +140,25 @@ __device__ __forceinline__ void copy_stages(const maps &all, const plan &p, cons
 template <int BN, typename T>
 __device__ __forceinline__ void copy_old(const CUtensorMap *old, const plan &p, const layout &l,
                                          uint32_t rank, int w) {
-    const int WIDE = 128 / (int)sizeof(T);
+    constexpr int COLS = chunk_cols(BN, sizeof(T));
     ring r = { 0, 0 };
-    for (int t = (int)blockIdx.x / p.cluster; t < p.down * p.across; t += p.clusters) {
-        int row, col;
-        place(p, t, rank, &row, &col);
-        row += 64 * w;
+    for (int t = (int)blockIdx.x / p.cluster; t < tiles_of(p); t += p.clusters) {
+        part at = part_of(p, t, rank);
+        int row = at.row + 64 * w;
         if (row >= p.m) continue;
-        for (int x = 0; x < BN && col + x < p.n; x += WIDE, next(&r, p.slots)) {
+        for (int x = 0; x < BN && at.col + x < p.n; x += COLS, next(&r, p.slots)) {
             int i = w * p.slots + r.i;
             bar_wait(l.slot_empty + 8 * i, r.parity ^ 1, WAIT_SLOT_EMPTY, i);
-            bar_expect(l.slot_full + 8 * i, BOX);
-            box_load(l.slot + i * BOX, old, l.slot_full + 8 * i, col + x, row);
+            bar_expect(l.slot_full + 8 * i, (uint32_t)(p.high * COLS) * (uint32_t)sizeof(T));
+            box_load(l.slot + i * BOX, old, l.slot_full + 8 * i, at.col + x, row);
         }
     }
+}
+
+/* Where chunk c (of 16 bytes) of a row of PITCH bytes lies in a slot. */
+template <int PITCH> __device__ __forceinline__ uint32_t in_slot(int row, int c) {
+    uint32_t at = (uint32_t)(row * PITCH + (c << 4));
+    return at ^ (at >> 3 & (uint32_t)(PITCH - 16));
 }
 
 /* A chunk into its slot: the warp's 16 rows, sums d of eight columns after eight; old: the slot holds what
@@ -155,10 +167,9 @@ template <int COLS>
 __device__ __forceinline__ void chunk_out(bf16 *, const float *d, uint32_t slot, float scale,
                                           bool old) {
     int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x % GROUP / 32 * 16 + lane % 16;
-    uint32_t at = slot + row * 128;
 #pragma unroll
     for (int j = 0; j < COLS / 16; j++, d += 8) {
-        uint32_t to = at + (((2 * j + lane / 16) ^ (row & 7)) << 4), r[4];
+        uint32_t to = slot + in_slot<COLS * 2>(row, 2 * j + lane / 16), r[4];
         if (old) {
             loadmatrix_x4(r, to);
 #pragma unroll
@@ -178,9 +189,9 @@ __device__ __forceinline__ void chunk_out(float *, const float *d, uint32_t slot
     int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x % GROUP / 32 * 16 + lane / 4;
 #pragma unroll
     for (int j = 0; j < COLS / 8; j++, d += 4) {
-        uint32_t to = slot + row * 128 + (((2 * j + lane % 4 / 2) ^ (row & 7)) << 4) + lane % 2 * 8;
+        uint32_t to = slot + in_slot<COLS * 4>(row, 2 * j + lane % 4 / 2) + lane % 2 * 8;
 #pragma unroll
-        for (int h = 0; h < 2; h++, to += 8 * 128) { /* rows + 8: the same place in the pattern */
+        for (int h = 0; h < 2; h++, to += 8 * COLS * 4) { /* rows + 8: the same in the pattern */
             float u = scale * d[2 * h], v = scale * d[2 * h + 1], o[2];
             if (old) {
                 shared_load2(o, to);
@@ -196,15 +207,16 @@ template <fj_gemm_kind KIND, int BN, typename T>
 __device__ __forceinline__ void compute(const CUtensorMap *c, const plan &p, const layout &l,
                                         uint32_t rank, int w) {
     const bool overA = KIND == FJ_TN, overB = KIND != FJ_NT;
-    const int WIDE = 128 / (int)sizeof(T), COLS = BN < WIDE ? BN : WIDE; /* columns of a chunk */
+    constexpr int COLS = chunk_cols(BN, sizeof(T));
     int thread = (int)threadIdx.x % GROUP;
     bool first = thread == 0;
     float d[BN / 2];
     ring r = { 0, 0 }, slot = { 0, 0 };
     int last_slot = -1;
-    for (int t = (int)blockIdx.x / p.cluster; t < p.down * p.across; t += p.clusters) {
+    for (int t = (int)blockIdx.x / p.cluster; t < tiles_of(p); t += p.clusters) {
+        part to = part_of(p, t, rank);
         uint32_t last_empty = 0;
-        for (int s = 0; s < p.steps; s++) {
+        for (int s = 0; s < to.steps; s++) {
             uint32_t at = l.stage + r.i * l.stage_bytes;
             uint64_t da = describe(at + w * BOX, overA), db = describe(at + l.b, overB);
             bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
@@ -222,13 +234,12 @@ __device__ __forceinline__ void compute(const CUtensorMap *c, const plan &p, con
         products_wait<0>();
         if (thread < p.cluster) bar_arrive_at(last_empty, (uint32_t)thread);
 
-        int row, col;
-        place(p, t, rank, &row, &col);
-        row += 64 * w;
+        int row = to.row + 64 * w;
         if (row >= p.m) continue;
+        row += to.piece * p.apart;
 #pragma unroll
         for (int x = 0; x < BN; x += COLS) {
-            if (col + x >= p.n) break;
+            if (to.col + x >= p.n) break;
             int i = w * p.slots + slot.i;
             uint32_t at = l.slot + i * BOX;
             if (p.acc) {
@@ -245,7 +256,7 @@ __device__ __forceinline__ void compute(const CUtensorMap *c, const plan &p, con
             fence_async();
             threads_sync(1 + w, GROUP);
             if (first) {
-                box_store(c, at, col + x, row);
+                box_store(c, at, to.col + x, row);
                 stores_commit();
                 if (p.acc) {
                     stores_read<1>();
@@ -266,7 +277,7 @@ static __global__ void __launch_bounds__(3 * GROUP, 1)
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     FJ_DYN_SHARED(shared);
     layout l = layout_of(p, shared_address(shared));
-    int group = (int)threadIdx.x / GROUP, warp = (int)threadIdx.x / 32, computing = p.rows / 64;
+    int group = (int)threadIdx.x / GROUP, warp = (int)threadIdx.x / 32;
     uint32_t rank = p.cluster > 1 ? cluster_rank() : 0;
     if (threadIdx.x == 0) {
         map_prefetch(&all.a), map_prefetch(&all.b), map_prefetch(&all.c);
@@ -274,9 +285,9 @@ static __global__ void __launch_bounds__(3 * GROUP, 1)
         if (p.whole < p.steps) map_prefetch(&all.a2), map_prefetch(&all.b2);
         for (int i = 0; i < p.stages; i++) {
             bar_init(l.full + 8 * i, 1);
-            bar_init(l.empty + 8 * i, (uint32_t)(computing * p.cluster));
+            bar_init(l.empty + 8 * i, (uint32_t)(p.groups * p.cluster));
         }
-        for (int i = 0; i < computing * p.slots; i++)
+        for (int i = 0; i < p.groups * p.slots; i++)
             bar_init(l.slot_full + 8 * i, 1), bar_init(l.slot_empty + 8 * i, 1);
         bar_init_done();
     }
@@ -286,7 +297,7 @@ static __global__ void __launch_bounds__(3 * GROUP, 1)
         registers_down<REGS_COPY>();
         if (threadIdx.x % 32 == 0) {
             if (warp == 0) copy_stages<KIND>(all, p, l, rank);
-            else if (warp <= computing && p.acc) copy_old<BN, T>(&all.old, p, l, rank, warp - 1);
+            else if (warp <= p.groups && p.acc) copy_old<BN, T>(&all.old, p, l, rank, warp - 1);
         }
         __syncwarp();
     } else {
@@ -319,73 +330,23 @@ static encode_fn encoder(void) {
     return f;
 }
 
-/* rows x cols values, ld apart, in boxes of high x wide (128 bytes). */
+/* rows x cols values, ld apart, in boxes of high x wide; wide: 32, 64 or 128 bytes. */
 static bool map_of(CUtensorMap *map, bool f32, const void *data, int64_t rows, int64_t cols,
-                   int64_t ld, int high, fj_err *e) {
+                   int64_t ld, int high, int wide, fj_err *e) {
+    int size = f32 ? 4 : 2;
     cuuint64_t dims[2] = { (cuuint64_t)cols, (cuuint64_t)rows };
-    cuuint64_t strides[1] = { (cuuint64_t)ld * (f32 ? 4 : 2) };
-    cuuint32_t box[2] = { f32 ? 32u : 64u, (cuuint32_t)high }, one[2] = { 1, 1 };
+    cuuint64_t strides[1] = { (cuuint64_t)(ld * size) };
+    cuuint32_t box[2] = { (cuuint32_t)wide, (cuuint32_t)high }, one[2] = { 1, 1 };
     CUresult r =
         encoder()(map, f32 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
                   (void *)data, dims, strides, box, one, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+                  wide * size == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
+                  : wide * size == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
+                                      : CU_TENSOR_MAP_SWIZZLE_32B,
+                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return r == CUDA_SUCCESS ||
            fj_fail(e, FJ_EIO, "no tensor map of %lld x %lld, %lld apart: CUDA driver error %d",
                    (long long)rows, (long long)cols, (long long)ld, (int)r);
-}
-
-static int up(int64_t a, int64_t b) { return (int)((a + b - 1) / b); }
-
-static size_t shared_of(const plan *p) {
-    return 1024 + BARRIERS + (size_t)p->rows / 64 * p->slots * BOX +
-           (size_t)p->stages * (p->rows + p->bn) * 128;
-}
-
-/* Fills in the rest after bn, rows, cluster, m, n, steps, whole and acc; wide: C is of F32. */
-static void plan_rest(plan *p, bool wide, int sms) {
-    int chunks = up(p->bn * (wide ? 4 : 2), 128);
-    /* few steps: what counts is how much of C is on its way */
-    if (p->acc) p->slots = p->steps <= 4 ? 8 : chunks < 3 ? 2 : 4;
-    else p->slots = p->steps <= 8 && chunks > 2 ? 4 : 2;
-    p->stages = 0;
-    p->stages = (int)((SHARED - shared_of(p)) / ((p->rows + p->bn) * 128));
-    if (p->stages > STAGES) p->stages = STAGES;
-    p->together = 16;
-    p->down = up(p->m, p->rows * p->cluster);
-    p->across = up(p->n, p->bn);
-    int64_t tiles = (int64_t)p->down * p->across;
-    p->clusters = (int)FJ_MIN(tiles, sms / p->cluster);
-}
-
-/* Cycles that all tiles take, about: of each step those of the products or of its copies, and those of the
- * results. */
-static double plan_cost(const plan *p, bool wide) {
-    double step = p->rows * p->bn / 32.0;
-    double copy = (p->rows + p->bn / p->cluster) * 128 / 40.0;
-    double out = p->rows * p->bn * (wide ? 4 : 2) * (p->acc ? 2 : 1) / 24.0;
-    double each = p->steps * (step > copy ? step : copy), waves;
-    each = each > out ? each + out / 4 : out + each / 4;
-    waves = ceil((double)p->down * p->across / p->clusters);
-    return waves * each + 2000;
-}
-
-static void plan_choose(plan *best, fj_gemm_kind kind, bool wide, int sms) {
-    static const int widths[] = { 256, 128, 64, 32, 16 };
-    double cost = INFINITY;
-    plan p = *best;
-    for (size_t i = 0; i < FJ_LEN(widths); i++) {
-        if (widths[i] < (kind == FJ_NT ? 16 : kind == FJ_NN ? 64 : 128)) break;
-        if (widths[i] < 64 && p.n > widths[i]) break; /* a chunk is wider than the tile */
-        for (p.rows = 128; p.rows >= 64; p.rows -= 64)
-            for (p.cluster = p.rows == 128 && widths[i] >= 128 && p.m > 128 ? 2 : 1; p.cluster;
-                 p.cluster--) {
-                p.bn = widths[i];
-                plan_rest(&p, wide, sms);
-                double c = plan_cost(&p, wide);
-                if (c < cost) cost = c, *best = p;
-            }
-    }
 }
 
 template <fj_gemm_kind KIND, int BN, typename T>
@@ -405,7 +366,7 @@ static bool launch(const fj_gpu *g, const plan *p, const maps *all, bool *done, 
     cudaLaunchConfig_t how = {};
     cudaLaunchAttribute cluster = {};
     how.gridDim = dim3((unsigned)(p->clusters * p->cluster));
-    how.blockDim = dim3((unsigned)(GROUP + p->rows * 2));
+    how.blockDim = dim3((unsigned)(GROUP * (1 + p->groups)));
     how.dynamicSmemBytes = shared;
     how.stream = g->stream;
     cluster.id = cudaLaunchAttributeClusterDimension;
@@ -424,36 +385,46 @@ static bool launch_as(const fj_gpu *g, fj_gemm_kind kind, const plan *p, const m
 #define CASE(KIND, BN)                                                                             \
     if (kind == KIND && p->bn == BN) return launch<KIND, BN, T>(g, p, all, done, e)
     CASE(FJ_NT, 256);
+    CASE(FJ_NT, 224);
+    CASE(FJ_NT, 192);
+    CASE(FJ_NT, 160);
     CASE(FJ_NT, 128);
+    CASE(FJ_NT, 96);
     CASE(FJ_NT, 64);
     CASE(FJ_NT, 32);
     CASE(FJ_NT, 16);
     CASE(FJ_NN, 256);
+    CASE(FJ_NN, 192);
     CASE(FJ_NN, 128);
     CASE(FJ_NN, 64);
     CASE(FJ_TN, 256);
+    CASE(FJ_TN, 192);
     CASE(FJ_TN, 128);
+    CASE(FJ_TN, 64);
 #undef CASE
     return true;
 }
 
 static bool maps_of_pair(CUtensorMap *a, CUtensorMap *b, fj_gemm_kind kind, const plan *p,
                          const fj_gpair *x, fj_err *e) {
-    return (kind == FJ_TN ? map_of(a, false, x->a, x->k, p->m, x->lda, DEEP, e)
-                          : map_of(a, false, x->a, p->m, x->k, x->lda, p->rows, e)) &&
-           (kind == FJ_NT ? map_of(b, false, x->b, p->n, x->k, x->ldb, p->bn / p->cluster, e)
-                          : map_of(b, false, x->b, x->k, p->n, x->ldb, DEEP, e));
+    return (kind == FJ_TN ? map_of(a, false, x->a, x->k, p->m, x->lda, DEEP, 64, e)
+                          : map_of(a, false, x->a, p->m, x->k, x->lda, p->rows, DEEP, e)) &&
+           (kind == FJ_NT ? map_of(b, false, x->b, p->n, x->k, x->ldb, p->bn / p->cluster, DEEP, e)
+                          : map_of(b, false, x->b, x->k, p->n, x->ldb, p->b_deep, 64, e));
 }
 
 static bool run_plan(const fj_gpu *g, fj_gemm_kind kind, const plan *p, const fj_gpair *x,
                      const fj_gpair *more, fj_grows c, const fj_grows *old, bool *done, fj_err *e) {
     maps all;
     bool wide = c.dtype == FJ_F32;
+    int cols = chunk_cols(p->bn, wide ? 4 : 2);
+    int64_t rows = (int64_t)(p->pieces - 1) * p->apart + p->m;
     if (!encoder()) return true;
+    if (!old) old = &c;
     if (!maps_of_pair(&all.a, &all.b, kind, p, x, e) ||
         !maps_of_pair(&all.a2, &all.b2, kind, p, more ? more : x, e) ||
-        !map_of(&all.c, wide, c.data, p->m, p->n, c.ld, 64, e) ||
-        !map_of(&all.old, wide, old ? old->data : c.data, p->m, p->n, old ? old->ld : c.ld, 64, e))
+        !map_of(&all.c, wide, c.data, rows, p->n, c.ld, p->high, cols, e) ||
+        !map_of(&all.old, wide, old->data, rows, p->n, old->ld, p->high, cols, e))
         return false;
     return wide ? launch_as<float>(g, kind, p, &all, done, e)
                 : launch_as<bf16>(g, kind, p, &all, done, e);
@@ -463,29 +434,46 @@ static bool aligned16(const void *p, int64_t ld, int size) {
     return !((uintptr_t)p % 16) && !(ld * size % 16);
 }
 
+/* Whether it is for these sizes on this GPU.  Rows of C end at a multiple of 16 bytes: copies to them write
+ * up to the next one. */
+static bool can(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const fj_gpair *x,
+                const fj_grows *c) {
+    const int64_t most = INT32_MAX - 1024;
+    const int size = c->dtype == FJ_F32 ? 4 : 2;
+    return g->compute == 90 && (c->dtype == FJ_F32 || c->dtype == FJ_BF16) && m > 0 && n > 0 &&
+           k > 0 && m <= most && n <= most && k <= most && up(m, 16) * (int64_t)up(n, 16) <= most &&
+           aligned16(x->a, x->lda, 2) && aligned16(x->b, x->ldb, 2) &&
+           aligned16(c->data, c->ld, size) && n * size % 16 == 0;
+}
+
 bool fj_gpu_hopper(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,
                    const void *a, int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
                    const fj_grows *old, const fj_gpair *more, bool *done, fj_err *e) {
-    const int64_t most = INT32_MAX - 1024;
-    const int size = c.dtype == FJ_F32 ? 4 : 2;
-    *done = false;
-    if (g->compute != 90 || (c.dtype != FJ_F32 && c.dtype != FJ_BF16)) return true;
-    if (more && !more->k) more = NULL;
-    if (m < 1 || n < 1 || k < 1 || m > most || n > most) return true;
-    if (k + (more ? more->k : 0) > most) return true;
-    if (!aligned16(a, lda, 2) || !aligned16(b, ldb, 2) || !aligned16(c.data, c.ld, size))
-        return true;
-    if (old && !aligned16(old->data, old->ld, size)) return true;
-    if (more && (!aligned16(more->a, more->lda, 2) || !aligned16(more->b, more->ldb, 2)))
-        return true;
-    if (up(m, 128) * (int64_t)up(n, 128) > most) return true;
-    /* gradients of narrow weights: too few tiles, each with all the rows to go through */
-    if (kind == FJ_TN && k >= 2048 && up(m, 128) * (int64_t)up(n, 128) <= 32) return true;
-    plan p = {};
     fj_gpair x = { a, lda, b, ldb, k };
-    p.m = (int)m, p.n = (int)n, p.scale = scale, p.acc = old != NULL;
-    p.whole = up(k, DEEP), p.steps = p.whole + (more ? up(more->k, DEEP) : 0);
+    *done = false;
+    if (more && !more->k) more = NULL;
+    int64_t k2 = more ? more->k : 0;
+    if (!can(g, m, n, k + k2, &x, &c) || !k) return true;
+    if (old && !can(g, m, n, k, &x, old)) return true;
+    if (more && !can(g, m, n, k, more, &c)) return true;
+    plan p = plan_of(m, n, k, k2, scale, old);
     plan_choose(&p, kind, c.dtype == FJ_F32, g->sms);
     return run_plan(g, kind, &p, &x, more, c, old, done, e);
 }
+
+bool fj_gpu_hopper_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const void *a,
+                          int64_t lda, const void *b, int64_t ldb, int64_t piece, float *parts,
+                          bool *done, fj_err *e) {
+    fj_gpair x = { a, lda, b, ldb, k };
+    fj_grows c = { FJ_F32, parts, n };
+    int64_t pieces = (k + piece - 1) / piece, apart = fj_gpu_hopper_apart(m);
+    *done = false;
+    if (piece % DEEP || !can(g, pieces * apart, n, k, &x, &c)) return true;
+    plan p = plan_of(m, n, piece, 0, 1, false);
+    p.pieces = (int)pieces, p.apart = (int)apart, p.last = up(k - (pieces - 1) * piece, DEEP);
+    plan_choose(&p, FJ_TN, true, g->sms);
+    return run_plan(g, FJ_TN, &p, &x, NULL, c, NULL, done, e);
+}
 #endif
+
+int64_t fj_gpu_hopper_apart(int64_t m) { return m <= 16 ? 16 : m <= 32 ? 32 : (m + 63) / 64 * 64; }

@@ -16,9 +16,36 @@
 #include "kernels/cuda/blocks.cuh"
 #include "kernels/cuda/weight.cuh"
 
-/* Byte i of v as the float 128 + byte; bytes are below 128. */
+/* c, which the compiler does not know to be constant: then it stays in a register, and picks of bytes, which
+ * can have one constant, have their own one without a move before each. */
+__device__ __forceinline__ uint32_t in_register(uint32_t c) {
+#ifndef FJ_PLAY
+    asm("{\n\t.reg .b32 z;\n\tmov.u32 z, %%tid.z;\n\tor.b32 %0, z, %1;\n\t}" : "=r"(c) : "r"(c));
+#endif
+    return c; /* blocks are flat */
+}
+
+/* Byte I of v as the float 128 + byte; bytes are below 128. */
 template <int I> __device__ __forceinline__ float byte_128(uint32_t v) {
-    return __uint_as_float(bytes_of(v, 0x43000000u, 0x7044 | I << 8));
+    return __uint_as_float(bytes_of(v, in_register(0x43000000u), 0x7044 | I << 8));
+}
+
+/* A half of v twice: operands of fma_bf16 that need no instruction. */
+__device__ __forceinline__ uint32_t low_twice(uint32_t v) {
+#ifdef FJ_PLAY
+    return v << 16 | (v & 0xffff);
+#else
+    asm("{\n\t.reg .b16 l, h;\n\tmov.b32 {l, h}, %0;\n\tmov.b32 %0, {l, l};\n\t}" : "+r"(v));
+    return v;
+#endif
+}
+__device__ __forceinline__ uint32_t high_twice(uint32_t v) {
+#ifdef FJ_PLAY
+    return v >> 16 | (v & 0xffff0000u);
+#else
+    asm("{\n\t.reg .b16 l, h;\n\tmov.b32 {l, h}, %0;\n\tmov.b32 %0, {h, h};\n\t}" : "+r"(v));
+    return v;
+#endif
 }
 
 __device__ __forceinline__ void floats_of(uint32_t two, float *v) {
@@ -38,22 +65,17 @@ struct q4_k_scales {
     }
 };
 
-/* scale' and middle' of 32 values, each twice. */
-struct q4_k_line {
-    uint32_t scale, middle;
-    __device__ __forceinline__ q4_k_line(float scale, float min) {
-        this->scale = pack_bf16(scale, scale);
-        float mid = __fmaf_rn(8, scale, -min);
-        middle = pack_bf16(mid, mid);
-    }
-    /* Two values of nibbles in bits 0..3 and 16..19: in the last bits of the BF16 number 128 they make
-     * 128 + nibble. */
-    __device__ __forceinline__ uint32_t value(uint32_t nibbles) const {
-        const uint32_t one = 0x3f803f80u, eight = 0xc308c308u; /* -136 */
-        uint32_t q = fma_bf16(and_or<0x000f000f, 0x43004300>(nibbles), one, eight);
-        return fma_bf16(scale, q, middle);
-    }
-};
+/* scale' and middle' of 32 values, in the lower and the upper half. */
+__device__ __forceinline__ uint32_t q4_k_line(float scale, float min) {
+    return pack_bf16(scale, __fmaf_rn(8, scale, -min));
+}
+/* Two values of nibbles in bits 0..3 and 16..19: in the last bits of the BF16 number 128 they make
+ * 128 + nibble. */
+__device__ __forceinline__ uint32_t q4_k_value(uint32_t nibbles, uint32_t line) {
+    const uint32_t one = 0x3f803f80u, eight = 0xc308c308u; /* -136 */
+    uint32_t q = fma_bf16(and_or<0x000f000f, 0x43004300>(nibbles), one, eight);
+    return fma_bf16(q, low_twice(line), high_twice(line));
+}
 
 struct as_q4_k {
     enum { ASYNC = false };
@@ -69,18 +91,20 @@ struct as_q4_k {
     static __device__ __forceinline__ void line(const raw &r, int64_t k, float *scale, float *min) {
         q4_k_scales s(r.head.y, r.head.z, r.head.w);
         int j = (int)(k % 256 / 32), shift = j % 4 * 8;
-        *scale = f16_f32((uint16_t)r.head.x) * (float)(s.scale[j / 4] >> shift & 63);
-        *min = f16_f32((uint16_t)(r.head.x >> 16)) * (float)(s.min[j / 4] >> shift & 63);
+        *scale =
+            f16_f32((uint16_t)r.head.x) * (float)((j < 4 ? s.scale[0] : s.scale[1]) >> shift & 63);
+        *min = f16_f32((uint16_t)(r.head.x >> 16)) *
+               (float)((j < 4 ? s.min[0] : s.min[1]) >> shift & 63);
     }
     static __device__ __forceinline__ void open(const raw &r, int64_t k, float *v) {
         float scale, min;
         line(r, k, &scale, &min);
-        q4_k_line l(scale, min);
+        uint32_t l = q4_k_line(scale, min);
         int high = k & 32 ? 4 : 0;
         FJ_UNROLL
         for (int i = 0; i < 4; i++) {
             uint32_t two = (i < 2 ? r.q.x : r.q.y) >> i % 2 * 16 & 0xffff;
-            floats_of(l.value(bytes_of(two, 0, 0x4140) >> high), v + 2 * i);
+            floats_of(q4_k_value(bytes_of(two, 0, 0x4140) >> high, l), v + 2 * i);
         }
     }
     static __device__ __forceinline__ void exact(const raw &r, int64_t k, float *v) {
@@ -99,8 +123,7 @@ struct weight_q4_k {
     enum { BLOCK = 256, BYTES = 144, KS = 256, SEG = 144, PIECES = 9, PITCH = 144 };
     struct at8 {
         const unsigned char *row;
-        float d, min;
-        uint32_t scales[2], mins[2], q[4];
+        uint32_t line[2], q[4];
     };
     /* Rows begin at multiples of 16. */
     static __device__ __forceinline__ at8 lane(const unsigned char *rows, int) {
@@ -108,33 +131,31 @@ struct weight_q4_k {
         at.row = rows + lane_of() / 4 * PITCH;
         return at;
     }
-    /* Of values [32 u, 32 u + 32), by d, min, scales and mins of at. */
-    template <typename A> static __device__ __forceinline__ q4_k_line line(const A &at, int u) {
-        /* Both are exact: 128 + scale has 8 bits, d has 11. */
-        uint32_t pick = 0x7044u | (uint32_t)(u % 4) << 8;
-        float s = __uint_as_float(bytes_of(at.scales[u / 4], 0x43000000u, pick));
-        float m = __uint_as_float(bytes_of(at.mins[u / 4], 0x43000000u, pick));
-        return q4_k_line(__fmaf_rn(s, at.d, -128.0f * at.d),
-                         __fmaf_rn(m, at.min, -128.0f * at.min));
+    /* Lines 2 t and 2 t + 1 of the row's eight by the t-th of its lanes: the others ask it for them. */
+    static __device__ __forceinline__ void lines(uint4 head, uint32_t *line) {
+        q4_k_scales s(head.y, head.z, head.w);
+        float d = half_f32((uint16_t)head.x), min = half_f32((uint16_t)(head.x >> 16));
+        uint32_t pick = 0x10u + (uint32_t)(lane_of() % 4) * 0x22u;
+        uint32_t scales = bytes_of(s.scale[0], s.scale[1], pick),
+                 mins = bytes_of(s.min[0], s.min[1], pick);
+        float less = -128.0f * d,
+              less_min = -128.0f * min; /* 128 + scale has 8 bits, d 11: exact */
+        line[0] = q4_k_line(__fmaf_rn(byte_128<0>(scales), d, less),
+                            __fmaf_rn(byte_128<0>(mins), min, less_min));
+        line[1] = q4_k_line(__fmaf_rn(byte_128<1>(scales), d, less),
+                            __fmaf_rn(byte_128<1>(mins), min, less_min));
     }
     static __device__ __forceinline__ void load8(uint32_t *f, at8 &at, int u) {
-        if (u == 0) {
-            uint4 head = *(const uint4 *)at.row;
-            q4_k_scales s(head.y, head.z, head.w);
-            at.d = half_f32((uint16_t)head.x);
-            at.min = half_f32((uint16_t)(head.x >> 16));
-            FJ_UNROLL
-            for (int i = 0; i < 2; i++) at.scales[i] = s.scale[i], at.mins[i] = s.min[i];
-        }
+        if (u == 0) lines(*(const uint4 *)at.row, at.line);
         if (u % 2 == 0) {
             const unsigned char *q = at.row + 16 + u / 2 * 32 + lane_of() % 4 * 2;
             FJ_UNROLL
             for (int i = 0; i < 4; i++)
                 at.q[i] = bytes_of(*(const uint16_t *)(q + 8 * i), 0, 0x4140);
         }
-        q4_k_line l = line(at, u);
+        uint32_t line = __shfl_sync(FULL_WARP, at.line[u % 2], u / 2, 4);
         FJ_UNROLL
-        for (int i = 0; i < 4; i++) f[i] = l.value(u % 2 ? at.q[i] >> 4 : at.q[i]);
+        for (int i = 0; i < 4; i++) f[i] = q4_k_value(u % 2 ? at.q[i] >> 4 : at.q[i], line);
     }
     FJ_WEIGHT_16
 };
@@ -215,7 +236,7 @@ struct weight_q6_k {
         float less = -32896.0f * all;
         FJ_UNROLL
         for (int r = 0; r < 2; r++) {
-            float s = __uint_as_float(bytes_of(two, 0x47000000u, r ? 0x7414 : 0x7404));
+            float s = __uint_as_float(bytes_of(two, in_register(0x47000000u), r ? 0x7414 : 0x7404));
             float d = __fmaf_rn(s, all, less), zero = -160.0f * d;
             uint32_t low = lows[r], high = highs[r];
             high = j == 0 ? high << 4 : j == 1 ? high << 2 : j == 2 ? high : high >> 2;
@@ -228,14 +249,25 @@ struct weight_q6_k {
 };
 
 /* ---- NF4 ------------------------------------------------------------------------------------------ */
+/* bytes_of with a pick that has no other bits. */
+__device__ __forceinline__ uint32_t bytes_by(uint32_t a, uint32_t b, uint32_t pick) {
+#ifdef FJ_PLAY
+    return bytes_of(a, b, pick);
+#else
+    uint32_t r;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(pick));
+    return r;
+#endif
+}
+
 /* Codes of four nibbles, rounded to BF16: two and two, those of nibbles 1, 0 and 3, 2. */
 __device__ __forceinline__ void nf4_codes(uint32_t nibbles, uint32_t *f) {
     /* The bytes of fj_nf4_code's numbers in BF16, lower and upper ones of 0..7 and of 8..15. */
     uint32_t n = nibbles & 0x7777u, which = and_or<0x4444, 0x3210>(nibbles >> 1);
-    uint32_t low = bytes_of(bytes_of(0xca063280u, 0x00ba3d92u, n),
-                            bytes_of(0xad7c25a3u, 0x803910e2u, n), which);
-    uint32_t high = bytes_of(bytes_of(0xbebfbfbfu, 0x00bdbebeu, n),
-                             bytes_of(0x3e3e3e3du, 0x3f3f3f3eu, n), which);
+    uint32_t low = bytes_by(bytes_by(in_register(0xca063280u), 0x00ba3d92u, n),
+                            bytes_by(in_register(0xad7c25a3u), 0x803910e2u, n), which);
+    uint32_t high = bytes_by(bytes_by(in_register(0xbebfbfbfu), 0x00bdbebeu, n),
+                             bytes_by(in_register(0x3e3e3e3du), 0x3f3f3f3eu, n), which);
     f[0] = bytes_of(low, high, 0x4051);
     f[1] = bytes_of(low, high, 0x6273);
 }

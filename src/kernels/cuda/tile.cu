@@ -244,24 +244,10 @@ bool fj_gpu_tile(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64
     return run(g, kind, m, n, k, a, lda, b, ldb, c, scale, old, more, k, 0, e);
 }
 
-/* ---- tn of few outputs and a long inner dimension: all pieces at once, then added in their order ---- */
-static __global__ void add_pieces(float *c, const float *part, int64_t n, int64_t pieces,
-                                  float scale, bool acc) {
-    int64_t step = (int64_t)gridDim.x * blockDim.x;
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
-        float s = acc ? fmaf(scale, part[i], c[i]) : scale * part[i];
-        for (int64_t j = 1; j < pieces; j++) s = fmaf(scale, part[j * n + i], s);
-        c[i] = s;
-    }
-}
-
 bool fj_gpu_tile_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const void *a,
-                        int64_t lda, const void *b, int64_t ldb, float *c, float scale, bool acc,
-                        int64_t piece, float *parts, fj_err *e) {
-    if (!m || !n || !k) return true;
+                        int64_t lda, const void *b, int64_t ldb, int64_t piece, float *parts,
+                        fj_err *e) {
+    if (!k) return true;
     fj_grows to = { FJ_F32, parts, n };
-    if (!run(g, FJ_TN, m, n, k, a, lda, b, ldb, to, 1, NULL, NULL, piece, m * n, e)) return false;
-    FJ_LAUNCH(add_pieces, grid_of(m * n, THREADS, 1 << 16), THREADS, 0, g->stream, c, parts, m * n,
-              (k + piece - 1) / piece, scale, acc);
-    return launched("a product", e);
+    return run(g, FJ_TN, m, n, k, a, lda, b, ldb, to, 1, NULL, NULL, piece, m * n, e);
 }

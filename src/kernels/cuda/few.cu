@@ -281,7 +281,8 @@ __device__ __forceinline__ int multiply_made(const few_plan &p, const layout &l,
 template <typename W, int N>
 __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
                                         const unsigned char *shared) {
-    int group = (int)threadIdx.x / GROUP, warp = (int)threadIdx.x % GROUP / WARP;
+    int warp = __shfl_sync(FULL_WARP, (int)threadIdx.x / WARP, 0), group = warp / 4;
+    warp %= 4;
     float d[N / 2];
     place r = { 0, 0 };
     uint32_t a[2][4][4]; /* of values made: rows 8 to 15 of a warp's 16 are zeros */
@@ -330,7 +331,8 @@ static __global__ void __maxnreg__(N == 64 ? 168 : 112)
     if (p.cluster > 1) cluster_sync();
     else __syncthreads();
     early_wait();
-    if ((int)threadIdx.x / GROUP == p.groups) {
+    if (__shfl_sync(FULL_WARP, (int)threadIdx.x / GROUP, 0) ==
+        p.groups) { /* known to be the warp's */
         if ((int)threadIdx.x == p.groups * GROUP) c.rest(maps, p, l, begun);
         __syncwarp();
     } else {
@@ -432,15 +434,18 @@ static int blocks_of(const few_plan *p, int sms) {
 }
 
 /* Cycles that all strips take, about.  A cycle brings 20 bytes of the memory to each multiprocessor, 26 of
- * the cache; one alone may get 50. */
+ * the cache; one alone may get 40.  Dearer: few multiprocessors, blocks that leave no room for the next
+ * kernel's, clusters. */
 template <typename W, int N> static double plan_cost(const few_plan *p, int64_t w_row, int sms) {
     int blocks = blocks_of(p, sms), waves = up(p->strips, blocks);
     double w = (double)p->rows * (double)w_row / ((double)p->steps * W::KS / 16); /* of 16 of k */
     double x = p->m * 32.0, part = (double)blocks / sms, step;
-    double memory = w * part / 20, cache = (w + x / p->cluster) * part / 26, here = (w + x) / 50;
+    double memory = w * part / 20, cache = (w + x / p->cluster) * part / 26, here = (w + x) / 40;
     double chain = 24 + N / 4, make = W::COST * p->groups / (p->groups > 1 ? 1.2 : 1.0);
     step = FJ_MAX(FJ_MAX(memory, cache), FJ_MAX(FJ_MAX(here, chain), make));
-    return waves * (step * p->steps * (W::KS / 16) + 200 + 4 * N);
+    double cost = waves * (step * p->steps * (W::KS / 16) + 200 + 4 * N);
+    bool alone = p->stages * p->stage_bytes > HALF;
+    return cost * (1.2 - 0.2 * part) * (alone ? 1.06 : 1) * (p->cluster > 1 ? 1.04 : 1);
 }
 
 template <typename W, int N> static bool plan_choose(few_plan *best, int64_t w_row, int sms) {
@@ -453,7 +458,7 @@ template <typename W, int N> static bool plan_choose(few_plan *best, int64_t w_r
                  p.each += W::REGS ? 1 : 8) {
                 p.rows = p.groups * p.each * (W::REGS ? 4 : 1);
                 if (!plan_rest<W, N>(&p) || (p.cluster > 1 && p.strips < p.cluster)) continue;
-                double c = plan_cost<W, N>(&p, w_row, sms) * (p.cluster > 1 ? 1.05 : 1);
+                double c = plan_cost<W, N>(&p, w_row, sms);
                 if (c < cost) cost = c, *best = p, found = true;
             }
     return found;

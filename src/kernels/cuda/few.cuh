@@ -48,10 +48,10 @@ FJ_PRODUCT_REGS(16, 8, 8, 9, 10, 11, 12, 13)
 FJ_PRODUCT_REGS(32, 16, 16, 17, 18, 19, 20, 21)
 FJ_PRODUCT_REGS(64, 32, 32, 33, 34, 35, 36, 37)
 
-/* Zero, which the compiler does not know: it keeps it where it is used. */
+/* Zero, which the compiler does not know (blocks are flat): it keeps it where it is used. */
 __device__ __forceinline__ uint32_t kept_zero() {
     uint32_t z;
-    asm volatile("mov.u32 %0, 0;" : "=r"(z));
+    asm volatile("mov.u32 %0, %%tid.z;" : "=r"(z));
     return z;
 }
 #endif

@@ -32,7 +32,7 @@ __device__ __forceinline__ void two_steps(uint32_t (*a)[4], const uint32_t *f) {
 }
 
 struct few_f16 {
-    FJ_FEW(128, 256, 272, 2, 12);
+    FJ_FEW(128, 256, 272, 2, 14);
     struct raw {
         uint32_t f[2][4];
     };
@@ -78,7 +78,7 @@ struct few_q8_0 {
 };
 
 struct few_q4_0 {
-    FJ_FEW(256, 144, 144, 2, 14);
+    FJ_FEW(256, 144, 144, 2, 23);
     FJ_FEW_LANE
     struct raw {
         uint32_t d[2], q[2][2];
@@ -103,7 +103,7 @@ struct few_q4_0 {
 };
 
 struct few_mxfp4 {
-    FJ_FEW(256, 136, 144, 1, 16);
+    FJ_FEW(256, 136, 144, 1, 24);
     FJ_FEW_LANE
     struct raw {
         uint32_t e[2], q[2][4];
@@ -129,7 +129,7 @@ struct few_mxfp4 {
 
 /* 32 bytes have the nibbles of 64 values. */
 struct few_q4_k {
-    FJ_FEW(256, 144, 144, 2, 20);
+    FJ_FEW(256, 144, 144, 2, 19);
     FJ_FEW_LANE
     struct raw {
         uint4 head;
@@ -158,7 +158,7 @@ struct few_q4_k {
 
 /* 128 values share the words of low and high bits. */
 struct few_q6_k {
-    FJ_FEW(256, 210, 240, 2, 26);
+    FJ_FEW(256, 210, 240, 2, 27);
     FJ_FEW_LANE
     struct raw {
         uint32_t d, two[2], low[8], high[4];
@@ -192,7 +192,7 @@ struct few_q6_k {
 };
 
 struct few_nf4 {
-    FJ_FEW(256, 136, 144, 2, 20);
+    FJ_FEW(256, 136, 144, 2, 25);
     FJ_FEW_LANE
     struct raw {
         uint32_t d, q[2][4];

@@ -3,7 +3,7 @@
  *
  *     nvcc -O2 -gencode arch=compute_90a,code=sm_90a -std=c++17 -DFORJA_CUDA -Iinclude -Isrc \
  *         bench/gpu_gemm.cu src/kernels/cuda/{gemm,tile,simt,skinny,few,dequant,lt}.cu \
- *         src/base/{err,dtype,mem}.c -o gpu_gemm -ldl
+ *         src/base/{err,dtype,kquant,mem}.c -o gpu_gemm -ldl
  *     gpu_gemm [part...]       none: all
  *
  *     nt nn tn   each plan of each kind against sums in F32      thin   narrow adapters

@@ -109,7 +109,7 @@ static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
     (void)scratch;
     const fj_tensor *x = n->in[0], *w = n->in[1], *y = n->out[0];
     int64_t cols = w->cols, rows = groups(n);
-    norm_shape s;
+    norm_shape s = {};
     if (!rows) return true;
     if (!same_type(n, x, y, e) || !norm_shape_of(g, n, rows, cols, 4, &s, e)) return false;
     FJ_AS(y, T, {
@@ -127,7 +127,7 @@ static bool run_dx(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) 
     (void)scratch;
     const fj_tensor *x = n->in[0], *w = n->in[1], *dy = n->in[2], *dx = n->out[0];
     int64_t cols = w->cols, rows = groups(n);
-    norm_shape s;
+    norm_shape s = {};
     if (!rows) return true;
     if (!same_type(n, x, dx, e) || !same_type(n, dy, x, e) ||
         !norm_shape_of(g, n, rows, cols, 3, &s, e))
@@ -153,7 +153,7 @@ static bool run_dw(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) 
     const fj_tensor *x = n->in[0], *dy = n->in[2];
     int64_t cols = n->in[1]->cols, rows = groups(n), chunks = norm_chunks(rows, cols);
     float *part = (float *)scratch;
-    norm_shape s;
+    norm_shape s = {};
     if (!same_type(n, dy, x, e) || !norm_shape_of(g, n, rows, cols, 4, &s, e)) return false;
     if (rows)
         FJ_AS(x, T, {

@@ -62,7 +62,8 @@ struct CUtensorMap {
 static inline void map_prefetch(const CUtensorMap *) {}
 static inline void box_load(uint32_t to, const CUtensorMap *map, uint32_t bar, int x, int y) {
     int wide = map->box[0] * map->size;
-    if (to % (map->swizzle ? 1024u : 128u)) play_stuck("a box that is not aligned");
+    if (to % (map->swizzle ? 1024u : 128u) || x * map->size % 16)
+        play_stuck("a box that is not aligned");
     for (int r = 0; r < map->box[1]; r++)
         for (int c = 0; c < map->box[0]; c++) {
             uint32_t at = to + (uint32_t)(r * wide + c * map->size);

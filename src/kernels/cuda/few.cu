@@ -91,7 +91,7 @@ __device__ __forceinline__ void copy_w(const few_maps &maps, const few_plan &p, 
     uint32_t full = l.full + 8 * i, to = l.ring + i * p.stage_bytes;
     bar_expect(full, (uint32_t)p.full_bytes);
     if constexpr (W::REGS) {
-        box_load(to, &maps.w[which], full, step * (W::STEP / W::SIZE), row);
+        box_load(to, &maps.w[which], full, (step * W::STEP & ~15) / 2, row);
     } else {
         FJ_UNROLL
         for (int c = 0; c < W::KS / 64; c++)
@@ -245,10 +245,11 @@ __device__ __forceinline__ int multiply_made(const few_plan &p, const layout &l,
     typename W::raw raw;
     uint32_t at = l.ring + r->i * p.stage_bytes;
     bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
-    W::fetch(raw, W::lane(shared + at + mine * W::PITCH), 0);
+    shared += mine * W::PITCH;
+    const unsigned char *rows = W::lane(shared + at);
+    W::fetch(raw, rows, 0);
     for (int step = 0; step < p.steps; step++) {
         uint32_t dx = (uint32_t)describe(at + p.w_bytes, false);
-        const unsigned char *rows = W::lane(shared + at + mine * W::PITCH);
         int now = r->i;
         FJ_UNROLL
         for (int c = 0; c < C; c++) {
@@ -260,7 +261,8 @@ __device__ __forceinline__ int multiply_made(const few_plan &p, const layout &l,
                 if (step + 1 < p.steps) {
                     at = l.ring + r->i * p.stage_bytes;
                     bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
-                    W::fetch(raw, W::lane(shared + at + mine * W::PITCH), 0);
+                    rows = W::lane(shared + at) + (W::STEP % 16 ? (step + 1) * W::STEP & 15 : 0);
+                    W::fetch(raw, rows, 0);
                 }
             }
             products_begin();
@@ -346,13 +348,13 @@ static __global__ void __maxnreg__(N == 64 ? 168 : 112)
 
 /* ---- host -------------------------------------------------------------------------------------------- */
 #ifdef FJ_PLAY
-/* cols numbers of size bytes in each row, rows stride bytes apart, in boxes of high x wide. */
-static bool map_of(CUtensorMap *map, int size, bool swizzle, const void *data, int64_t rows,
-                   int64_t cols, int64_t stride, int high, int wide, fj_err *e) {
-    if (stride % 16 || wide * size % 16 || wide > 256 || high > 256)
+/* cols numbers of two bytes in each row, rows stride bytes apart, in boxes of high x wide. */
+static bool map_of(CUtensorMap *map, bool swizzle, const void *data, int64_t rows, int64_t cols,
+                   int64_t stride, int high, int wide, fj_err *e) {
+    if (stride % 16 || wide % 8 || wide > 256 || high > 256)
         return fj_fail(e, FJ_EIO, "no tensor map");
     *map = CUtensorMap{
-        (const unsigned char *)data, { cols, rows }, stride, { wide, high }, size, swizzle
+        (const unsigned char *)data, { cols, rows }, stride, { wide, high }, 2, swizzle
     };
     return true;
 }
@@ -376,16 +378,15 @@ static encode_fn encoder(void) {
     return f;
 }
 
-static bool map_of(CUtensorMap *map, int size, bool swizzle, const void *data, int64_t rows,
-                   int64_t cols, int64_t stride, int high, int wide, fj_err *e) {
+static bool map_of(CUtensorMap *map, bool swizzle, const void *data, int64_t rows, int64_t cols,
+                   int64_t stride, int high, int wide, fj_err *e) {
     cuuint64_t dims[2] = { (cuuint64_t)cols, (cuuint64_t)rows };
     cuuint64_t strides[1] = { (cuuint64_t)stride };
     cuuint32_t box[2] = { (cuuint32_t)wide, (cuuint32_t)high }, one[2] = { 1, 1 };
-    CUresult r =
-        encoder()(map, size == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
-                  2, (void *)data, dims, strides, box, one, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                  swizzle ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
-                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    CUresult r = encoder()(map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, (void *)data, dims, strides, box,
+                           one, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                           swizzle ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+                           CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return r == CUDA_SUCCESS ||
            fj_fail(e, FJ_EIO, "no tensor map of %lld x %lld, %lld apart: CUDA driver error %d",
                    (long long)rows, (long long)cols, (long long)stride, (int)r);
@@ -490,14 +491,14 @@ static bool start(const few_job *j, few_plan *p, bool *done, fj_err *e) {
     for (int i = 0; i < p->count; i++) {
         const fj_gmat *w = &j->w[i];
         if constexpr (W::REGS) {
-            if (!map_of(&maps.w[i], W::SIZE, false, w->data, w->n, j->w_row / W::SIZE, j->w_row,
-                        p->rows, W::PITCH / W::SIZE, e))
+            if (!map_of(&maps.w[i], false, w->data, w->n, j->w_row / 2, j->w_row, p->rows,
+                        W::PITCH / 2, e))
                 return false;
-        } else if (!map_of(&maps.w[i], 2, true, w->data, w->n, j->k, j->w_row, p->rows, 64, e)) {
+        } else if (!map_of(&maps.w[i], true, w->data, w->n, j->k, j->w_row, p->rows, 64, e)) {
             return false;
         }
     }
-    if (!map_of(&maps.x, 2, true, j->x.data, p->m, j->k, j->x.ld * 2,
+    if (!map_of(&maps.x, true, j->x.data, p->m, j->k, j->x.ld * 2,
                 p->cluster > 1 ? N / p->cluster : p->m, 64, e))
         return false;
     size_t shared = (size_t)(1024 + BARRIERS) + (size_t)p->stages * (size_t)p->stage_bytes;

@@ -25,6 +25,17 @@ __device__ __forceinline__ uint32_t in_register(uint32_t c) {
     return c; /* blocks are flat */
 }
 
+/* bytes_of with a pick that has no other bits. */
+__device__ __forceinline__ uint32_t bytes_by(uint32_t a, uint32_t b, uint32_t pick) {
+#ifdef FJ_PLAY
+    return bytes_of(a, b, pick);
+#else
+    uint32_t r;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(pick));
+    return r;
+#endif
+}
+
 /* Byte I of v as the float 128 + byte; bytes are below 128. */
 template <int I> __device__ __forceinline__ float byte_128(uint32_t v) {
     return __uint_as_float(bytes_of(v, in_register(0x43000000u), 0x7044 | I << 8));
@@ -131,19 +142,21 @@ struct weight_q4_k {
         at.row = rows + lane_of() / 4 * PITCH;
         return at;
     }
-    /* Lines 2 t and 2 t + 1 of the row's eight by the t-th of its lanes: the others ask it for them. */
-    static __device__ __forceinline__ void lines(uint4 head, uint32_t *line) {
+    /* Lines 2 t and 2 t + 1 of a row's eight by the t-th of its four lanes; line() asks it for them. */
+    static __device__ __forceinline__ void lines(const uint4 &head, uint32_t *own) {
         q4_k_scales s(head.y, head.z, head.w);
         float d = half_f32((uint16_t)head.x), min = half_f32((uint16_t)(head.x >> 16));
         uint32_t pick = 0x10u + (uint32_t)(lane_of() % 4) * 0x22u;
-        uint32_t scales = bytes_of(s.scale[0], s.scale[1], pick),
-                 mins = bytes_of(s.min[0], s.min[1], pick);
-        float less = -128.0f * d,
-              less_min = -128.0f * min; /* 128 + scale has 8 bits, d 11: exact */
-        line[0] = q4_k_line(__fmaf_rn(byte_128<0>(scales), d, less),
-                            __fmaf_rn(byte_128<0>(mins), min, less_min));
-        line[1] = q4_k_line(__fmaf_rn(byte_128<1>(scales), d, less),
-                            __fmaf_rn(byte_128<1>(mins), min, less_min));
+        uint32_t scales = bytes_by(s.scale[0], s.scale[1], pick),
+                 mins = bytes_by(s.min[0], s.min[1], pick);
+        float less = -128.0f * d, less_min = -128.0f * min; /* 128 + scale: 8 bits, d: 11: exact */
+        own[0] = q4_k_line(__fmaf_rn(byte_128<0>(scales), d, less),
+                           __fmaf_rn(byte_128<0>(mins), min, less_min));
+        own[1] = q4_k_line(__fmaf_rn(byte_128<1>(scales), d, less),
+                           __fmaf_rn(byte_128<1>(mins), min, less_min));
+    }
+    static __device__ __forceinline__ uint32_t line(const uint32_t *own, int u) {
+        return __shfl_sync(FULL_WARP, own[u % 2], u / 2, 4);
     }
     static __device__ __forceinline__ void load8(uint32_t *f, at8 &at, int u) {
         if (u == 0) lines(*(const uint4 *)at.row, at.line);
@@ -153,9 +166,9 @@ struct weight_q4_k {
             for (int i = 0; i < 4; i++)
                 at.q[i] = bytes_of(*(const uint16_t *)(q + 8 * i), 0, 0x4140);
         }
-        uint32_t line = __shfl_sync(FULL_WARP, at.line[u % 2], u / 2, 4);
+        uint32_t l = line(at.line, u);
         FJ_UNROLL
-        for (int i = 0; i < 4; i++) f[i] = q4_k_value(u % 2 ? at.q[i] >> 4 : at.q[i], line);
+        for (int i = 0; i < 4; i++) f[i] = q4_k_value(u % 2 ? at.q[i] >> 4 : at.q[i], l);
     }
     FJ_WEIGHT_16
 };
@@ -249,17 +262,6 @@ struct weight_q6_k {
 };
 
 /* ---- NF4 ------------------------------------------------------------------------------------------ */
-/* bytes_of with a pick that has no other bits. */
-__device__ __forceinline__ uint32_t bytes_by(uint32_t a, uint32_t b, uint32_t pick) {
-#ifdef FJ_PLAY
-    return bytes_of(a, b, pick);
-#else
-    uint32_t r;
-    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(pick));
-    return r;
-#endif
-}
-
 /* Codes of four nibbles, rounded to BF16: two and two, those of nibbles 1, 0 and 3, 2. */
 __device__ __forceinline__ void nf4_codes(uint32_t nibbles, uint32_t *f) {
     /* The bytes of fj_nf4_code's numbers in BF16, lower and upper ones of 0..7 and of 8..15. */

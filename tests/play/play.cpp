@@ -8,8 +8,8 @@
 
 play_index threadIdx, blockIdx, blockDim, gridDim;
 
-enum { STACK = 96 << 10, MOST = 1024, SLOT = 256 };
-enum state { READY, AT_BLOCK, AT_WARP, ENDED };
+enum { STACK = 96 << 10, MOST = 1024, SLOT = 256, SHARED = 228 << 10, CLUSTER = 4 };
+enum state { READY, AT_CLUSTER, AT_BLOCK, AT_WARP, ENDED };
 
 struct fiber {
     jmp_buf at;
@@ -27,8 +27,9 @@ static fiber fibers[MOST];
 static warp warps[MOST / 32];
 static unsigned char *stacks, *dynamic;
 static jmp_buf scheduler;
-static int self, count;
+static int self, count, each; /* threads of a cluster, of a block */
 static const std::function<void()> *body;
+static unsigned first; /* block of the cluster */
 
 static void entry() {
     (*body)();
@@ -55,6 +56,7 @@ static void start(int i) {
 static void resume(int i) {
     self = i;
     threadIdx = fibers[i].idx;
+    blockIdx.x = first + (unsigned)(i / each);
     fibers[i].st = READY;
     if (setjmp(scheduler)) return;
     if (fibers[i].started) longjmp(fibers[i].at, 1);
@@ -85,8 +87,9 @@ static void run_block() {
     for (int i = 0; i < count; i++) {
         fibers[i].st = READY;
         fibers[i].started = false;
-        fibers[i].idx = { (unsigned)i % blockDim.x, (unsigned)i / blockDim.x % blockDim.y,
-                          (unsigned)i / (blockDim.x * blockDim.y) };
+        unsigned t = (unsigned)(i % each);
+        fibers[i].idx = { t % blockDim.x, t / blockDim.x % blockDim.y,
+                          t / (blockDim.x * blockDim.y) };
         warps[i / 32].turn[i % 32] = 0;
     }
     for (;;) {
@@ -108,7 +111,12 @@ static void run_block() {
         }
         for (int i = 0; i < count; i++) left |= fibers[i].st != ENDED;
         if (!left) return;
-        if (all_at(0, count, AT_BLOCK)) {
+        for (int b = 0; b < count; b += each)
+            if (all_at(b, b + each, AT_BLOCK)) {
+                release(b, b + each);
+                ran = true;
+            }
+        if (all_at(0, count, AT_CLUSTER)) {
             release(0, count);
             ran = true;
         }
@@ -116,28 +124,36 @@ static void run_block() {
     }
 }
 
-void play_launch(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel) {
-    count = (int)(block.x * block.y * block.z);
-    if (count < 1 || count > MOST || !grid.x || !grid.y || !grid.z || shared > (size_t)227 << 10)
+void play_launch(unsigned cluster, dim3 grid, dim3 block, size_t shared,
+                 const std::function<void()> &kernel) {
+    each = (int)(block.x * block.y * block.z);
+    count = each * (int)cluster;
+    if (each < 1 || count > MOST || !grid.x || !grid.y || !grid.z || shared > (size_t)227 << 10)
         stuck("a grid or block that no GPU takes");
+    if (cluster > 1 && (cluster > CLUSTER || grid.x % cluster || each % 32))
+        stuck("clusters that cannot be played");
     if (!stacks) {
         stacks = (unsigned char *)malloc((size_t)STACK * MOST);
-        dynamic = (unsigned char *)aligned_alloc(1024, 228 << 10);
+        dynamic = (unsigned char *)aligned_alloc(1024, (size_t)CLUSTER * SHARED);
     }
     blockDim = { block.x, block.y, block.z };
     gridDim = { grid.x, grid.y, grid.z };
     body = &kernel;
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
-            for (unsigned x = 0; x < grid.x; x++) {
-                blockIdx = { x, y, z };
-                memset(dynamic, 0xff, shared); /* NaN, for who reads before writing */
+            for (first = 0; first < grid.x; first += cluster) {
+                blockIdx = { first, y, z };
+                for (unsigned b = 0; b < cluster; b++) /* NaN, for who reads before writing */
+                    memset(dynamic + (size_t)b * SHARED, 0xff, shared);
                 run_block();
             }
 }
 
-unsigned char *play_shared() { return dynamic; }
-int play_lane() { return self % 32; }
+unsigned char *play_shared_of(unsigned rank) { return dynamic + (size_t)rank * SHARED; }
+unsigned play_rank() { return (unsigned)(self / each); }
+void play_cluster_sync() { yield(AT_CLUSTER); }
+unsigned char *play_shared() { return play_shared_of(play_rank()); }
+int play_lane() { return self % each % 32; }
 void __syncthreads() { yield(AT_BLOCK); }
 void __syncwarp(unsigned) { yield(AT_WARP); }
 

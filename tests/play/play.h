@@ -49,8 +49,13 @@ FJ_PLAY_VEC(int, int)
 FJ_PLAY_VEC(uint, unsigned)
 
 /* ---- threads ------------------------------------------------------------------------------------- */
-void play_launch(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel);
+/* cluster: so many neighbouring blocks run together; most kernels have 1. */
+void play_launch(unsigned cluster, dim3 grid, dim3 block, size_t shared,
+                 const std::function<void()> &kernel);
 unsigned char *play_shared();
+unsigned char *play_shared_of(unsigned rank); /* of the cluster's blocks */
+unsigned play_rank();
+void play_cluster_sync();
 void __syncthreads();
 void __syncwarp(unsigned mask = 0xffffffffu);
 /* Every lane gives n bytes and gets those of all lanes of its warp, [32][n], valid until its next
@@ -63,7 +68,9 @@ void play_progress();
 [[noreturn]] void play_stuck(const char *what);
 
 #define FJ_LAUNCH(kernel, grid, block, shared, stream, ...)                                        \
-    play_launch((grid), (block), (shared), [&]() {                                                 \
+    FJ_LAUNCH_EARLY_CLUSTERS(kernel, 1, grid, block, shared, stream, __VA_ARGS__)
+#define FJ_LAUNCH_EARLY_CLUSTERS(kernel, cluster, grid, block, shared, stream, ...)                \
+    play_launch((cluster), (grid), (block), (shared), [&]() {                                      \
         (void)(stream);                                                                            \
         kernel(__VA_ARGS__);                                                                       \
     })

@@ -1,6 +1,7 @@
 /* sm90.h - what kernels/cuda/hopper.cuh and few.cuh have of sm_90a, played: barriers that count bytes, boxes
  * copied by tensor maps with their swizzle, products of a warpgroup.  Everything asynchronous is done at
- * once; a shared address counts from the beginning of a block's dynamic shared memory. */
+ * once; a shared address counts from the beginning of a block's dynamic shared memory, and in bits 24 and on
+ * has 1 + the rank of the block in its cluster, or 0: the block that runs. */
 #ifndef FJ_TESTS_PLAY_SM90_H
 #define FJ_TESTS_PLAY_SM90_H
 
@@ -15,8 +16,15 @@ struct play_bar {
     uint8_t count, left, phase, made;
     int32_t bytes;
 };
+static inline unsigned char *play_at(uint32_t address) {
+    uint32_t rank = address >> 24;
+    return (rank ? play_shared_of(rank - 1) : play_shared()) + (address & 0xffffff);
+}
+static inline uint32_t play_of(uint32_t address, uint32_t rank) {
+    return (address & 0xffffff) | (rank + 1) << 24;
+}
 static inline play_bar *play_bar_at(uint32_t bar) {
-    play_bar *b = (play_bar *)(play_shared() + bar);
+    play_bar *b = (play_bar *)play_at(bar);
     if (bar % 8) play_stuck("a barrier that is not aligned");
     return b;
 }
@@ -43,8 +51,7 @@ static inline void bar_expect(uint32_t bar, uint32_t bytes) {
 }
 static inline void play_bar_bytes(uint32_t bar, size_t bytes) {
     play_bar *b = play_bar_at(bar);
-    b->bytes -= (int32_t)bytes;
-    if (b->bytes < 0) play_stuck("more bytes than a barrier expects");
+    b->bytes -= (int32_t)bytes; /* below 0: of another block, before they are expected */
     play_bar_end(b);
 }
 enum { WAIT_FULL = 1, WAIT_EMPTY, WAIT_SLOT_FULL, WAIT_SLOT_EMPTY };
@@ -68,25 +75,27 @@ static inline void box_load(uint32_t to, const CUtensorMap *map, uint32_t bar, i
         for (int c = 0; c < map->box[0]; c++) {
             uint32_t at = to + (uint32_t)(r * wide + c * map->size);
             if (map->swizzle) at ^= (at >> 7 & 7) << 4;
-            if (at + (uint32_t)map->size > 227u << 10) play_stuck("a box beyond shared memory");
+            if ((at & 0xffffff) + (uint32_t)map->size > 227u << 10)
+                play_stuck("a box beyond shared memory");
             bool in = x + c >= 0 && x + c < map->dims[0] && y + r >= 0 && y + r < map->dims[1];
             if (in)
-                memcpy(play_shared() + at,
+                memcpy(play_at(at),
                        map->data + (y + r) * map->stride + (int64_t)(x + c) * map->size,
                        (size_t)map->size);
-            else memset(play_shared() + at, 0, (size_t)map->size);
+            else memset(play_at(at), 0, (size_t)map->size);
         }
     play_bar_bytes(bar, (size_t)wide * (size_t)map->box[1]);
 }
 static inline void fence_async() {}
 
-/* ---- clusters: of one block ----------------------------------------------------------------------------- */
-static inline uint32_t cluster_rank() { return 0; }
-static inline void cluster_sync() { __syncthreads(); }
-static inline void bar_arrive_at(uint32_t bar, uint32_t) { bar_arrive(bar); }
+/* ---- clusters ------------------------------------------------------------------------------------------ */
+static inline uint32_t cluster_rank() { return play_rank(); }
+static inline void cluster_sync() { play_cluster_sync(); }
+static inline void bar_arrive_at(uint32_t bar, uint32_t rank) { bar_arrive(play_of(bar, rank)); }
 static inline void box_load_all(uint32_t to, const CUtensorMap *map, uint32_t bar, int x, int y,
-                                uint16_t) {
-    box_load(to, map, bar, x, y);
+                                uint16_t mask) {
+    for (uint32_t r = 0; r < 16; r++)
+        if (mask >> r & 1) box_load(play_of(to, r), map, play_of(bar, r), x, y);
 }
 
 /* ---- products ---------------------------------------------------------------------------------------- */

@@ -22,11 +22,7 @@ enum {
     BARRIERS = 1024,   /* bytes */
     HALF = 112 << 10,  /* shared memory of a block, two of which are on a multiprocessor */
     WHOLE = 226 << 10, /* of one */
-#ifdef FJ_PLAY
-    MOST_CLUSTER = 1,
-#else
     MOST_CLUSTER = 2,
-#endif
 };
 
 typedef struct few_plan {
@@ -453,7 +449,8 @@ template <typename W, int N> static bool plan_choose(few_plan *best, int64_t w_r
     double cost = INFINITY;
     few_plan p = *best;
     bool found = false;
-    for (p.cluster = 1; p.cluster <= MOST_CLUSTER && N / p.cluster >= 8; p.cluster *= 2)
+    for (p.cluster = 1; p.cluster <= FJ_MIN((int)MOST_CLUSTER, sms) && N / p.cluster >= 8;
+         p.cluster *= 2)
         for (p.groups = 1; p.groups <= 2; p.groups++)
             for (p.each = W::REGS ? 1 : 8; p.each <= (W::REGS ? 8 : 64);
                  p.each += W::REGS ? 1 : 8) {

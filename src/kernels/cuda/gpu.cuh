@@ -82,8 +82,6 @@ __device__ __forceinline__ void early_begin() {
 
 #ifdef FJ_PLAY
 #define FJ_LAUNCH_EARLY FJ_LAUNCH
-#define FJ_LAUNCH_EARLY_CLUSTERS(kernel, cluster, grid, block, shared, stream, ...)                \
-    FJ_LAUNCH(kernel, grid, block, shared, stream, __VA_ARGS__)
 #else
 /* Whether the GPU in use can: 1 yes, -1 no; whoever asks finds the same. */
 static inline bool launches_early(void) {

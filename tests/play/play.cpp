@@ -1,20 +1,21 @@
 /* play.cpp - see play.h.  Fibers are made by makecontext and switched by longjmp, which saves the system
  * call that swapcontext makes for the signal mask. */
 #undef _FORTIFY_SOURCE
-#include "play/play.h"
+#include "kernels/cuda/play.h"
 
 #include <setjmp.h>
 #include <ucontext.h>
 
 play_index threadIdx, blockIdx, blockDim, gridDim;
 
-enum { STACK = 96 << 10, MOST = 1024, SLOT = 256, SHARED = 228 << 10, CLUSTER = 4 };
-enum state { READY, AT_CLUSTER, AT_BLOCK, AT_WARP, ENDED };
+enum { STACK = 96 << 10, MOST = 1024, SLOT = 256, CLUSTER = 2 };
+enum state { READY, AT_BLOCK, AT_WARP, ENDED };
 
 struct fiber {
     jmp_buf at;
     state st;
     play_index idx;
+    int block; /* of its cluster */
     bool started;
 };
 
@@ -25,11 +26,11 @@ struct warp {
 
 static fiber fibers[MOST];
 static warp warps[MOST / 32];
-static unsigned char *stacks, *dynamic;
+static unsigned char *stacks, *dynamic[CLUSTER];
 static jmp_buf scheduler;
-static int self, count, each; /* threads of a cluster, of a block */
+static int self, count, each; /* fibers; of a block */
+static play_index first;      /* block of a cluster */
 static const std::function<void()> *body;
-static unsigned first; /* block of the cluster */
 
 static void entry() {
     (*body)();
@@ -56,7 +57,7 @@ static void start(int i) {
 static void resume(int i) {
     self = i;
     threadIdx = fibers[i].idx;
-    blockIdx.x = first + (unsigned)(i / each);
+    blockIdx = { first.x + (unsigned)fibers[i].block, first.y, first.z };
     fibers[i].st = READY;
     if (setjmp(scheduler)) return;
     if (fibers[i].started) longjmp(fibers[i].at, 1);
@@ -83,11 +84,12 @@ static bool all_at(int from, int to, state st) {
     return some;
 }
 
-static void run_block() {
+static void run_cluster() {
     for (int i = 0; i < count; i++) {
+        unsigned t = (unsigned)(i % each);
         fibers[i].st = READY;
         fibers[i].started = false;
-        unsigned t = (unsigned)(i % each);
+        fibers[i].block = i / each;
         fibers[i].idx = { t % blockDim.x, t / blockDim.x % blockDim.y,
                           t / (blockDim.x * blockDim.y) };
         warps[i / 32].turn[i % 32] = 0;
@@ -116,44 +118,39 @@ static void run_block() {
                 release(b, b + each);
                 ran = true;
             }
-        if (all_at(0, count, AT_CLUSTER)) {
-            release(0, count);
-            ran = true;
-        }
         if (!ran) stuck("threads wait at different barriers");
     }
 }
 
-void play_launch(unsigned cluster, dim3 grid, dim3 block, size_t shared,
-                 const std::function<void()> &kernel) {
+void play_launch(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel,
+                 int cluster) {
     each = (int)(block.x * block.y * block.z);
-    count = each * (int)cluster;
+    count = each * cluster;
     if (each < 1 || count > MOST || !grid.x || !grid.y || !grid.z || shared > (size_t)227 << 10)
         stuck("a grid or block that no GPU takes");
-    if (cluster > 1 && (cluster > CLUSTER || grid.x % cluster || each % 32))
-        stuck("clusters that cannot be played");
+    if (cluster > CLUSTER || grid.x % (unsigned)cluster || (cluster > 1 && each % 32))
+        stuck("a cluster that is not played");
     if (!stacks) {
         stacks = (unsigned char *)malloc((size_t)STACK * MOST);
-        dynamic = (unsigned char *)aligned_alloc(1024, (size_t)CLUSTER * SHARED);
+        for (unsigned char *&d : dynamic) d = (unsigned char *)aligned_alloc(1024, 228 << 10);
     }
     blockDim = { block.x, block.y, block.z };
     gridDim = { grid.x, grid.y, grid.z };
     body = &kernel;
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
-            for (first = 0; first < grid.x; first += cluster) {
-                blockIdx = { first, y, z };
-                for (unsigned b = 0; b < cluster; b++) /* NaN, for who reads before writing */
-                    memset(dynamic + (size_t)b * SHARED, 0xff, shared);
-                run_block();
+            for (unsigned x = 0; x < grid.x; x += (unsigned)cluster) {
+                first = blockIdx = { x, y, z };
+                for (int b = 0; b < cluster; b++)
+                    memset(dynamic[b], 0xff, shared); /* NaN, for who reads before writing */
+                run_cluster();
             }
 }
 
-unsigned char *play_shared_of(unsigned rank) { return dynamic + (size_t)rank * SHARED; }
-unsigned play_rank() { return (unsigned)(self / each); }
-void play_cluster_sync() { yield(AT_CLUSTER); }
-unsigned char *play_shared() { return play_shared_of(play_rank()); }
-int play_lane() { return self % each % 32; }
+unsigned char *play_shared() { return dynamic[fibers[self].block]; }
+unsigned char *play_shared_of(int block) { return dynamic[block]; }
+int play_block() { return fibers[self].block; }
+int play_lane() { return self % 32; }
 void __syncthreads() { yield(AT_BLOCK); }
 void __syncwarp(unsigned) { yield(AT_WARP); }
 
@@ -173,6 +170,28 @@ void play_yield() {
     yield(READY);
 }
 void play_stuck(const char *what) { stuck(what); }
+struct named {
+    int here;
+    unsigned turn;
+};
+static void sync(named *b, int threads) {
+    unsigned turn = b->turn;
+    if (++b->here < threads) {
+        while (b->turn == turn) play_yield();
+        return;
+    }
+    b->here = 0;
+    b->turn++;
+    play_progress();
+}
+void play_threads_sync(int id, int threads) {
+    static named all[CLUSTER][32];
+    sync(&all[fibers[self].block][id], threads);
+}
+void play_cluster_sync() {
+    static named all;
+    sync(&all, count);
+}
 
 static float f32(uint32_t half) {
     uint32_t u = half << 16;

@@ -5,7 +5,7 @@
 
 #ifdef FJ_PLAY
 #include "kernels/cuda/mma.cuh"
-#include "play/sm90.h"
+#include "kernels/cuda/play_sm90.h"
 #define FJ_SM90A
 #else
 #include "kernels/cuda/hopper.cuh"

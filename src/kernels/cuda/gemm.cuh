@@ -16,10 +16,11 @@
  * do not overlap.
  *
  * Arithmetic.  g->f32, or rows of F32: everything in F32 (FMA), weights dequantised exactly.  Else rows and
- * weights are BF16 (weights of other formats are dequantised (as kquant.cuh says), scaled, and rounded to BF16 once, F32 rows of
- * an operand that meets BF16 ones too), products are summed in F32 by tensor cores: ONE chain for each
- * output, over the inner dimension in steps of 16 from its beginning, zeros beyond its end, then on over
- * that of the second product; never split.  Then scale and the value of old in one FMA, one rounding.
+ * weights are BF16 (weights of other formats are dequantised (as kquant.cuh says), scaled, and rounded to
+ * BF16 once, F32 rows of an operand that meets BF16 ones too), products are summed in F32 by tensor cores:
+ * ONE chain for each output, over the inner dimension in steps of 16 from its beginning, zeros beyond its
+ * end, then on over that of the second product; never split.  Then scale and the value of old in one FMA,
+ * one rounding.
  * So an output of fwd or dx depends on its row and the weights alone, whichever kernel computes it: few
  * rows (skinny), tiles (hopper, tile), or cuBLASLt (lt.h).  dw depends on the sizes as well: a chain over
  * all rows, or pieces of a fixed number of rows added in their order. */

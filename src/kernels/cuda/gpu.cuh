@@ -1,6 +1,6 @@
 /* gpu.cuh - what every CUDA kernel here is written with.
  *
- * Kernels are compiled by nvcc, and by a C++ compiler with FJ_PLAY, where tests/play/play.h plays blocks,
+ * Kernels are compiled by nvcc, and by a C++ compiler with FJ_PLAY, where kernels/cuda/play.h plays blocks,
  * threads, shared memory, shuffles, barriers and the warp's matrix product on the CPU: so that the
  * tests run their code where no GPU is.  What follows therefore stands for what may be used:
  *   FJ_LAUNCH instead of <<< >>>, FJ_DYN_SHARED instead of extern __shared__, and for tensor cores and
@@ -13,7 +13,7 @@
 #define FJ_KERNELS_CUDA_GPU_CUH
 
 #ifdef FJ_PLAY
-#include "play/play.h"
+#include "kernels/cuda/play.h"
 #else
 #include <cuda_runtime.h>
 #define FJ_LAUNCH(kernel, grid, block, shared, stream, ...)                                        \

@@ -15,27 +15,20 @@
  * are not written. */
 #include "kernels/cuda/gemm.cuh"
 
-#ifdef FJ_PLAY
-bool fj_gpu_hopper(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,
-                   const void *a, int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
-                   const fj_grows *old, const fj_gpair *more, bool *done, fj_err *e) {
-    (void)g, (void)kind, (void)m, (void)n, (void)k, (void)a, (void)lda, (void)b, (void)ldb;
-    (void)c, (void)scale, (void)old, (void)more, (void)e;
-    *done = false;
-    return true;
-}
-bool fj_gpu_hopper_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const void *a,
-                          int64_t lda, const void *b, int64_t ldb, int64_t piece, float *parts,
-                          bool *done, fj_err *e) {
-    (void)g, (void)m, (void)n, (void)k, (void)a, (void)lda, (void)b, (void)ldb;
-    (void)piece, (void)parts, (void)e;
-    *done = false;
-    return true;
-}
-#else
-
-#include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/hopper_plan.cuh"
+
+#ifdef FJ_PLAY
+#include "kernels/cuda/mma.cuh"
+#include "play/sm90.h"
+#define FJ_SM90A
+#define UNROLL
+#else
+#define UNROLL _Pragma("unroll")
+#include "kernels/cuda/hopper.cuh"
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define FJ_SM90A
+#endif
+#endif
 
 enum {
     GROUP = 128,    /* threads of a warpgroup */
@@ -49,7 +42,7 @@ typedef struct maps {
     CUtensorMap a, b, a2, b2, c, old;
 } maps;
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#ifdef FJ_SM90A
 /* Where things are in shared memory. */
 typedef struct layout {
     uint32_t stage, slot, full, empty, slot_full, slot_empty; /* the first of each */
@@ -88,7 +81,7 @@ __device__ __forceinline__ part part_of(const plan &p, int t, uint32_t rank) {
     int all = p.down * p.across, high = p.together / p.cluster;
     r.piece = t / all, t %= all;
     int band = t / (high * p.across), in = t % (high * p.across);
-    int h = min(p.down - band * high, high);
+    int h = FJ_MIN(p.down - band * high, high);
     r.steps = r.piece + 1 < p.pieces ? p.steps : p.last;
     r.row = ((band * high + in % h) * p.cluster + (int)rank) * p.rows;
     r.col = in / h * p.bn;
@@ -167,17 +160,17 @@ template <int COLS>
 __device__ __forceinline__ void chunk_out(bf16 *, const float *d, uint32_t slot, float scale,
                                           bool old) {
     int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x % GROUP / 32 * 16 + lane % 16;
-#pragma unroll
+    UNROLL
     for (int j = 0; j < COLS / 16; j++, d += 8) {
         uint32_t to = slot + in_slot<COLS * 2>(row, 2 * j + lane / 16), r[4];
         if (old) {
             loadmatrix_x4(r, to);
-#pragma unroll
+            UNROLL
             for (int i = 0; i < 4; i++)
                 r[i] = pack_bf16(__fmaf_rn(scale, d[2 * i], low_f32(r[i])),
                                  __fmaf_rn(scale, d[2 * i + 1], high_f32(r[i])));
         } else {
-#pragma unroll
+            UNROLL
             for (int i = 0; i < 4; i++) r[i] = pack_bf16(scale * d[2 * i], scale * d[2 * i + 1]);
         }
         stmatrix_x4(to, r);
@@ -187,10 +180,10 @@ template <int COLS>
 __device__ __forceinline__ void chunk_out(float *, const float *d, uint32_t slot, float scale,
                                           bool old) {
     int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x % GROUP / 32 * 16 + lane / 4;
-#pragma unroll
+    UNROLL
     for (int j = 0; j < COLS / 8; j++, d += 4) {
         uint32_t to = slot + in_slot<COLS * 4>(row, 2 * j + lane % 4 / 2) + lane % 2 * 8;
-#pragma unroll
+        UNROLL
         for (int h = 0; h < 2; h++, to += 8 * COLS * 4) { /* rows + 8: the same in the pattern */
             float u = scale * d[2 * h], v = scale * d[2 * h + 1], o[2];
             if (old) {
@@ -221,7 +214,7 @@ __device__ __forceinline__ void compute(const CUtensorMap *c, const plan &p, con
             uint64_t da = describe(at + w * BOX, overA), db = describe(at + l.b, overB);
             bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
             products_begin();
-#pragma unroll
+            UNROLL
             for (int i = 0; i < DEEP / 16; i++)
                 product<overA, overB>(d, da + i * (overA ? K16_OVER : K16_ALONG),
                                       db + i * (overB ? K16_OVER : K16_ALONG), i || s);
@@ -237,7 +230,7 @@ __device__ __forceinline__ void compute(const CUtensorMap *c, const plan &p, con
         int row = to.row + 64 * w;
         if (row >= p.m) continue;
         row += to.piece * p.apart;
-#pragma unroll
+        UNROLL
         for (int x = 0; x < BN; x += COLS) {
             if (to.col + x >= p.n) break;
             int i = w * p.slots + slot.i;
@@ -274,7 +267,7 @@ __device__ __forceinline__ void compute(const CUtensorMap *c, const plan &p, con
 template <fj_gemm_kind KIND, int BN, typename T>
 static __global__ void __launch_bounds__(3 * GROUP, 1)
     hopper_kernel(const __grid_constant__ maps all, const __grid_constant__ plan p) {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#ifdef FJ_SM90A
     FJ_DYN_SHARED(shared);
     layout l = layout_of(p, shared_address(shared));
     int group = (int)threadIdx.x / GROUP, warp = (int)threadIdx.x / 32;
@@ -311,6 +304,19 @@ static __global__ void __launch_bounds__(3 * GROUP, 1)
 }
 
 /* ---- host ---------------------------------------------------------------------------------------- */
+#ifdef FJ_PLAY
+static bool encoder(void) { return true; }
+static bool map_of(CUtensorMap *map, bool f32, const void *data, int64_t rows, int64_t cols,
+                   int64_t ld, int high, int wide, fj_err *e) {
+    int size = f32 ? 4 : 2;
+    if (ld * size % 16 || (uintptr_t)data % 16 || high > 256)
+        return fj_fail(e, FJ_EIO, "no tensor map");
+    *map = CUtensorMap{
+        (const unsigned char *)data, { cols, rows }, ld * size, { wide, high }, size, true
+    };
+    return true;
+}
+#else
 typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
                               const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
                               const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
@@ -340,7 +346,7 @@ static bool map_of(CUtensorMap *map, bool f32, const void *data, int64_t rows, i
     CUresult r =
         encoder()(map, f32 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
                   (void *)data, dims, strides, box, one, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                  wide * size == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
+                  wide * size == 128 ? CU_TENSOR_MAP_SWIZZLE_128B
                   : wide * size == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
                                       : CU_TENSOR_MAP_SWIZZLE_32B,
                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
@@ -349,9 +355,21 @@ static bool map_of(CUtensorMap *map, bool f32, const void *data, int64_t rows, i
                    (long long)rows, (long long)cols, (long long)ld, (int)r);
 }
 
+#endif
+
 template <fj_gemm_kind KIND, int BN, typename T>
 static bool launch(const fj_gpu *g, const plan *p, const maps *all, bool *done, fj_err *e) {
     auto kernel = hopper_kernel<KIND, BN, T>;
+    unsigned grid = (unsigned)(p->clusters * p->cluster),
+             block = (unsigned)(GROUP * (1 + p->groups));
+    size_t shared = shared_of(p);
+#ifdef FJ_PLAY
+    maps maps_of_it = *all;
+    plan of_it = *p;
+    (void)g;
+    play_launch(
+        grid, block, shared, [&]() { kernel(maps_of_it, of_it); }, p->cluster);
+#else
     static int built; /* 1: for sm_90a, -1: not, so it is empty; whoever asks finds the same */
     int b = __atomic_load_n(&built, __ATOMIC_RELAXED);
     if (!b) {
@@ -361,12 +379,11 @@ static bool launch(const fj_gpu *g, const plan *p, const maps *all, bool *done, 
         __atomic_store_n(&built, b, __ATOMIC_RELAXED);
     }
     if (b < 0) return true;
-    size_t shared = shared_of(p);
     FJ_ALLOW_SHARED(kernel, shared);
     cudaLaunchConfig_t how = {};
     cudaLaunchAttribute cluster = {};
-    how.gridDim = dim3((unsigned)(p->clusters * p->cluster));
-    how.blockDim = dim3((unsigned)(GROUP * (1 + p->groups)));
+    how.gridDim = dim3(grid);
+    how.blockDim = dim3(block);
     how.dynamicSmemBytes = shared;
     how.stream = g->stream;
     cluster.id = cudaLaunchAttributeClusterDimension;
@@ -374,8 +391,9 @@ static bool launch(const fj_gpu *g, const plan *p, const maps *all, bool *done, 
     cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
     how.attrs = &cluster;
     how.numAttrs = p->cluster > 1;
-    *done = true;
     (void)cudaLaunchKernelEx(&how, kernel, *all, *p);
+#endif
+    *done = true;
     return launched("a product", e);
 }
 
@@ -474,6 +492,4 @@ bool fj_gpu_hopper_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, cons
     plan_choose(&p, FJ_TN, true, g->sms);
     return run_plan(g, FJ_TN, &p, &x, NULL, c, NULL, done, e);
 }
-#endif
-
 int64_t fj_gpu_hopper_apart(int64_t m) { return m <= 16 ? 16 : m <= 32 ? 32 : (m + 63) / 64 * 64; }

@@ -49,13 +49,11 @@ FJ_PLAY_VEC(int, int)
 FJ_PLAY_VEC(uint, unsigned)
 
 /* ---- threads ------------------------------------------------------------------------------------- */
-/* cluster: so many neighbouring blocks run together; most kernels have 1. */
-void play_launch(unsigned cluster, dim3 grid, dim3 block, size_t shared,
-                 const std::function<void()> &kernel);
+void play_launch(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel,
+                 int cluster = 1);
 unsigned char *play_shared();
-unsigned char *play_shared_of(unsigned rank); /* of the cluster's blocks */
-unsigned play_rank();
-void play_cluster_sync();
+unsigned char *play_shared_of(int block); /* of the cluster */
+int play_block();
 void __syncthreads();
 void __syncwarp(unsigned mask = 0xffffffffu);
 /* Every lane gives n bytes and gets those of all lanes of its warp, [32][n], valid until its next
@@ -66,14 +64,18 @@ int play_lane();
 void play_yield();
 void play_progress();
 [[noreturn]] void play_stuck(const char *what);
+void play_threads_sync(int id, int threads); /* id: 0..31 */
+void play_cluster_sync();
 
 #define FJ_LAUNCH(kernel, grid, block, shared, stream, ...)                                        \
     FJ_LAUNCH_EARLY_CLUSTERS(kernel, 1, grid, block, shared, stream, __VA_ARGS__)
 #define FJ_LAUNCH_EARLY_CLUSTERS(kernel, cluster, grid, block, shared, stream, ...)                \
-    play_launch((cluster), (grid), (block), (shared), [&]() {                                      \
-        (void)(stream);                                                                            \
-        kernel(__VA_ARGS__);                                                                       \
-    })
+    play_launch((grid), (block), (shared),                                                         \
+                [&]() {                                                                            \
+                    (void)(stream);                                                                \
+                    kernel(__VA_ARGS__);                                                           \
+                },                                                                                 \
+                (int)(cluster))
 #define FJ_DYN_SHARED(name) unsigned char *name = play_shared()
 
 template <typename T> static inline T play_from(T v, int lane) {

@@ -22,12 +22,14 @@ enum {
     BARRIERS = 1024,   /* bytes */
     HALF = 112 << 10,  /* shared memory of a block, two of which are on a multiprocessor */
     WHOLE = 226 << 10, /* of one */
+    MOST_CLUSTER = 2,
 };
 
 typedef struct few_plan {
     int m, steps, count;    /* rows of x, stages of k, weights */
     int groups, rows, each; /* computing warpgroups, rows of a strip, of a warpgroup (of a warp) */
-    int stages, strips;     /* of all weights */
+    int stages, strips, turns;    /* strips of all weights, of a block */
+    int cluster;                  /* blocks that bring x to each other */
     int w_bytes, stage_bytes;     /* of a stage: the weights' (x behind them) and all */
     int full_bytes;               /* that copies bring to a stage */
     int first[FJ_FEW_MANY];       /* strip of each weight */
@@ -65,6 +67,12 @@ __device__ __forceinline__ layout layout_of(uint32_t base) {
     return l;
 }
 
+/* Strips of this block; those of a cluster take as many, the last of which may be of no rows. */
+__device__ __forceinline__ int turns_of(const few_plan &p) {
+    int left = p.strips - (int)blockIdx.x, all = (int)gridDim.x;
+    return p.cluster > 1 ? p.turns : left > 0 ? (left + all - 1) / all : 0;
+}
+
 __device__ __forceinline__ int weight_of(const few_plan &p, int strip) {
     int i = 0;
     while (i + 1 < p.count && strip >= p.first[i + 1]) i++;
@@ -79,48 +87,56 @@ __device__ __forceinline__ void copy_w(const few_maps &maps, const few_plan &p, 
     uint32_t full = l.full + 8 * i, to = l.ring + i * p.stage_bytes;
     bar_expect(full, (uint32_t)p.full_bytes);
     if constexpr (W::REGS) {
-        box_load(to, &maps.w[which], full, step * (W::STEP / W::SIZE), row);
+        box_load(to, &maps.w[which], full, (step * W::STEP & ~15) / 2, row);
     } else {
         FJ_UNROLL
         for (int c = 0; c < W::KS / 64; c++)
             box_load(to + c * p.rows * 128, &maps.w[which], full, step * W::KS + c * 64, row);
     }
 }
+/* That of x: all of it, or in a cluster this block's rows to all blocks. */
 template <typename W, int N>
 __device__ __forceinline__ void copy_x(const few_maps &maps, const few_plan &p, const layout &l,
-                                       int i, int step) {
+                                       int i, int step, int rank) {
     uint32_t full = l.full + 8 * i, to = l.ring + i * p.stage_bytes + p.w_bytes;
+    int rows = N / p.cluster, row = rank * rows;
     FJ_UNROLL
-    for (int c = 0; c < W::KS / 64; c++)
-        box_load(to + c * N * 128, &maps.x, full, step * W::KS + c * 64, 0);
+    for (int c = 0; c < W::KS / 64; c++) {
+        int k = step * W::KS + c * 64;
+        if (p.cluster == 1) box_load(to + c * N * 128, &maps.x, full, k, 0);
+        else
+            box_load_all(to + (c * N + row) * 128, &maps.x, full, k, row,
+                         (uint16_t)((1 << p.cluster) - 1));
+    }
 }
 
 /* One thread copies: weights as far as the ring goes, then what other kernels may write. */
 template <typename W, int N> struct copier {
     place r;
-    int strip, step;
-    __device__ __forceinline__ bool more(const few_plan &p) const { return strip < p.strips; }
+    int strip, step, left; /* left: turns */
+    __device__ __forceinline__ bool more(const few_plan &) const { return left > 0; }
     __device__ __forceinline__ void go_on(const few_plan &p) {
         next(&r, p.stages);
-        if (++step == p.steps) step = 0, strip += (int)gridDim.x;
+        if (++step == p.steps) step = 0, strip += (int)gridDim.x, left--;
     }
     __device__ __forceinline__ int begin(const few_maps &maps, const few_plan &p, const layout &l) {
         r = place{ 0, 0 };
-        strip = (int)blockIdx.x, step = 0;
+        strip = (int)blockIdx.x, step = 0, left = turns_of(p);
         int i = 0;
         for (; i < p.stages && more(p); i++, go_on(p)) copy_w<W, N>(maps, p, l, i, strip, step);
         return i;
     }
     __device__ __forceinline__ void rest(const few_maps &maps, const few_plan &p, const layout &l,
                                          int begun) {
+        int rank = p.cluster > 1 ? (int)cluster_rank() : 0;
         for (int i = 0, s = 0; i < begun; i++) {
-            copy_x<W, N>(maps, p, l, i, s);
+            copy_x<W, N>(maps, p, l, i, s, rank);
             if (++s == p.steps) s = 0;
         }
         for (; more(p); go_on(p)) {
             bar_wait(l.empty + 8 * r.i, r.parity ^ 1, WAIT_EMPTY, r.i);
             copy_w<W, N>(maps, p, l, r.i, strip, step);
-            copy_x<W, N>(maps, p, l, r.i, step);
+            copy_x<W, N>(maps, p, l, r.i, step, rank);
         }
     }
 };
@@ -177,10 +193,14 @@ __device__ __forceinline__ void put_sums(const few_plan &p, int which, int64_t f
     }
 }
 
-/* Says that this warp needs the stage no more. */
-__device__ __forceinline__ void release(const layout &l, int stage) {
+/* Says that this warp needs the stage no more, to all who copy to it. */
+__device__ __forceinline__ void release(const few_plan &p, const layout &l, int stage) {
     __syncwarp();
-    if (lane_of() == 0) bar_arrive(l.empty + 8 * stage);
+    if (p.cluster == 1) {
+        if (lane_of() == 0) bar_arrive(l.empty + 8 * stage);
+    } else if (lane_of() < p.cluster) {
+        bar_arrive_at(l.empty + 8 * stage, (uint32_t)lane_of());
+    }
 }
 
 /* All stages of a strip, weights multiplied where they lie; r: its first place in the ring, then that after
@@ -191,17 +211,18 @@ __device__ __forceinline__ int multiply(const few_plan &p, const layout &l, cons
     int last = -1;
     for (int step = 0; step < p.steps; step++) {
         uint32_t at = l.ring + r->i * p.stage_bytes;
-        uint64_t dx = describe(at + p.w_bytes, false), dw = describe(at + mine * 128, false);
+        uint32_t dx = (uint32_t)describe(at + p.w_bytes, false);
+        uint32_t dw = (uint32_t)describe(at + mine * 128, false);
         bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
         products_begin();
         FJ_UNROLL
         for (int c = 0; c < W::KS / 64; c++) FJ_UNROLL
         for (int i = 0; i < 4; i++)
-            product<false, false>(d, dw + c * (p.rows * 128 >> 4) + i * K16_ALONG,
-                                  dx + c * (N * 128 >> 4) + i * K16_ALONG, c || i || step);
+            product_at(d, dw + c * (p.rows * 128 >> 4) + i * K16_ALONG,
+                       dx + c * (N * 128 >> 4) + i * K16_ALONG, c || i || step);
         products_commit();
         products_wait<1>();
-        if (last >= 0) release(l, last);
+        if (last >= 0) release(p, l, last);
         last = r->i;
         next(r, p.stages);
     }
@@ -220,10 +241,11 @@ __device__ __forceinline__ int multiply_made(const few_plan &p, const layout &l,
     typename W::raw raw;
     uint32_t at = l.ring + r->i * p.stage_bytes;
     bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
-    W::fetch(raw, W::lane(shared + at + mine * W::PITCH), 0);
+    shared += mine * W::PITCH;
+    const unsigned char *rows = W::lane(shared + at);
+    W::fetch(raw, rows, 0);
     for (int step = 0; step < p.steps; step++) {
         uint32_t dx = (uint32_t)describe(at + p.w_bytes, false);
-        const unsigned char *rows = W::lane(shared + at + mine * W::PITCH);
         int now = r->i;
         FJ_UNROLL
         for (int c = 0; c < C; c++) {
@@ -235,7 +257,8 @@ __device__ __forceinline__ int multiply_made(const few_plan &p, const layout &l,
                 if (step + 1 < p.steps) {
                     at = l.ring + r->i * p.stage_bytes;
                     bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
-                    W::fetch(raw, W::lane(shared + at + mine * W::PITCH), 0);
+                    rows = W::lane(shared + at) + (W::STEP % 16 ? (step + 1) * W::STEP & 15 : 0);
+                    W::fetch(raw, rows, 0);
                 }
             }
             products_begin();
@@ -245,7 +268,7 @@ __device__ __forceinline__ int multiply_made(const few_plan &p, const layout &l,
                              c || i || step);
             products_commit();
             products_wait<1>();
-            if (c == 0 && last >= 0) release(l, last);
+            if (c == 0 && last >= 0) release(p, l, last);
         }
         last = now;
     }
@@ -256,21 +279,23 @@ __device__ __forceinline__ int multiply_made(const few_plan &p, const layout &l,
 template <typename W, int N>
 __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
                                         const unsigned char *shared) {
-    int group = (int)threadIdx.x / GROUP, warp = (int)threadIdx.x % GROUP / WARP;
+    int warp = __shfl_sync(FULL_WARP, (int)threadIdx.x / WARP, 0), group = warp / 4;
+    warp %= 4;
     float d[N / 2];
     place r = { 0, 0 };
     uint32_t a[2][4][4]; /* of values made: rows 8 to 15 of a warp's 16 are zeros */
     FJ_UNROLL
     for (int i = 0; i < 16; i++) a[i / 8][i / 2 % 4][i % 2 * 2 + 1] = kept_zero();
-    for (int strip = (int)blockIdx.x; strip < p.strips; strip += (int)gridDim.x) {
+    int turns = turns_of(p);
+    for (int t = 0, strip = (int)blockIdx.x; t < turns; t++, strip += (int)gridDim.x) {
         /* Rows of the strip: the first of this warp's 16, and how many are of it. */
         int mine, have;
         if constexpr (W::REGS) {
             mine = (group * 4 + warp) * p.each, have = p.each;
-            release(l, multiply_made<W, N>(p, l, shared, mine, &r, a, d));
+            release(p, l, multiply_made<W, N>(p, l, shared, mine, &r, a, d));
         } else {
             mine = group * p.each + warp * 16, have = p.each - warp * 16;
-            release(l, multiply<W, N>(p, l, shared, group * p.each, &r, d));
+            release(p, l, multiply<W, N>(p, l, shared, group * p.each, &r, d));
         }
         int which = weight_of(p, strip), own = have - lane_of() / 4;
         int64_t from = (int64_t)(strip - p.first[which]) * p.rows + mine + lane_of() / 4;
@@ -296,19 +321,22 @@ static __global__ void __maxnreg__(N == 64 ? 168 : 112)
         map_prefetch(&maps.x);
         for (int i = 0; i < p.stages; i++) {
             bar_init(l.full + 8 * i, 1);
-            bar_init(l.empty + 8 * i, (uint32_t)p.groups * 4);
+            bar_init(l.empty + 8 * i, (uint32_t)(p.groups * 4 * p.cluster));
         }
         bar_init_done();
         begun = c.begin(maps, p, l);
     }
-    __syncthreads();
+    if (p.cluster > 1) cluster_sync();
+    else __syncthreads();
     early_wait();
-    if ((int)threadIdx.x / GROUP == p.groups) {
+    if (__shfl_sync(FULL_WARP, (int)threadIdx.x / GROUP, 0) ==
+        p.groups) { /* known to be the warp's */
         if ((int)threadIdx.x == p.groups * GROUP) c.rest(maps, p, l, begun);
         __syncwarp();
     } else {
         compute<W, N>(p, l, shared - base);
     }
+    if (p.cluster > 1) cluster_sync(); /* the others still tell barriers of this block */
 #else
     (void)maps, (void)p;
 #endif
@@ -316,13 +344,13 @@ static __global__ void __maxnreg__(N == 64 ? 168 : 112)
 
 /* ---- host -------------------------------------------------------------------------------------------- */
 #ifdef FJ_PLAY
-/* cols numbers of size bytes in each row, rows stride bytes apart, in boxes of high x wide. */
-static bool map_of(CUtensorMap *map, int size, bool swizzle, const void *data, int64_t rows,
-                   int64_t cols, int64_t stride, int high, int wide, fj_err *e) {
-    if (stride % 16 || wide * size % 16 || wide > 256 || high > 256)
+/* cols numbers of two bytes in each row, rows stride bytes apart, in boxes of high x wide. */
+static bool map_of(CUtensorMap *map, bool swizzle, const void *data, int64_t rows, int64_t cols,
+                   int64_t stride, int high, int wide, fj_err *e) {
+    if (stride % 16 || wide % 8 || wide > 256 || high > 256)
         return fj_fail(e, FJ_EIO, "no tensor map");
     *map = CUtensorMap{
-        (const unsigned char *)data, { cols, rows }, stride, { wide, high }, size, swizzle
+        (const unsigned char *)data, { cols, rows }, stride, { wide, high }, 2, swizzle
     };
     return true;
 }
@@ -346,16 +374,15 @@ static encode_fn encoder(void) {
     return f;
 }
 
-static bool map_of(CUtensorMap *map, int size, bool swizzle, const void *data, int64_t rows,
-                   int64_t cols, int64_t stride, int high, int wide, fj_err *e) {
+static bool map_of(CUtensorMap *map, bool swizzle, const void *data, int64_t rows, int64_t cols,
+                   int64_t stride, int high, int wide, fj_err *e) {
     cuuint64_t dims[2] = { (cuuint64_t)cols, (cuuint64_t)rows };
     cuuint64_t strides[1] = { (cuuint64_t)stride };
     cuuint32_t box[2] = { (cuuint32_t)wide, (cuuint32_t)high }, one[2] = { 1, 1 };
-    CUresult r =
-        encoder()(map, size == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
-                  2, (void *)data, dims, strides, box, one, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                  swizzle ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
-                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    CUresult r = encoder()(map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, (void *)data, dims, strides, box,
+                           one, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                           swizzle ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+                           CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return r == CUDA_SUCCESS ||
            fj_fail(e, FJ_EIO, "no tensor map of %lld x %lld, %lld apart: CUDA driver error %d",
                    (long long)rows, (long long)cols, (long long)stride, (int)r);
@@ -384,7 +411,7 @@ template <typename W, int N> static bool plan_rest(few_plan *p) {
         pad = BOX;
     }
     p->stage_bytes = p->w_bytes + W::KS / 64 * N * 128;
-    p->full_bytes += W::KS / 64 * p->m * 128;
+    p->full_bytes += W::KS / 64 * (p->cluster > 1 ? N : p->m) * 128;
     p->stages = 0;
     for (int most = HALF; most <= WHOLE && p->stages < 4; most += WHOLE - HALF)
         p->stages = (most - 1024 - BARRIERS - pad) / p->stage_bytes;
@@ -397,27 +424,41 @@ template <typename W, int N> static bool plan_rest(few_plan *p) {
     return p->stages >= 3;
 }
 
-/* Cycles that all strips take, about. */
+/* Blocks, a whole number of clusters. */
+static int blocks_of(const few_plan *p, int sms) {
+    int most = sms / p->cluster, need = up(p->strips, p->cluster);
+    return FJ_MIN(need, most) * p->cluster;
+}
+
+/* Cycles that all strips take, about.  A cycle brings 20 bytes of the memory to each multiprocessor, 26 of
+ * the cache; one alone may get 40.  Dearer: few multiprocessors, blocks that leave no room for the next
+ * kernel's, clusters. */
 template <typename W, int N> static double plan_cost(const few_plan *p, int64_t w_row, int sms) {
-    int blocks = (int)FJ_MIN(p->strips, sms), waves = up(p->strips, blocks);
-    double bytes = (double)p->rows * (double)w_row / ((double)p->steps * W::KS / 16); /* of 16 */
-    double memory = bytes / (2600.0 / blocks), copies = (bytes + p->m * 32.0) / 50;
-    double chain = 24 + N / 4, make = W::COST * p->groups / (p->groups > 1 ? 1.3 : 1.0), step;
-    step = FJ_MAX(FJ_MAX(memory, copies), FJ_MAX(chain, make));
-    return waves * (step * p->steps * (W::KS / 16) + 200 + 4 * N);
+    int blocks = blocks_of(p, sms), waves = up(p->strips, blocks);
+    double w = (double)p->rows * (double)w_row / ((double)p->steps * W::KS / 16); /* of 16 of k */
+    double x = p->m * 32.0, part = (double)blocks / sms, step;
+    double memory = w * part / 20, cache = (w + x / p->cluster) * part / 26, here = (w + x) / 40;
+    double chain = 24 + N / 4, make = W::COST * p->groups / (p->groups > 1 ? 1.2 : 1.0);
+    step = FJ_MAX(FJ_MAX(memory, cache), FJ_MAX(FJ_MAX(here, chain), make));
+    double cost = waves * (step * p->steps * (W::KS / 16) + 200 + 4 * N);
+    bool alone = p->stages * p->stage_bytes > HALF;
+    return cost * (1.2 - 0.2 * part) * (alone ? 1.06 : 1) * (p->cluster > 1 ? 1.04 : 1);
 }
 
 template <typename W, int N> static bool plan_choose(few_plan *best, int64_t w_row, int sms) {
     double cost = INFINITY;
     few_plan p = *best;
     bool found = false;
-    for (p.groups = 1; p.groups <= 2; p.groups++)
-        for (p.each = W::REGS ? 1 : 8; p.each <= (W::REGS ? 8 : 64); p.each += W::REGS ? 1 : 8) {
-            p.rows = p.groups * p.each * (W::REGS ? 4 : 1);
-            if (!plan_rest<W, N>(&p)) continue;
-            double c = plan_cost<W, N>(&p, w_row, sms);
-            if (c < cost) cost = c, *best = p, found = true;
-        }
+    for (p.cluster = 1; p.cluster <= FJ_MIN((int)MOST_CLUSTER, sms) && N / p.cluster >= 8;
+         p.cluster *= 2)
+        for (p.groups = 1; p.groups <= 2; p.groups++)
+            for (p.each = W::REGS ? 1 : 8; p.each <= (W::REGS ? 8 : 64);
+                 p.each += W::REGS ? 1 : 8) {
+                p.rows = p.groups * p.each * (W::REGS ? 4 : 1);
+                if (!plan_rest<W, N>(&p) || (p.cluster > 1 && p.strips < p.cluster)) continue;
+                double c = plan_cost<W, N>(&p, w_row, sms);
+                if (c < cost) cost = c, *best = p, found = true;
+            }
     return found;
 }
 
@@ -447,21 +488,25 @@ static bool start(const few_job *j, few_plan *p, bool *done, fj_err *e) {
     for (int i = 0; i < p->count; i++) {
         const fj_gmat *w = &j->w[i];
         if constexpr (W::REGS) {
-            if (!map_of(&maps.w[i], W::SIZE, false, w->data, w->n, j->w_row / W::SIZE, j->w_row,
-                        p->rows, W::PITCH / W::SIZE, e))
+            if (!map_of(&maps.w[i], false, w->data, w->n, j->w_row / 2, j->w_row, p->rows,
+                        W::PITCH / 2, e))
                 return false;
-        } else if (!map_of(&maps.w[i], 2, true, w->data, w->n, j->k, j->w_row, p->rows, 64, e)) {
+        } else if (!map_of(&maps.w[i], true, w->data, w->n, j->k, j->w_row, p->rows, 64, e)) {
             return false;
         }
     }
-    if (!map_of(&maps.x, 2, true, j->x.data, p->m, j->k, j->x.ld * 2, p->m, 64, e)) return false;
+    if (!map_of(&maps.x, true, j->x.data, p->m, j->k, j->x.ld * 2,
+                p->cluster > 1 ? N / p->cluster : p->m, 64, e))
+        return false;
     size_t shared = (size_t)(1024 + BARRIERS) + (size_t)p->stages * (size_t)p->stage_bytes;
     if constexpr (W::REGS) shared += 8 * W::PITCH;
     else shared += BOX;
+    int blocks = blocks_of(p, j->g->sms);
+    p->turns = up(p->strips, blocks);
     FJ_ALLOW_SHARED((few_kernel<W, N>), shared);
     *done = true;
-    FJ_LAUNCH_EARLY((few_kernel<W, N>), (unsigned)FJ_MIN(p->strips, j->g->sms),
-                    (unsigned)(p->groups * GROUP + WARP), shared, j->g->stream, maps, *p);
+    FJ_LAUNCH_EARLY_CLUSTERS((few_kernel<W, N>), (unsigned)p->cluster, (unsigned)blocks,
+                             (unsigned)(p->groups * GROUP + WARP), shared, j->g->stream, maps, *p);
     return launched("a product of few rows", e);
 }
 

@@ -1,5 +1,5 @@
 /* few_weight.cuh - weights of every format as few.cu takes them: KS values of k are a stage, STEP bytes of a
- * row; copied are PITCH, as numbers of SIZE bytes, of which the beginnings of stages are multiples.  PITCH is
+ * row; copied are PITCH, from the multiple of 16 where they begin or before (boxes begin at such).  PITCH is
  * an odd number of 16s, so that the rows of a warp's access lie in different banks.
  *
  * REGS: a warp makes the values of 8 rows in registers, 64 of k at a time (c: which of a stage):
@@ -16,9 +16,9 @@ struct few_bf16 {
     enum { REGS = 0, KS = 128, COST = 0 };
 };
 
-#define FJ_FEW(ks, step, pitch, size, cost)                                                        \
-    enum { REGS = 1, KS = ks, STEP = step, PITCH = pitch, SIZE = size, COST = cost };              \
-    static_assert(PITCH / 16 % 2 && PITCH % 16 == 0 && STEP % SIZE == 0, "")
+#define FJ_FEW(ks, step, pitch, cost)                                                              \
+    enum { REGS = 1, KS = ks, STEP = step, PITCH = pitch, COST = cost };                           \
+    static_assert(PITCH / 16 % 2 && PITCH % 16 == 0 && PITCH >= STEP + (16 - STEP % 16) % 16, "")
 #define FJ_FEW_LANE                                                                                \
     static __device__ __forceinline__ const unsigned char *lane(const unsigned char *rows) {       \
         return rows + lane_of() / 4 * PITCH;                                                       \
@@ -32,7 +32,7 @@ __device__ __forceinline__ void two_steps(uint32_t (*a)[4], const uint32_t *f) {
 }
 
 struct few_f16 {
-    FJ_FEW(128, 256, 272, 2, 12);
+    FJ_FEW(128, 256, 272, 14);
     struct raw {
         uint32_t f[2][4];
     };
@@ -53,7 +53,7 @@ struct few_f16 {
 };
 
 struct few_q8_0 {
-    FJ_FEW(256, 272, 272, 2, 24);
+    FJ_FEW(256, 272, 272, 24);
     FJ_FEW_LANE
     struct raw {
         uint32_t d[2], q[2][4];
@@ -78,7 +78,7 @@ struct few_q8_0 {
 };
 
 struct few_q4_0 {
-    FJ_FEW(256, 144, 144, 2, 14);
+    FJ_FEW(256, 144, 144, 23);
     FJ_FEW_LANE
     struct raw {
         uint32_t d[2], q[2][2];
@@ -103,7 +103,7 @@ struct few_q4_0 {
 };
 
 struct few_mxfp4 {
-    FJ_FEW(256, 136, 144, 1, 16);
+    FJ_FEW(256, 136, 144, 24);
     FJ_FEW_LANE
     struct raw {
         uint32_t e[2], q[2][4];
@@ -129,7 +129,7 @@ struct few_mxfp4 {
 
 /* A lane's two lines of a stage stay in raw; 32 bytes have the nibbles of 64 values. */
 struct few_q4_k {
-    FJ_FEW(256, 144, 144, 2, 20);
+    FJ_FEW(256, 144, 144, 19);
     FJ_FEW_LANE
     struct raw {
         uint4 head;
@@ -158,7 +158,7 @@ struct few_q4_k {
 
 /* 128 values share the words of low and high bits. */
 struct few_q6_k {
-    FJ_FEW(256, 210, 240, 2, 26);
+    FJ_FEW(256, 210, 240, 27);
     FJ_FEW_LANE
     struct raw {
         uint32_t d, two[2], low[8], high[4];
@@ -192,7 +192,7 @@ struct few_q6_k {
 };
 
 struct few_nf4 {
-    FJ_FEW(256, 136, 144, 2, 20);
+    FJ_FEW(256, 136, 144, 25);
     FJ_FEW_LANE
     struct raw {
         uint32_t d, q[2][4];

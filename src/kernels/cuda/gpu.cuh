@@ -63,7 +63,8 @@ static inline bool launched(const char *what, fj_err *e) {
  * every block in any case: when early_wait returns, the kernel in front has ended, and as that one waited
  * too, so have all before it.  What no kernel of the stream writes (weights) may be read before.
  * early_release may be called by any kernel at any time: kernels behind it that are launched otherwise
- * wait for its end as ever.  early_begin: both, for kernels that have nothing to do before. */
+ * wait for its end as ever.  early_begin: both, for kernels that have nothing to do before.
+ * FJ_LAUNCH_EARLY_CLUSTERS: with so many neighbouring blocks in a cluster (sm_90 alone if more than one). */
 __device__ __forceinline__ void early_release() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -98,22 +99,36 @@ static inline bool launches_early(void) {
     return c > 0;
 }
 template <typename... P, typename... A>
-static inline void launch_early(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
-                                cudaStream_t stream, A... args) {
+static inline void launch_early(void (*kernel)(P...), unsigned cluster, dim3 grid, dim3 block,
+                                size_t shared, cudaStream_t stream, A... args) {
     cudaLaunchConfig_t how = {};
-    cudaLaunchAttribute early = {};
+    cudaLaunchAttribute what[2] = {};
+    int n = 0;
     how.gridDim = grid;
     how.blockDim = block;
     how.dynamicSmemBytes = shared;
     how.stream = stream;
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
-    how.attrs = &early;
-    how.numAttrs = launches_early();
+    if (launches_early()) {
+        what[n].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        what[n++].val.programmaticStreamSerializationAllowed = 1;
+        /* Blocks of two kernels are on a multiprocessor together only where its memory is divided in
+         * the same way for both. */
+        (void)cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                   cudaSharedmemCarveoutMaxShared);
+    }
+    if (cluster > 1) {
+        what[n].id = cudaLaunchAttributeClusterDimension;
+        what[n].val.clusterDim.x = cluster;
+        what[n].val.clusterDim.y = 1;
+        what[n++].val.clusterDim.z = 1;
+    }
+    how.attrs = what;
+    how.numAttrs = (unsigned)n;
     (void)cudaLaunchKernelEx(&how, kernel, (P)args...);
 }
-#define FJ_LAUNCH_EARLY(kernel, grid, block, shared, stream, ...)                                  \
-    launch_early((kernel), (grid), (block), (shared), (stream), __VA_ARGS__)
+#define FJ_LAUNCH_EARLY_CLUSTERS(kernel, cluster, grid, block, shared, stream, ...)                \
+    launch_early((kernel), (cluster), (grid), (block), (shared), (stream), __VA_ARGS__)
+#define FJ_LAUNCH_EARLY(kernel, ...) FJ_LAUNCH_EARLY_CLUSTERS(kernel, 1, __VA_ARGS__)
 #endif
 
 /* ---- numbers ------------------------------------------------------------------------------------- */

@@ -68,10 +68,14 @@ void play_threads_sync(int id, int threads); /* id: 0..31 */
 void play_cluster_sync();
 
 #define FJ_LAUNCH(kernel, grid, block, shared, stream, ...)                                        \
-    play_launch((grid), (block), (shared), [&]() {                                                 \
-        (void)(stream);                                                                            \
-        kernel(__VA_ARGS__);                                                                       \
-    })
+    FJ_LAUNCH_EARLY_CLUSTERS(kernel, 1, grid, block, shared, stream, __VA_ARGS__)
+#define FJ_LAUNCH_EARLY_CLUSTERS(kernel, cluster, grid, block, shared, stream, ...)                \
+    play_launch((grid), (block), (shared),                                                         \
+                [&]() {                                                                            \
+                    (void)(stream);                                                                \
+                    kernel(__VA_ARGS__);                                                           \
+                },                                                                                 \
+                (int)(cluster))
 #define FJ_DYN_SHARED(name) unsigned char *name = play_shared()
 
 template <typename T> static inline T play_from(T v, int lane) {

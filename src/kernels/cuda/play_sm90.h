@@ -73,7 +73,8 @@ static inline uint32_t play_in_box(const CUtensorMap *map, uint32_t box, int r, 
 static inline void play_box_load(uint32_t to, const CUtensorMap *map, uint32_t bar, int x, int y,
                                  int block) {
     unsigned char *shared = play_shared_of(block);
-    if (to % (map->swizzle ? 1024u : 128u)) play_stuck("a box that is not aligned");
+    if (to % (map->swizzle ? 1024u : 128u) || x * map->size % 16)
+        play_stuck("a box that is not aligned");
     for (int r = 0; r < map->box[1]; r++)
         for (int c = 0; c < map->box[0]; c++) {
             uint32_t at = play_in_box(map, to, r, c);
@@ -174,6 +175,10 @@ static inline void product(float (&d)[REGS], uint64_t a, uint64_t b, int keep) {
         v[i / 16][i % 16] = play_operand(a, row + i / 16 * 8, i % 16, overA);
     for (int i = 0; i < REGS && !keep; i++) d[i] = 0;
     play_sums<REGS>(d, v, b, overB);
+}
+template <int REGS>
+static inline void product_at(float (&d)[REGS], uint32_t a, uint32_t b, int keep) {
+    product<false, false, REGS>(d, a, b, keep);
 }
 template <int REGS>
 static inline void product_regs(float (&d)[REGS], const uint32_t *a, uint32_t b, int keep) {

@@ -130,9 +130,10 @@ static __device__ __forceinline__ void compute_keys(const fj_gpu_attn &a, const 
     uint64_t kd = describe(l.k + w * BOX, false), vd = describe(l.v + w * BOX, false);
     ring r = { 0, 0 };
     uint32_t last_empty = 0;
+    int queries = rr.step / a.group, low = t.pos0 + rr.from / a.group; /* of a stage; its first */
     hold(dk), hold(dv);
     bar_wait(l.own, 0, WAIT_FULL, 15);
-    for (int r0 = rr.from; r0 < rr.to; r0 += rr.step, next(&r, ROW_STAGES)) {
+    for (int r0 = rr.from; r0 < rr.to; r0 += rr.step, low += queries, next(&r, ROW_STAGES)) {
         uint32_t at = l.rows + r.i * STAGE;
         const facts *f = &l.f[r.i];
         bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
@@ -151,11 +152,12 @@ static __device__ __forceinline__ void compute_keys(const fj_gpu_attn &a, const 
             product<false, false>(dp, vd + d / 4 * (2 * BOX >> 4) + d % 4 * K16_ALONG,
                                   yd + d / 4 * (BOX >> 4) + d % 4 * K16_ALONG, d != 0);
         products_commit();
+        float2 lse[N];
+        UNROLL for (int n = 0; n < N; n++) lse[n] = *(const float2 *)&f->lse[n * 8 + 2 * t4];
+        bool all = rr.step == QT && r0 + QT <= rr.to && key0 + 63 <= low &&
+                   (!a.window || key0 > low + queries - 1 - a.window);
         products_wait<1>();
         hold(s);
-        int low = t.pos0 + r0 / a.group, high = t.pos0 + (r0 + rr.step - 1) / a.group;
-        bool all = rr.step == QT && r0 + QT <= rr.to && key0 + 63 <= low &&
-                   (!a.window || key0 > high - a.window);
         if (!CAP && !all) {
             UNROLL for (int n = 0; n < N; n++) UNROLL for (int i = 0; i < 4; i++) {
                 bool seen = sees(f->pos[n * 8 + 2 * t4 + i % 2], key0 + m0 + i / 2 * 8, a.window);
@@ -163,11 +165,11 @@ static __device__ __forceinline__ void compute_keys(const fj_gpu_attn &a, const 
             }
         }
         UNROLL for (int n = 0; n < N; n++) {
-            float p[4], lse[2] = { f->lse[n * 8 + 2 * t4], f->lse[n * 8 + 2 * t4 + 1] };
+            float p[4];
             UNROLL for (int i = 0; i < 4; i++) {
                 bool seen = !CAP || all ||
                             sees(f->pos[n * 8 + 2 * t4 + i % 2], key0 + m0 + i / 2 * 8, a.window);
-                p[i] = weight_of<CAP>(&s[4 * n + i], sc, lse[i % 2], seen);
+                p[i] = weight_of<CAP>(&s[4 * n + i], sc, i % 2 ? lse[n].y : lse[n].x, seen);
             }
             pf[n / 2][n % 2 * 2] = pack_bf16(p[0], p[1]);
             pf[n / 2][n % 2 * 2 + 1] = pack_bf16(p[2], p[3]);
@@ -179,8 +181,8 @@ static __device__ __forceinline__ void compute_keys(const fj_gpu_attn &a, const 
         products_wait<1>();
         hold(dp);
         UNROLL for (int n = 0; n < N; n++) {
-            float d[2] = { f->d[n * 8 + 2 * t4], f->d[n * 8 + 2 * t4 + 1] };
-            UNROLL for (int i = 0; i < 4; i++) s[4 * n + i] *= dp[4 * n + i] - d[i % 2];
+            float2 d = *(const float2 *)&f->d[n * 8 + 2 * t4];
+            UNROLL for (int i = 0; i < 4; i++) s[4 * n + i] *= dp[4 * n + i] - (i % 2 ? d.y : d.x);
             df[n / 2][n % 2 * 2] = pack_bf16(s[4 * n], s[4 * n + 1]);
             df[n / 2][n % 2 * 2 + 1] = pack_bf16(s[4 * n + 2], s[4 * n + 3]);
         }
@@ -261,9 +263,9 @@ static __device__ __forceinline__ void compute_rows(const fj_gpu_attn &a, const 
     hold(qf), hold(yf);
     ring r = { 0, 0 };
     uint32_t last_empty = 0;
-    for (int k0 = sp.from; k0 < sp.to; k0 += KT, next(&r, KEY_STAGES)) {
+    if (sp.from < sp.to) bar_wait(l.full, 0, WAIT_FULL, 0);
+    for (int k0 = sp.from; k0 < sp.to; k0 += KT) {
         uint32_t at = l.keys + r.i * STAGE;
-        bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
         uint64_t kd = describe(at, false), vd = describe(at + STAGE / 2, false);
         products_begin();
         UNROLL for (int d = 0; d < HD / 16; d++)
@@ -276,6 +278,7 @@ static __device__ __forceinline__ void compute_rows(const fj_gpu_attn &a, const 
         used(df);
         if (first && last_empty) bar_arrive(last_empty);
         last_empty = l.empty + 8 * r.i;
+        next(&r, KEY_STAGES);
         products_wait<1>();
         hold(s);
         bool all = sees_all(sp, k0, a.window);
@@ -284,6 +287,9 @@ static __device__ __forceinline__ void compute_rows(const fj_gpu_attn &a, const 
             bool seen = !CAP || all || sees(pos[i / 2], k0 + n * 8 + 2 * t4 + i % 2, a.window);
             (void)weight_of<CAP>(&s[4 * n + i], sc, about[i / 2].x, seen);
         }
+        /* Between p and dp, or the assembler computes p when dp is there and not while it is made. */
+        hold(s);
+        if (k0 + KT < sp.to) bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
         products_wait<0>();
         hold(dp);
         UNROLL for (int n = 0; n < NT; n++) {
@@ -322,7 +328,7 @@ static __global__ void __launch_bounds__(3 * GROUP, 1)
     attn_tile t;
     if (!find_tile(a, keys, ROWS, b / heads, &t)) return;
     constexpr int STAGE = 2 * QT * HD * 2;
-    int group = (int)threadIdx.x / GROUP, kvh = (int)(b % heads), key0 = (int)t.first;
+    int group = __shfl_sync(FULL_WARP, (int)threadIdx.x / GROUP, 0), kvh = (int)(b % heads), key0 = (int)t.first;
     uint32_t base = (shared_address(mem) + 1023) & ~1023u;
     key_layout l = { base, base + 8 * ROW_STAGES, base + 16 * ROW_STAGES };
     l.k = base + BARRIERS, l.v = l.k + KEYS * HD * 2, l.rows = l.v + KEYS * HD * 2;

@@ -20,6 +20,8 @@ bool fj_gpu_attn_hopper_bwd(const fj_gpu *g, const fj_gpu_attn *a, bool *done, f
 
 #include "kernels/cuda/attn_hopper.cuh"
 
+int fj_gpu_attn_bwd_how;
+
 enum {
     ROWS = 128,
     KEYS = 128,
@@ -62,9 +64,10 @@ typedef struct key_layout {
     facts *f;                  /* of each stage */
 } key_layout;
 
-/* Rows of the matrix that see some of the keys. */
+/* Rows of the matrix that see some of the keys: `count` stages of `step` rows, the first from `at`, each
+ * next `by` further. */
 typedef struct row_range {
-    int from, to, step;
+    int to, step, at, by, count;
 } row_range;
 
 /* Warp 0 brings keys, then q and dy; warp 1 what is known of their rows. */
@@ -92,7 +95,8 @@ static __device__ __forceinline__ void copy_rows(const CUtensorMap *q, const CUt
     }
     const float2 *dd = (const float2 *)a.scratch + ((int64_t)kvh * a.n + t.row0) * a.group;
     ring r = { 0, 0 };
-    for (int r0 = rr.from; r0 < rr.to; r0 += rr.step, next(&r, ROW_STAGES)) {
+    int r0 = rr.at;
+    for (int i = rr.count; i; i--, r0 += rr.by, next(&r, ROW_STAGES)) {
         uint32_t full = l.full + 8 * r.i, to = l.rows + r.i * STAGE;
         bar_wait(l.empty + 8 * r.i, r.parity ^ 1, WAIT_EMPTY, r.i);
         if (!warp) {
@@ -130,10 +134,10 @@ static __device__ __forceinline__ void compute_keys(const fj_gpu_attn &a, const 
     uint64_t kd = describe(l.k + w * BOX, false), vd = describe(l.v + w * BOX, false);
     ring r = { 0, 0 };
     uint32_t last_empty = 0;
-    int queries = rr.step / a.group, low = t.pos0 + rr.from / a.group; /* of a stage; its first */
+    int r0 = rr.at, low = t.pos0 + r0 / a.group, by = rr.by / a.group, most = rr.step / a.group - 1;
     hold(dk), hold(dv);
     bar_wait(l.own, 0, WAIT_FULL, 15);
-    for (int r0 = rr.from; r0 < rr.to; r0 += rr.step, low += queries, next(&r, ROW_STAGES)) {
+    for (int i = rr.count; i; i--, r0 += rr.by, low += by, next(&r, ROW_STAGES)) {
         uint32_t at = l.rows + r.i * STAGE;
         const facts *f = &l.f[r.i];
         bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
@@ -155,7 +159,7 @@ static __device__ __forceinline__ void compute_keys(const fj_gpu_attn &a, const 
         float2 lse[N];
         UNROLL for (int n = 0; n < N; n++) lse[n] = *(const float2 *)&f->lse[n * 8 + 2 * t4];
         bool all = rr.step == QT && r0 + QT <= rr.to && key0 + 63 <= low &&
-                   (!a.window || key0 > low + queries - 1 - a.window);
+                   (!a.window || key0 > low + most - a.window);
         products_wait<1>();
         hold(s);
         if (!CAP && !all) {
@@ -319,14 +323,14 @@ template <int HD, bool CAP>
 static __global__ void __launch_bounds__(3 * GROUP, 1)
     hopper_bwd(const __grid_constant__ CUtensorMap q, const __grid_constant__ CUtensorMap dy,
                const __grid_constant__ CUtensorMap k, const __grid_constant__ CUtensorMap v,
-               const __grid_constant__ fj_gpu_attn a, unsigned key_blocks) {
+               const __grid_constant__ fj_gpu_attn a, unsigned key_blocks, bool down) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     FJ_DYN_SHARED(mem);
     bool keys = blockIdx.x < key_blocks;
     unsigned b = keys ? blockIdx.x : gridDim.x - 1 - blockIdx.x;
     unsigned heads = (unsigned)a.kv_heads;
     attn_tile t;
-    if (!find_tile(a, keys, ROWS, b / heads, &t)) return;
+    if (!find_tile(a, keys, keys ? KEYS : ROWS, b / heads, &t)) return;
     constexpr int STAGE = 2 * QT * HD * 2;
     int group = __shfl_sync(FULL_WARP, (int)threadIdx.x / GROUP, 0), kvh = (int)(b % heads), key0 = (int)t.first;
     uint32_t base = (shared_address(mem) + 1023) & ~1023u;
@@ -334,10 +338,13 @@ static __global__ void __launch_bounds__(3 * GROUP, 1)
     l.k = base + BARRIERS, l.v = l.k + KEYS * HD * 2, l.rows = l.v + KEYS * HD * 2;
     uint32_t end = l.rows + ROW_STAGES * STAGE;
     l.f = (facts *)(void *)(mem + (end - shared_address(mem)));
-    row_range rr = { key0 > t.pos0 ? (key0 - t.pos0) * a.group : 0, t.rows, rows_of(a.group) };
+    row_range rr = { t.rows, rows_of(a.group), key0 > t.pos0 ? (key0 - t.pos0) * a.group : 0 };
     if (a.window && key0 + KEYS - 1 + a.window - t.pos0 < rr.to)
         rr.to = key0 + KEYS - 1 + a.window - t.pos0;
     rr.to *= a.group;
+    rr.count = rr.to > rr.at ? (rr.to - rr.at + rr.step - 1) / rr.step : 0;
+    rr.by = down ? -rr.step : rr.step;
+    if (down) rr.at += (rr.count - 1) * rr.step;
     const attn_span sp = span_of(a, t, ROWS);
     const row_layout lr = { base, base + 8 * KEY_STAGES, base + BARRIERS };
     if (keys && rr.step < QT) /* rows of a stage that nobody brings */
@@ -367,7 +374,7 @@ static __global__ void __launch_bounds__(3 * GROUP, 1)
         else compute_rows<HD, CAP>(a, t, sp, lr, kvh, group - 1);
     }
 #else
-    (void)q, (void)dy, (void)k, (void)v, (void)a, (void)key_blocks;
+    (void)q, (void)dy, (void)k, (void)v, (void)a, (void)key_blocks, (void)down;
 #endif
 }
 
@@ -391,7 +398,7 @@ static bool launch(const fj_gpu *g, const fj_gpu_attn *a, bool *done, fj_err *e)
     if (!fj_gpu_attn_dots(g, a, true, e)) return false;
     FJ_ALLOW_SHARED(kernel, shared);
     FJ_LAUNCH(kernel, (unsigned)(key_blocks + row_blocks), 3 * GROUP, shared, g->stream, q, dy, k,
-              v, *a, (unsigned)key_blocks);
+              v, *a, (unsigned)key_blocks, fj_gpu_attn_bwd_how & 1);
     return launched("attention, backward,", e);
 }
 

@@ -332,7 +332,8 @@ static __global__ void __launch_bounds__(3 * GROUP, 1)
     attn_tile t;
     if (!find_tile(a, keys, keys ? KEYS : ROWS, b / heads, &t)) return;
     constexpr int STAGE = 2 * QT * HD * 2;
-    int group = __shfl_sync(FULL_WARP, (int)threadIdx.x / GROUP, 0), kvh = (int)(b % heads), key0 = (int)t.first;
+    int group = __shfl_sync(FULL_WARP, (int)threadIdx.x / GROUP, 0), kvh = (int)(b % heads),
+        key0 = (int)t.first;
     uint32_t base = (shared_address(mem) + 1023) & ~1023u;
     key_layout l = { base, base + 8 * ROW_STAGES, base + 16 * ROW_STAGES };
     l.k = base + BARRIERS, l.v = l.k + KEYS * HD * 2, l.rows = l.v + KEYS * HD * 2;

@@ -204,14 +204,26 @@ static void decode(const fj_gpu *g, fj_gpu_attn a, int many, int len) {
     a.n = a.n_seqs = many, a.n_blocks = many * of, a.slots = 32 * a.n_blocks;
     a.seqs = (int32_t *)up(seqs.data(), seqs.size() * 4);
     a.blocks = (int32_t *)up(blocks.data(), blocks.size() * 4);
-    a.k = up(NULL, 2 * values), a.v = up(NULL, 2 * values);
-    fine(cudaMemset((void *)a.k, 0, 2 * values));
-    fine(cudaMemset((void *)a.v, 0, 2 * values));
+    bool real = values <= (size_t)9 << 20; /* more takes long to draw */
+    a.k = real ? draw(h, values) : up(NULL, 2 * values);
+    a.v = real ? draw(h, values) : up(NULL, 2 * values);
+    if (!real) fine(cudaMemset((void *)a.k, 0, 2 * values));
+    if (!real) fine(cudaMemset((void *)a.v, 0, 2 * values));
     a.scratch = up(NULL, fj_gpu_attn_fwd_scratch(&a) + 16);
     fj_err e;
-    double t = seconds(g->stream, 20, [&]() { must(fj_gpu_attn_fwd(g, &a, &e), e.msg); });
-    printf("decode %3d x %6d keys: %7.1f us, %5.0f GB/s\n", many, len, t * 1e6,
-           4e-9 * (double)many * len * a.kv_heads * a.hd / t);
+    halves y;
+    for (int i = 0; i < 3; i++) { /* the number of multiprocessors says who computes */
+        fj_gpu how = *g;
+        how.sms = i == 0 ? g->sms : i == 1 ? 0 : 1 << 30;
+        double t = seconds(g->stream, 20, [&]() { must(fj_gpu_attn_fwd(&how, &a, &e), e.msg); });
+        if (!i) y = down(a.y, (size_t)many * a.heads * a.hd);
+        printf("decode %3d x %6d keys, %-11s: %7.1f us, %5.0f GB/s, %zu other bits\n", many, len,
+               i == 0   ? "by itself"
+               : i == 1 ? "flat"
+                        : "wide",
+               t * 1e6, 4e-9 * (double)many * len * a.kv_heads * a.hd / t, others(y, a.y));
+        fflush(stdout);
+    }
     for (const void *p :
          { (const void *)a.seqs, (const void *)a.blocks, a.k, a.v, (const void *)a.scratch })
         fine(cudaFree((void *)p));

@@ -208,7 +208,7 @@ static void test_few(void **state) {
         uint16_t *pair = (uint16_t *)space((m + 500) * ld2 * 2);
         for (int64_t i = 0; i < (m + 500) * ld2; i++)
             pair[i] = fj_f32_to_bf16((float)fj_rng_normal(&r));
-        fj_gpair more = { pair, ld2, pair + m * ld2, ld2, k2 };
+        fj_gpair more = { pair, ld2, pair + m * ld2, ld2, k2, 0.7f };
         bool two = count == 1 && fj_rng_below(&r, 2);
         float scale = count == 1 && fj_rng_below(&r, 2) ? 0.3f : 1;
         for (int i = 0; i < count; i++) {

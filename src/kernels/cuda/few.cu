@@ -35,8 +35,8 @@ typedef struct few_plan {
     int first[FJ_FEW_MANY];       /* strip of each weight */
     int64_t n[FJ_FEW_MANY];       /* its rows */
     fj_grows y[FJ_FEW_MANY], old; /* old.data: NULL: none */
-    float scale;
-    const bf16 *x2, *w2; /* the second pair, k2 deep */
+    float scale, by;              /* by: of the second pair */
+    const bf16 *x2, *w2;          /* the second pair, k2 deep */
     int64_t ldx2, ldw2;
     int k2;
     bool pairs2; /* whose values can be read two at once */
@@ -151,7 +151,7 @@ __device__ __forceinline__ uint32_t two_of(const few_plan &p, const bf16 *rows, 
     return at[0].u | (k + 1 < p.k2 ? (uint32_t)at[1].u << 16 : 0);
 }
 
-/* The sums go on over the second pair; from: this thread's first row of the weight. */
+/* Sums of the second pair; from: this thread's first row of the weight. */
 template <int N>
 __device__ __forceinline__ void more_sums(const few_plan &p, int64_t from, float *d) {
     FJ_ROLLED
@@ -175,7 +175,7 @@ __device__ __forceinline__ void more_sums(const few_plan &p, int64_t from, float
 /* Row `from` of the weight is this thread's first of the sums d; it has `left` rows from there on. */
 template <int N>
 __device__ __forceinline__ void put_sums(const few_plan &p, int which, int64_t from, int64_t left,
-                                         const float *d) {
+                                         const float *d, const float *more) {
     fj_grows y = p.y[which];
     FJ_UNROLL
     for (int i = 0; i < N / 2; i++) {
@@ -185,9 +185,11 @@ __device__ __forceinline__ void put_sums(const few_plan &p, int which, int64_t f
         float v = p.scale * d[i];
         if (y.dtype == FJ_F32) {
             if (p.old.data) v = __fmaf_rn(p.scale, d[i], ((const float *)p.old.data)[was]);
+            if (p.k2) v = __fmaf_rn(p.by, more[i], v);
             ((float *)y.data)[at] = v;
         } else {
             if (p.old.data) v = __fmaf_rn(p.scale, d[i], to_f32(((const bf16 *)p.old.data)[was]));
+            if (p.k2) v = __fmaf_rn(p.by, more[i], to_f32(to_bf16(v)));
             ((bf16 *)y.data)[at] = to_bf16(v);
         }
     }
@@ -300,8 +302,9 @@ __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
         int which = weight_of(p, strip), own = have - lane_of() / 4;
         int64_t from = (int64_t)(strip - p.first[which]) * p.rows + mine + lane_of() / 4;
         int64_t left = p.n[which] - from;
-        if (p.k2) more_sums<N>(p, from, d);
-        put_sums<N>(p, which, from, left < own ? left : own, d);
+        float more[N / 2] = {};
+        if (p.k2) more_sums<N>(p, from, more);
+        put_sums<N>(p, which, from, left < own ? left : own, d, more);
     }
 }
 #endif
@@ -537,7 +540,7 @@ bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat
     if (more) {
         if (more->k > most) return true;
         p.x2 = (const bf16 *)more->a, p.w2 = (const bf16 *)more->b, p.k2 = (int)more->k;
-        p.ldx2 = more->lda, p.ldw2 = more->ldb;
+        p.ldx2 = more->lda, p.ldw2 = more->ldb, p.by = more->by;
         p.pairs2 = more->k % 2 == 0 && more->lda % 2 == 0 && more->ldb % 2 == 0 &&
                    !(((uintptr_t)p.x2 | (uintptr_t)p.w2) % 4);
     }

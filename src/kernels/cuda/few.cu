@@ -172,24 +172,39 @@ __device__ __forceinline__ void more_sums(const few_plan &p, int64_t from, float
     }
 }
 
-/* Row `from` of the weight is this thread's first of the sums d; it has `left` rows from there on. */
-template <int N>
-__device__ __forceinline__ void put_sums(const few_plan &p, int which, int64_t from, int64_t left,
-                                         const float *d) {
-    fj_grows y = p.y[which];
+/* Where a thread's sums go: to columns from and from + 8 of y, as far as there are `left` from the first. */
+struct target {
+    int which;
+    int64_t from, left;
+};
+
+/* Row of y of value i of a thread, and whether it is one. */
+__device__ __forceinline__ int row_of(int i) { return i / 4 * 8 + lane_of() % 4 * 2 + i % 2; }
+__device__ __forceinline__ bool is_of(const few_plan &p, const target &t, int i) {
+    return row_of(i) < p.m && i % 4 / 2 * 8 < t.left;
+}
+
+/* What is added to value i. */
+__device__ __forceinline__ float old_of(const few_plan &p, const target &t, int i) {
+    if (!p.old.data || !is_of(p, t, i)) return 0;
+    int64_t at = row_of(i) * p.old.ld + t.from + i % 4 / 2 * 8;
+    return p.old.dtype == FJ_F32 ? ((const float *)p.old.data)[at]
+                                 : to_f32(((const bf16 *)p.old.data)[at]);
+}
+
+/* old: the first OLD of them, read before. */
+template <int N, int OLD>
+__device__ __forceinline__ void put_sums(const few_plan &p, const target &t, const float *d,
+                                         const float *old) {
+    fj_grows y = p.y[t.which];
     FJ_UNROLL
     for (int i = 0; i < N / 2; i++) {
-        int row = i / 4 * 8 + lane_of() % 4 * 2 + i % 2, high = i % 4 / 2 * 8;
-        if (row >= p.m || high >= left) continue;
-        int64_t at = row * y.ld + from + high, was = row * p.old.ld + from + high;
+        if (!is_of(p, t, i)) continue;
+        int64_t at = row_of(i) * y.ld + t.from + i % 4 / 2 * 8;
         float v = p.scale * d[i];
-        if (y.dtype == FJ_F32) {
-            if (p.old.data) v = __fmaf_rn(p.scale, d[i], ((const float *)p.old.data)[was]);
-            ((float *)y.data)[at] = v;
-        } else {
-            if (p.old.data) v = __fmaf_rn(p.scale, d[i], to_f32(((const bf16 *)p.old.data)[was]));
-            ((bf16 *)y.data)[at] = to_bf16(v);
-        }
+        if (p.old.data) v = __fmaf_rn(p.scale, d[i], i < OLD ? old[i] : old_of(p, t, i));
+        if (y.dtype == FJ_F32) ((float *)y.data)[at] = v;
+        else ((bf16 *)y.data)[at] = to_bf16(v);
     }
 }
 
@@ -206,8 +221,8 @@ __device__ __forceinline__ void release(const few_plan &p, const layout &l, int 
 /* All stages of a strip, weights multiplied where they lie; r: its first place in the ring, then that after
  * its last; returned: its last place, not yet released. */
 template <typename W, int N>
-__device__ __forceinline__ int multiply(const few_plan &p, const layout &l, const unsigned char *,
-                                        int mine, place *r, float (&d)[N / 2]) {
+__device__ __forceinline__ int multiply(const few_plan &p, const layout &l, int mine, place *r,
+                                        float (&d)[N / 2]) {
     int last = -1;
     for (int step = 0; step < p.steps; step++) {
         uint32_t at = l.ring + r->i * p.stage_bytes;
@@ -287,21 +302,25 @@ __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
     FJ_UNROLL
     for (int i = 0; i < 16; i++) a[i / 8][i / 2 % 4][i % 2 * 2 + 1] = kept_zero();
     int turns = turns_of(p);
-    for (int t = 0, strip = (int)blockIdx.x; t < turns; t++, strip += (int)gridDim.x) {
-        /* Rows of the strip: the first of this warp's 16, and how many are of it. */
-        int mine, have;
-        if constexpr (W::REGS) {
-            mine = (group * 4 + warp) * p.each, have = p.each;
-            release(p, l, multiply_made<W, N>(p, l, shared, mine, &r, a, d));
-        } else {
-            mine = group * p.each + warp * 16, have = p.each - warp * 16;
-            release(p, l, multiply<W, N>(p, l, shared, group * p.each, &r, d));
-        }
-        int which = weight_of(p, strip), own = have - lane_of() / 4;
-        int64_t from = (int64_t)(strip - p.first[which]) * p.rows + mine + lane_of() / 4;
-        int64_t left = p.n[which] - from;
-        if (p.k2) more_sums<N>(p, from, d);
-        put_sums<N>(p, which, from, left < own ? left : own, d);
+    /* Rows of a strip: the first of this warp's 16, and how many are of it. */
+    int mine = W::REGS ? (group * 4 + warp) * p.each : group * p.each + warp * 16;
+    int have = W::REGS ? p.each : p.each - warp * 16;
+    for (int turn = 0, strip = (int)blockIdx.x; turn < turns; turn++, strip += (int)gridDim.x) {
+        target t;
+        t.which = weight_of(p, strip);
+        t.from = (int64_t)(strip - p.first[t.which]) * p.rows + mine + lane_of() / 4;
+        t.left = p.n[t.which] - t.from;
+        if (t.left > have - lane_of() / 4) t.left = have - lane_of() / 4;
+        enum { OLD = N > 8 ? 0 : N / 2 };
+        float old[OLD > 0 ? OLD : 1];
+        FJ_UNROLL
+        for (int i = 0; i < OLD; i++) old[i] = old_of(p, t, i);
+        int last;
+        if constexpr (W::REGS) last = multiply_made<W, N>(p, l, shared, mine, &r, a, d);
+        else last = multiply<W, N>(p, l, group * p.each, &r, d);
+        release(p, l, last);
+        if (p.k2) more_sums<N>(p, t.from, d);
+        put_sums<N, OLD>(p, t, d, old);
     }
 }
 #endif
@@ -323,7 +342,7 @@ static __global__ void __maxnreg__(N == 64 ? 168 : 112)
             bar_init(l.full + 8 * i, 1);
             bar_init(l.empty + 8 * i, (uint32_t)(p.groups * 4 * p.cluster));
         }
-        bar_init_done();
+        bars_are_made();
         begun = c.begin(maps, p, l);
     }
     if (p.cluster > 1) cluster_sync();

@@ -13,6 +13,12 @@
 #define FJ_SM90A
 #endif
 
+/* As bar_init_done, for this thread's own copies, and for all when the cluster or block has met. */
+__device__ __forceinline__ void bars_are_made() {
+    asm volatile("fence.mbarrier_init.release.cluster;\n\tfence.proxy.async.shared::cta;" ::
+                     : "memory");
+}
+
 #define FJ_D4 "%0,%1,%2,%3"
 #define FJ_R4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 
@@ -58,6 +64,7 @@ __device__ __forceinline__ uint32_t kept_zero() {
 
 #ifdef FJ_PLAY
 static inline uint32_t kept_zero() { return 0; }
+static inline void bars_are_made() {}
 #endif
 
 #endif

@@ -382,6 +382,20 @@ OC_CASE(linear_lora) {
     return true;
 }
 
+OC_CASE(linear_many) {
+    if (v >= 3 + 2 * (int)FJ_LEN(oc_formats)) return false;
+    fj_dtype dt = v < 3 ? FJ_F32 : oc_formats[(v - 3) / 2];
+    int64_t m = v == 0 ? 1 : v == 1 ? 70 : 5, k = v < 3 ? 48 : oc_whole(dt, 96);
+    int n = v % 2 ? 3 : 2;
+    c->panels = v % 2;
+    oc_tol(c, dt);
+    fj_tensor *x = oc_real(c, m, k, false), *w[3], *y[3];
+    for (int i = 0; i < n; i++) w[i] = oc_weight(c, dt, 16 + 21 * i, k, false);
+    fj_linear_many(c->g, x, n, w, y);
+    for (int i = 0; i < n; i++) oc_out(c, y[i]);
+    return true;
+}
+
 OC_CASE(embed) {
     if (v == 0) {
         oc_out(c, fj_embed(c->g, oc_weight(c, FJ_F32, 5, 3, true),

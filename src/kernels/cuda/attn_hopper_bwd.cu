@@ -62,10 +62,9 @@ typedef struct key_layout {
     facts *f;                  /* of each stage */
 } key_layout;
 
-/* Rows of the matrix that see some of the keys: `count` stages of `step` rows, the first from `at`, each
- * next `by` further. */
+/* Rows of the matrix that see some of the keys: `count` stages of `step` rows from `at` on. */
 typedef struct row_range {
-    int to, step, at, by, count;
+    int to, step, at, count;
 } row_range;
 
 /* Warp 0 brings keys, then q and dy; warp 1 what is known of their rows. */

@@ -62,7 +62,8 @@ static fj_buf *alloc(fj_dev *d, size_t size, const char *what, fj_err *e) {
     void *p = NULL;
     if (size) {
         cudaError_t err = cudaSetDevice(c->ordinal);
-        if (err == cudaSuccess) err = cudaMalloc(&p, size);
+        /* Whole pieces of 64 bytes: kernels read aligned ones up to the end of a weight. */
+        if (err == cudaSuccess) err = cudaMalloc(&p, (size + 63) / 64 * 64);
         if (err == cudaErrorMemoryAllocation) {
             cudaGetLastError();
             size_t left = 0, all = 0;

@@ -123,7 +123,7 @@ static __device__ __forceinline__ void compute_keys(const fj_gpu_attn &a, const 
     const attn_scores sc = attn_scores_of(a);
     int thread = (int)threadIdx.x % GROUP, lane = thread % WARP, t4 = lane % 4;
     int key0 = (int)t.first + 64 * w, m0 = thread / WARP * 16 + lane / 4;
-    bool first = thread == 0;
+    bool first = lane == 0;
     float dk[HD / 2], dv[HD / 2], s[QT / 2], dp[QT / 2];
     uint32_t pf[QT / 16][4], df[QT / 16][4];
     UNROLL for (int i = 0; i < HD / 2; i++) dk[i] = dv[i] = 0;
@@ -147,6 +147,7 @@ static __device__ __forceinline__ void compute_keys(const fj_gpu_attn &a, const 
         products_commit();
         products_wait<1>(); /* what the tile before adds to dk and dv */
         used(pf), used(df);
+        __syncwarp(); /* facts are read by each warp */
         if (first && last_empty) bar_arrive(last_empty);
         last_empty = l.empty + 8 * r.i;
         products_begin();
@@ -353,7 +354,8 @@ static __global__ void __launch_bounds__(3 * GROUP, 1)
         if (keys) {
             bar_init(l.own, 1);
             for (int i = 0; i < ROW_STAGES; i++)
-                bar_init(l.full + 8 * i, 1 + WARP), bar_init(l.empty + 8 * i, 2);
+                bar_init(l.full + 8 * i, 1 + WARP),
+                    bar_init(l.empty + 8 * i, 8); /* a lane of each warp */
         } else {
             for (int i = 0; i < KEY_STAGES; i++)
                 bar_init(lr.full + 8 * i, 1), bar_init(lr.empty + 8 * i, 2);

@@ -148,6 +148,7 @@ template <> float num<bf16>(bf16 v) { return fj_bf16_to_f32(v.u); }
 template <typename T> static void run_check(const check *c) {
     bool tn = c->kind == FJ_TN, nt = c->kind == FJ_NT, wide = sizeof(T) == 4;
     int64_t m = c->m, n = c->n, k = c->k;
+    if (nt && c->k2 && (wide || c->add)) return; /* fj_gpu_hopper leaves them to others */
     int64_t a_rows = tn ? k : m, a_cols = tn ? m : k, b_rows = nt ? n : k, b_cols = nt ? k : n;
     int64_t lda = (a_cols + c->pad_a + 7) / 8 * 8, ldb = (b_cols + c->pad_b + 7) / 8 * 8;
     int64_t ldc = wide ? (n + c->pad_c + 3) / 4 * 4 : (n + c->pad_c + 7) / 8 * 8;
@@ -156,6 +157,7 @@ template <typename T> static void run_check(const check *c) {
     bool acc = c->add == THERE, apart = c->add == ELSEWHERE;
     plan p;
     plan_for(&p, c->kind, m, n, k, wide, k2, c->scale, c->add, c->bn, c->rows, c->cluster);
+    p.by = c->scale;
     snprintf(doing, sizeof doing,
              "%s m=%lld n=%lld k=%lld+%lld ld %lld %lld %lld %s %s %g * tile %dx%d cl%d st%d sl%d",
              kinds[c->kind], (long long)m, (long long)n, (long long)k, (long long)k2,
@@ -186,7 +188,8 @@ template <typename T> static void run_check(const check *c) {
     }
     fj_grows cr = { wide ? FJ_F32 : FJ_BF16, out, ldc };
     fj_grows old = apart ? fj_grows{ cr.dtype, other, ldold } : cr, *op = c->add ? &old : NULL;
-    fj_gpair x = { a, lda, b, ldb, k }, more = { a2, lda2, b2, ldb2, k2 }, *mp = k2 ? &more : NULL;
+    fj_gpair x = { a, lda, b, ldb, k }, more = { a2, lda2, b2, ldb2, k2, c->scale },
+             *mp = k2 ? &more : NULL;
     fj_err e = {};
     bool done = false, said;
     if (c->bn) said = run_plan(&gpu, c->kind, &p, &x, mp, cr, op, &done, &e);
@@ -239,6 +242,8 @@ template <typename T> static void run_check(const check *c) {
                 double tol =
                     (2e-7 * sqrt((double)(k + k2)) + 1e-6) * fabs(c->scale) * s[r * n + j] +
                     (wide ? 1e-6 : 0.00391) * (fabs(x) + (wide ? fabs(old) : 0)) + 1e-6;
+                if (nt && k2)
+                    tol += 0.00391 * c->scale * s[r * n + j]; /* the first pair's results */
                 double got = num(after[at]), off = fabs(got - x);
                 if (off <= tol) {
                     if (off / tol > most) most = off / tol;
@@ -516,8 +521,9 @@ static void time_one(timed t, bool tune) {
     fj_err e = {};
     plan p;
     int64_t ldb2 = t.kind == FJ_NT ? t.k2 : t.n;
-    fj_gpair more = { a2, t.k2, b2, ldb2, t.k2 };
+    fj_gpair more = { a2, t.k2, b2, ldb2, t.k2, 1 };
     plan_for(&p, t.kind, t.m, t.n, t.k, wide, t.k2, 1e-3f, t.acc, 0, 0, 0);
+    p.by = 1;
     auto ours = [&](int i) {
         bool done = false;
         fj_gpair pair = { a + i % copies * size_a, lda, b + i % copies * size_b, ldb, t.k };
@@ -836,32 +842,32 @@ static void bits_of_pairs() {
     const int64_t m = 1000, n = 1024, k = 4096, k2 = 24, few = 48;
     bf16 *a = room<bf16>(m * k), *b = room<bf16>(n * k), *a2 = room<bf16>(m * k2),
          *b2 = room<bf16>(n * k2);
-    float *c = room<float>(m * n), *old = room<float>(m * n);
+    bf16 *c = room<bf16>(m * n);
+    float *c2 = room<float>(m * n);
     fill(a, m, k, k, 1), fill(b, n, k, k, 2), fill(a2, m, k2, k2, 3), fill(b2, n, k2, k2, 4);
-    fill(old, m, n, n, 5);
     static const char *const names[] = { "mma.sync, tiles", "wgmma", "wgmma of few rows",
                                          "mma.sync, few rows" };
-    fj_gpair more = { a2, k2, b2, k2, k2 };
+    fj_gpair more = { a2, k2, b2, k2, k2, 1 };
     fj_gmat w = { FJ_BF16, b, n, k };
-    fj_grows cr = { FJ_F32, c, n }, o = { FJ_F32, old, n };
-    std::vector<float> first, got;
+    fj_grows cr = { FJ_BF16, c, n };
+    std::vector<bf16> first, got;
     for (int i = 0; i < 4; i++) {
         fj_err e = {};
         bool done = true, said = false;
         int64_t rows = i < 2 ? m : few;
         snprintf(doing, sizeof doing, "two pairs: %s", names[i]);
-        OK(cudaMemsetAsync(c, 0x7f, m * n * 4, gpu.stream));
-        if (i == 0) said = fj_gpu_tile(&gpu, FJ_NT, m, n, k, a, k, b, k, cr, 0.7f, &o, &more, &e);
+        OK(cudaMemsetAsync(c, 0x7f, m * n * 2, gpu.stream));
+        if (i == 0) said = fj_gpu_tile(&gpu, FJ_NT, m, n, k, a, k, b, k, cr, 0.7f, NULL, &more, &e);
         else if (i < 3)
-            said =
-                fj_gpu_hopper(&gpu, FJ_NT, rows, n, k, a, k, b, k, cr, 0.7f, &o, &more, &done, &e);
-        else said = fj_gpu_skinny(&gpu, few, { FJ_BF16, a, k }, &w, cr, 0.7f, &o, &more, &e);
+            said = fj_gpu_hopper(&gpu, FJ_NT, rows, n, k, a, k, b, k, cr, 0.7f, NULL, &more, &done,
+                                 &e);
+        else said = fj_gpu_skinny(&gpu, few, { FJ_BF16, a, k }, &w, cr, 0.7f, NULL, &more, &e);
         OK(cudaStreamSynchronize(gpu.stream));
         got.resize(rows * n);
-        OK(cudaMemcpy(got.data(), c, rows * n * 4, cudaMemcpyDeviceToHost));
+        OK(cudaMemcpy(got.data(), c, rows * n * 2, cudaMemcpyDeviceToHost));
         if (!i) first = got;
         int64_t differ = 0;
-        for (int64_t x = 0; x < rows * n; x++) differ += memcmp(&first[x], &got[x], 4) != 0;
+        for (int64_t x = 0; x < rows * n; x++) differ += memcmp(&first[x], &got[x], 2) != 0;
         printf("two pairs, %-20s: %lld of %lld differ%s %s\n", names[i], (long long)differ,
                (long long)(rows * n), said && done ? "" : " NOT DONE", e.msg);
         failures += differ || !said || !done;
@@ -873,11 +879,11 @@ static void bits_of_pairs() {
         fj_err e = {};
         bool done = true, said;
         snprintf(doing, sizeof doing, "pieces: %s", i ? "wgmma" : "mma.sync");
-        said = i ? fj_gpu_hopper_pieces(&gpu, r, wide, deep, a, r, b, wide, 2048, c, &done, &e)
-                 : fj_gpu_tile_pieces(&gpu, r, wide, deep, a, r, b, wide, 2048, c, &e);
+        said = i ? fj_gpu_hopper_pieces(&gpu, r, wide, deep, a, r, b, wide, 2048, c2, &done, &e)
+                 : fj_gpu_tile_pieces(&gpu, r, wide, deep, a, r, b, wide, 2048, c2, &e);
         OK(cudaStreamSynchronize(gpu.stream));
         parts[i].resize(3 * apart * wide);
-        OK(cudaMemcpy(parts[i].data(), c, parts[i].size() * 4, cudaMemcpyDeviceToHost));
+        OK(cudaMemcpy(parts[i].data(), c2, parts[i].size() * 4, cudaMemcpyDeviceToHost));
         int64_t differ = 0;
         for (int64_t p = 0; p < 3; p++)
             for (int64_t x = 0; x < r * wide; x++)

@@ -1,6 +1,6 @@
-/* op_cases_moe.h - the cases of op_cases.h, which includes it, for mixtures of experts. */
-#ifndef FORJA_OP_CASES_MOE_H
-#define FORJA_OP_CASES_MOE_H
+/* op_cases_moe.h - cases of op_cases.h, which includes it: ops of experts. */
+#ifndef FJ_TESTS_OP_CASES_MOE_H
+#define FJ_TESTS_OP_CASES_MOE_H
 
 /* ---- mixture of experts -------------------------------------------------------------------------- */
 /* Rows, experts, choices of a row; experts from `used` on are chosen by nobody. */

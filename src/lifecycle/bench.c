@@ -231,11 +231,13 @@ bool fj_bench_decode(fj_model *m, const fj_bench_opts *o, fj_speed *s, fj_err *e
               fj_fail(e, FJ_EINVAL, "%lld adapters are more than %lld streams",
                       (long long)o->adapters, (long long)o->streams);
     for (; ok && w.n_loras < o->adapters; w.n_loras++)
-        ok = (w.loras[w.n_loras] = new_adapter(m, o, (uint64_t)w.n_loras + 1, e)) != NULL;
+        ok = (w.loras[w.n_loras] = new_adapter(m, o, (uint64_t)w.n_loras + 1, e)) != NULL &&
+             fj_lora_ready(w.loras[w.n_loras], e);
     double pairs = ok ? adapter_weights(w.loras[0]) : 0;
     *s = (fj_speed){ .tokens = o->streams, .of = FJ_PEAK_READ };
+    double each = ok && w.n_loras && w.loras[0]->ready ? 2 : 4; /* bytes of an adapter's value */
     s->bytes =
-        bytes_read(m) + 4 * pairs * (double)o->adapters + n * behind * (double)fj_kv_bytes(m, 1);
+        bytes_read(m) + each * pairs * (double)o->adapters + n * behind * (double)fj_kv_bytes(m, 1);
     /* Attention: two products of the last row of `behind` with all of them. */
     s->flops = n * (2 * (linear_weights(m) + head_weights(m) + pairs) +
                     4 * attention(m, behind) / (behind + 1));

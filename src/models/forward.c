@@ -33,12 +33,17 @@ fj_tensor *fj_w(fj_fwd *f, int id, int layer) {
     return *t;
 }
 
-static fj_tensor *lora_half(fj_fwd *f, const fj_lora *l, const fj_lora_pair *p, bool b) {
+/* ready: of the copies as the device computes with them, where there are any. */
+static fj_tensor *lora_half(fj_fwd *f, const fj_lora *l, const fj_lora_pair *p, bool b,
+                            bool ready) {
     int64_t k = 2 * (p - l->pairs) + b;
     bool trained = f->o.train_lora && l == f->o.loras[0].lora;
     if (trained && f->ab[k]) return f->ab[k];
-    fj_tensor *t = fj_extern(f->g, b ? "lora_B" : "lora_A", FJ_F32, b ? p->out : p->mats * p->r,
-                             b ? p->r : p->in, l->buf, b ? p->b : p->a);
+    ready = ready && !trained && l->ready;
+    size_t off = b ? p->b : p->a;
+    fj_tensor *t = fj_extern(f->g, b ? "lora_B" : "lora_A", ready ? FJ_BF16 : FJ_F32,
+                             b ? p->out : p->mats * p->r, b ? p->r : p->in,
+                             ready ? l->ready : l->buf, ready ? off / 2 : off);
     if (t && trained) {
         t->trainable = t->grad = true;
         f->ab[k] = t;
@@ -46,31 +51,85 @@ static fj_tensor *lora_half(fj_fwd *f, const fj_lora *l, const fj_lora_pair *p, 
     return t;
 }
 
-fj_tensor *fj_proj_onto(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer, fj_tensor *c) {
-    fj_tensor *bias = bias_id >= 0 ? fj_w(f, bias_id, layer) : NULL;
-    const fj_weight *w = fj_model_weight(f->m, id, layer);
-    if (!bias && !c && w && f->o.n_loras == 1) { /* the common case in one node */
-        const fj_rows_lora *r = &f->o.loras[0];
-        const fj_lora_pair *p = fj_lora_find(r->lora, (int)(w - f->m->w));
-        bool drops = f->o.train_lora && r->lora->dropout > 0;
-        if (p && !drops && x && r->row0 == 0 && r->rows == x->rows)
-            return fj_linear_lora(f->g, x, fj_w(f, id, layer), lora_half(f, r->lora, p, false),
-                                  lora_half(f, r->lora, p, true), p->scale);
-    }
-    fj_tensor *weight = fj_w(f, id, layer);
-    fj_tensor *y = c ? fj_linear_add(f->g, x, weight, c, 1, 0) : fj_linear(f->g, x, weight);
-    if (bias) y = fj_add_bias(f->g, y, bias);
+/* The pair of weight w in the adapter of all rows, where one node is for both. */
+static const fj_lora_pair *one_node(const fj_fwd *f, const fj_weight *w, const fj_tensor *x,
+                                    bool more) {
+    if (more || !w || f->o.n_loras != 1) return NULL;
+    const fj_rows_lora *r = &f->o.loras[0];
+    bool drops = f->o.train_lora && r->lora->dropout > 0;
+    if (drops || !x || r->row0 != 0 || r->rows != x->rows) return NULL;
+    return fj_lora_find(r->lora, (int)(w - f->m->w));
+}
+
+/* The trained adapter, by nodes that have a gradient. */
+static fj_tensor *trained(fj_fwd *f, fj_tensor *x, const fj_weight *w, fj_tensor *y) {
+    const fj_rows_lora *r = &f->o.loras[0];
+    const fj_lora_pair *p = w ? fj_lora_find(r->lora, (int)(w - f->m->w)) : NULL;
+    if (!p || !r->rows) return y;
+    fj_tensor *part = fj_dropout(f->g, fj_rows(f->g, x, r->row0, r->rows), r->lora->dropout,
+                                 fj_rng_at(f->o.dropout_seed, (uint64_t)p->w));
+    part = fj_linear(f->g, part, lora_half(f, r->lora, p, false, false));
+    return fj_linear_add(f->g, part, lora_half(f, r->lora, p, true, false), y, p->scale, r->row0);
+}
+
+/* Adapters of weight w; *cols: of t so far, then with theirs. */
+static int parts_of(fj_fwd *f, const fj_weight *w, fj_lora_rows *part, int64_t *cols) {
+    int n = 0;
+    int64_t most = 0;
     for (int i = 0; i < f->o.n_loras && w; i++) {
         const fj_rows_lora *r = &f->o.loras[i];
         const fj_lora_pair *p = fj_lora_find(r->lora, (int)(w - f->m->w));
         if (!p || !r->rows) continue;
-        fj_tensor *part = fj_rows(f->g, x, r->row0, r->rows);
-        if (f->o.train_lora)
-            part = fj_dropout(f->g, part, r->lora->dropout,
-                              fj_rng_at(f->o.dropout_seed, (uint64_t)p->w));
-        part = fj_linear(f->g, part, lora_half(f, r->lora, p, false));
-        y = fj_linear_add(f->g, part, lora_half(f, r->lora, p, true), y, p->scale, r->row0);
+        part[n] = (fj_lora_rows){ .a = lora_half(f, r->lora, p, false, true),
+                                  .b = lora_half(f, r->lora, p, true, true),
+                                  .row0 = r->row0,
+                                  .rows = r->rows,
+                                  .col = *cols,
+                                  .scale = p->scale };
+        if (!part[n].a || !part[n].b) return 0; /* the graph has an error */
+        most = FJ_MAX(most, (p->r + 7) / 8 * 8);
+        n++;
     }
+    *cols += most;
+    return n;
+}
+
+void fj_proj_many(fj_fwd *f, fj_tensor *x, int layer, int n, const fj_proj_of *of, fj_tensor *c,
+                  fj_tensor **y) {
+    enum { MOST = 4 };
+    const fj_weight *w[MOST];
+    const fj_lora_pair *one[MOST];
+    int have[MOST] = { 0 }, all = 0;
+    int64_t cols = 0;
+    FJ_ASSERT(n <= MOST);
+    fj_lora_rows *part =
+        fj_arena_alloc(&f->g->arena, (size_t)(n * f->o.n_loras + 1) * sizeof *part);
+    for (int i = 0; i < n; i++) {
+        w[i] = fj_model_weight(f->m, of[i].id, layer);
+        one[i] = one_node(f, w[i], x, c || (of[i].bias >= 0 && fj_w(f, of[i].bias, layer)));
+        if (!one[i] && !f->o.train_lora) all += have[i] = parts_of(f, w[i], part + all, &cols);
+    }
+    fj_tensor *t = all ? fj_lora_down(f->g, x, all, part, cols) : NULL;
+    for (int i = 0; i < n; i++) {
+        fj_tensor *weight = fj_w(f, of[i].id, layer);
+        fj_tensor *bias = of[i].bias >= 0 ? fj_w(f, of[i].bias, layer) : NULL;
+        if (one[i]) {
+            const fj_lora *l = f->o.loras[0].lora;
+            y[i] = fj_linear_lora(f->g, x, weight, lora_half(f, l, one[i], false, true),
+                                  lora_half(f, l, one[i], true, true), one[i]->scale);
+            continue;
+        }
+        y[i] = c ? fj_linear_add(f->g, x, weight, c, 1, 0) : fj_linear(f->g, x, weight);
+        if (bias) y[i] = fj_add_bias(f->g, y[i], bias);
+        if (f->o.train_lora) y[i] = trained(f, x, w[i], y[i]);
+        if (have[i]) y[i] = fj_lora_up(f->g, y[i], t, have[i], part);
+        part += have[i];
+    }
+}
+
+fj_tensor *fj_proj_onto(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer, fj_tensor *c) {
+    fj_tensor *y;
+    fj_proj_many(f, x, layer, 1, &(fj_proj_of){ id, bias_id }, c, &y);
     return y;
 }
 
@@ -89,9 +148,9 @@ fj_tensor *fj_proj_experts(fj_fwd *f, fj_tensor *x, int id, int bias_id, int lay
         const fj_rows_lora *r = &f->o.loras[i];
         const fj_lora_pair *p = fj_lora_find(r->lora, (int)(w - f->m->w));
         if (!p || !r->rows) continue;
-        fj_tensor *part = fj_moe_linear_add(f->g, x, lora_half(f, r->lora, p, false), plan, NULL, 1,
-                                            r->row0, r->rows);
-        y = fj_moe_linear_add(f->g, part, lora_half(f, r->lora, p, true), plan, y, p->scale,
+        fj_tensor *part = fj_moe_linear_add(f->g, x, lora_half(f, r->lora, p, false, false), plan,
+                                            NULL, 1, r->row0, r->rows);
+        y = fj_moe_linear_add(f->g, part, lora_half(f, r->lora, p, true, false), plan, y, p->scale,
                               r->row0, r->rows);
     }
     return y;

@@ -39,9 +39,12 @@ fj_tensor *fj_self_attention(fj_fwd *f, fj_tensor *x, int l, fj_tensor *onto) {
         k = fj_cols(g, all, nq, nk);
         v = fj_cols(g, all, nq + nk, nk);
     } else {
-        q = fj_proj(f, x, FJ_W_Q, FJ_W_Q_B, l);
-        k = fj_proj(f, x, FJ_W_K, FJ_W_K_B, l);
-        v = fj_proj(f, x, FJ_W_V, FJ_W_V_B, l);
+        static const fj_proj_of of[] = { { FJ_W_Q, FJ_W_Q_B },
+                                         { FJ_W_K, FJ_W_K_B },
+                                         { FJ_W_V, FJ_W_V_B } };
+        fj_tensor *all[3];
+        fj_proj_many(f, x, l, 3, of, NULL, all);
+        q = all[0], k = all[1], v = all[2];
     }
     if (has(f, FJ_W_Q_NORM, l)) { /* a weight of one head's size norms each head */
         q = fj_norm(f, q, FJ_W_Q_NORM, l);
@@ -78,10 +81,12 @@ static fj_tensor *dense(fj_fwd *f, fj_tensor *x, int l, fj_tensor *onto) {
     fj_tensor *y;
     if (has(f, FJ_W_GATE_UP, l))
         y = gated_halves(f, fj_proj(f, x, FJ_W_GATE_UP, -1, l), f->m->hp.ffn);
-    else if (has(f, FJ_W_GATE, l))
-        y = gated(f, fj_proj(f, x, FJ_W_GATE, FJ_W_GATE_B, l),
-                  fj_proj(f, x, FJ_W_UP, FJ_W_UP_B, l));
-    else y = fj_gelu(f->g, fj_proj(f, x, FJ_W_UP, FJ_W_UP_B, l));
+    else if (has(f, FJ_W_GATE, l)) {
+        static const fj_proj_of of[] = { { FJ_W_GATE, FJ_W_GATE_B }, { FJ_W_UP, FJ_W_UP_B } };
+        fj_tensor *both[2];
+        fj_proj_many(f, x, l, 2, of, NULL, both);
+        y = gated(f, both[0], both[1]);
+    } else y = fj_gelu(f->g, fj_proj(f, x, FJ_W_UP, FJ_W_UP_B, l));
     return residual_proj(f, y, FJ_W_DOWN, FJ_W_DOWN_B, l, onto);
 }
 

@@ -129,8 +129,31 @@ fj_lora *fj_lora_new(fj_model *m, const fj_lora_opts *o, fj_err *e) {
     return NULL;
 }
 
+bool fj_lora_ready(fj_lora *l, fj_err *e) {
+    if (l->m->dev->act != FJ_BF16 || l->ready) return true;
+    const fj_dev_fns *fn = l->m->dev->fn;
+    size_t n = l->bytes / sizeof(float);
+    float *all = fj_try_alloc(l->bytes, 1, "a copy of the adapter", e);
+    bool ok = all && fn->download(l->buf, 0, all, l->bytes, e) &&
+              (l->ready = fn->alloc(l->m->dev, l->bytes / 2, "the adapter in BF16", e));
+    for (size_t i = 0; ok && i < n; i++) { /* over what has been read */
+        uint16_t b = fj_f32_to_bf16(all[i]);
+        memcpy((char *)all + i * sizeof b, &b, sizeof b);
+    }
+    ok = ok && fn->upload(l->ready, 0, all, l->bytes / 2, e);
+    free(all);
+    if (!ok) fj_lora_changes(l);
+    return ok;
+}
+
+void fj_lora_changes(fj_lora *l) {
+    l->m->dev->fn->free(l->ready);
+    l->ready = NULL;
+}
+
 void fj_lora_close(fj_lora *l) {
     if (!l) return;
+    fj_lora_changes(l);
     l->m->dev->fn->free(l->buf);
     for (int i = 0; i < l->n_targets; i++) free(l->targets[i]);
     for (int i = 0; i < l->n_params; i++) free(l->params[i]);
@@ -310,7 +333,7 @@ fj_lora *fj_lora_open(fj_model *m, const char *path, fj_err *e) {
          (all = fj_try_alloc(l->bytes, 1, "the adapter's values", e));
     if (ok) memset(all, 0, l->bytes);
     for (size_t i = 0; ok && i < f->n; i++) ok = read_pair(l, f, &f->pairs[i], all, e);
-    ok = ok && m->dev->fn->upload(l->buf, 0, all, l->bytes, e);
+    ok = ok && m->dev->fn->upload(l->buf, 0, all, l->bytes, e) && fj_lora_ready(l, e);
     free(all);
     fj_peft_close(f);
     if (ok) return l;

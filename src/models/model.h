@@ -83,6 +83,7 @@ struct fj_lora {
     int n_pairs;
     fj_buf *buf; /* all A and B, in the order of pairs: A0 B0 A1 B1 ... */
     size_t bytes;
+    fj_buf *ready;  /* the same in BF16, at half the offsets: see fj_lora_ready; or NULL */
     char *base;     /* base_model_name_or_path */
     char **targets; /* "q_proj", ... */
     char **params;  /* "mlp.experts.gate_up_proj", ...: see fj_weight_is_param */
@@ -99,6 +100,10 @@ typedef struct fj_lora_opts {
 } fj_lora_opts;
 /* A: kaiming uniform (a = sqrt 5), B: zero, as PEFT. */
 fj_lora *fj_lora_new(fj_model *m, const fj_lora_opts *o, fj_err *e);
+/* Keeps a copy of A and B as a GPU multiplies them: steps read half of the bytes, and have the same bits.
+ * Whoever changes values then calls fj_lora_changes first.  Nothing to do on devices that compute in F32. */
+bool fj_lora_ready(fj_lora *l, fj_err *e);
+void fj_lora_changes(fj_lora *l);
 const fj_lora_pair *fj_lora_find(const fj_lora *l, int w);
 /* Last component of the PEFT module path: "q_proj"; of a parameter: "experts.gate_up_proj". */
 const char *fj_weight_module(const fj_weight *w, fj_arena *a);
@@ -204,6 +209,12 @@ fj_param *fj_params_of(const fj_model *m, const fj_lora *l, int *n);
 fj_tensor *fj_w(fj_fwd *f, int id, int layer); /* NULL when the model does not have it */
 /* x W^T (+ bias) with the adapters of the rows; bias_id -1: none. */
 fj_tensor *fj_proj(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer);
+/* The same of several weights (4 at most), to y[n]: adapters begin with all of them at once. */
+typedef struct fj_proj_of {
+    int id, bias; /* bias -1: none */
+} fj_proj_of;
+void fj_proj_many(fj_fwd *f, fj_tensor *x, int layer, int n, const fj_proj_of *of, fj_tensor *c,
+                  fj_tensor **y);
 /* c + the same, in one product where that can be; c NULL: nothing is added. */
 fj_tensor *fj_proj_onto(fj_fwd *f, fj_tensor *x, int id, int bias_id, int layer, fj_tensor *c);
 /* The same for slots of experts (ops.h). */

@@ -35,6 +35,17 @@ fj_tensor *fj_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *c, 
 fj_tensor *fj_linear_lora(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *a, fj_tensor *b,
                           double scale);
 
+/* Adapters of some rows each, not differentiable: t [n, cols] of x [n, K], then y [n, N] += scale * t B^T in
+ * place.  Part i, A [r, K] and B [N, r], is for rows [row0, row0 + rows) of x and y and has columns [col,
+ * col + r) of t; `part` is kept by the graph. */
+typedef struct fj_lora_rows {
+    fj_tensor *a, *b;
+    int64_t row0, rows, col;
+    double scale;
+} fj_lora_rows;
+fj_tensor *fj_lora_down(fj_graph *g, fj_tensor *x, int n, const fj_lora_rows *part, int64_t cols);
+fj_tensor *fj_lora_up(fj_graph *g, fj_tensor *y, fj_tensor *t, int n, const fj_lora_rows *part);
+
 /* A token of each row of logits [m, V] -> I32 [1, m].  how [m, FJ_PICK_COLS] F32 (pick.h); seen I32 [m, (V +
  * 31) / 32], bit id % 32 of word id / 32: tokens that the penalty is for, or [m, 0].  No gradient. */
 fj_tensor *fj_choose(fj_graph *g, fj_tensor *logits, fj_tensor *how, fj_tensor *seen);

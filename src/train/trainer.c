@@ -91,6 +91,7 @@ static fj_trainer *prepare(fj_model *m, const fj_trainer_opts *o, fj_err *e) {
         fj_fail(e, FJ_EINVAL, "the model was not opened to be trained");
         return NULL;
     }
+    if (o->lora) fj_lora_changes(o->lora);
     fj_trainer *t = fj_zalloc(sizeof *t);
     t->m = m;
     t->o = *o;

@@ -107,25 +107,29 @@ static void compare(const fj_gpu *g, const char *what, fj_gemm_kind kind, const 
     double worst = 0;
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
-            double s = 0, size = 0;
+            double s = 0, size = 0, first = 0;
             for (int p = 0; p < (a2 ? 2 : 1); p++) {
                 const mat *u = pair[p][0], *v = pair[p][1];
                 int64_t deep = kind == FJ_TN ? u->rows : u->cols;
-                float times = p ? scale : 1; /* of an adapter's weight, before it is rounded */
+                /* Of an adapter's weight before it is rounded; forward, of the product. */
+                float times = p && kind == FJ_NN ? scale : 1, by = p && kind == FJ_NT ? scale : 1;
                 for (int64_t l = 0; l < deep; l++) {
                     size_t iu = (size_t)(kind == FJ_TN ? l * m + i : i * deep + l);
                     size_t iv = (size_t)(kind == FJ_NT ? j * deep + l : l * n + j);
                     double x = (bf16 ? u->b : u->v)[iu];
                     double y =
                         times == 1 ? (bf16 ? v->b : v->v)[iv] : rounded(times * v->v[iv], bf16);
-                    s += x * y;
-                    size += fabs(x * y);
+                    s += by * x * y;
+                    size += fabs(by * x * y);
                 }
+                if (!p) first = s + (old ? (double)old->v[(size_t)(i * n + j)] : 0);
             }
             float all = a2 ? 1 : scale;
             s = all * s + (old ? (double)old->v[(size_t)(i * n + j)] : 0);
             double v = value(now, (size_t)(i * c.ld + j));
             double allowed = 1e-5 * fabs(all) * size + 1e-6 + (c.t == FJ_BF16 ? fabs(s) / 256 : 0);
+            if (a2 && kind == FJ_NT && c.t == FJ_BF16)
+                allowed += fabs(first) / 256; /* rounded, too */
             double off = fabs(v - s) / allowed;
             if (!(off <= worst)) worst = off;
         }

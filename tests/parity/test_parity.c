@@ -100,6 +100,8 @@ static void rig_open(rig *r, const char *path, const char *name, bool f32, bool 
         if (trainable) continue;
         r->lora[t][0] = adapter(r->m[t], 3, 11);
         r->lora[t][1] = adapter(r->m[t], 8, 12);
+        for (int k = 0; k < 2 && t == 1; k++) /* those of rig 1 as they are served */
+            FJ_OK_OR_FAIL(fj_lora_ready(r->lora[t][k], &e), e);
     }
     r->vocab = r->m[0]->hp.vocab;
     r->len = FJ_MIN(FJ_MIN((int64_t)MAX, 70), r->m[0]->hp.context);

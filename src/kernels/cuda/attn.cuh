@@ -88,7 +88,7 @@ __device__ __forceinline__ bool find_tile(const fj_gpu_attn &a, bool keys, int s
 
 /* Whether the query at position pos sees that key. */
 __device__ __forceinline__ bool sees(int pos, int key, int window) {
-    return key <= pos && (!window || key > pos - window);
+    return (uint32_t)(pos - key) < (window ? (uint32_t)window : 1u << 31); /* one comparison */
 }
 
 #endif

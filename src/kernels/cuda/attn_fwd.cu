@@ -244,8 +244,156 @@ static __global__ void __launch_bounds__(FLAT_THREADS) flat(fj_gpu_attn a, int s
     }
 }
 
-/* A warp for each row of a tile of flat: its chunks in their order. */
-template <int HD> static __global__ void joined(fj_gpu_attn a, int chunks) {
+/* flat with `split` where blocks are fewer than multiprocessors, so that a block has one for itself: 8 warps
+ * and two tiles at a time.  Each warp makes the scores of 16 keys, and their weights when the maxima of all
+ * are known; the values of a tile are added up after those of the one before it, by columns. */
+enum { WIDE_TILES = 2, WIDE_WARPS = 4 * WIDE_TILES, WIDE_THREADS = WIDE_WARPS * WARP };
+template <int HD>
+static __global__ void __launch_bounds__(WIDE_THREADS, 1)
+    wide(fj_gpu_attn a, int stages, int chunks) {
+    early_begin();
+    constexpr int P = ATTN_PITCH(HD), WD = HD / WIDE_WARPS, DT = WD / 8, T = WIDE_TILES;
+    constexpr int STEP = T * KT;
+    FJ_DYN_SHARED(mem);
+    attn_tile t;
+    if (!find_tile(a, true, CHUNK, (int64_t)gridDim.x - 1 - blockIdx.x, &t)) return;
+    int chunk = (int)(t.first / CHUNK), c0 = chunk * CHUNK;
+    t.first = (int64_t)blockIdx.z * FLAT_ROWS;
+    if (t.first >= (int64_t)t.rows * a.group) return;
+    attn_span sp = span_of(a, t, FLAT_ROWS);
+    sp.from = sp.from > c0 ? sp.from : c0;
+    sp.to = sp.to < c0 + CHUNK ? sp.to : c0 + CHUNK;
+    if (sp.from >= sp.to) return;
+    const attn_scores sc = attn_scores_of(a);
+    int kvh = (int)blockIdx.y, lane = (int)threadIdx.x % WARP, g = lane / 4, t4 = lane % 4;
+    int warp = (int)threadIdx.x / WARP, d0 = warp * WD;
+    int mine = warp / 4, part = warp % 4 * 16; /* tile of the step; its keys there */
+    bf16 *qs = (bf16 *)mem, *ks = qs + FLAT_ROWS * P, *vs = ks + stages * STEP * P;
+    bf16 *ps = vs + stages * STEP * P;                      /* weights [T][FLAT_ROWS][XP] */
+    float *xs = (float *)(void *)(ps + T * FLAT_ROWS * XP); /* so too, before they are rounded */
+    float *tops = xs + T * FLAT_ROWS * XP;                  /* maxima [T][4][FLAT_ROWS] */
+    int64_t ld = (int64_t)a.kv_heads * HD;
+    const bf16 *k = (const bf16 *)a.k + kvh * HD, *v = (const bf16 *)a.v + kvh * HD;
+    tile_load<HD, FLAT_ROWS, WIDE_THREADS>(qs, [&](int i) {
+        return i < sp.n ? (const bf16 *)a.q + attn_head_at(a, t, kvh, t.first + i) * HD
+                        : (const bf16 *)NULL;
+    });
+    auto load = [&](int k0, int stage) {
+        for (int i = 0; i < T && k0 + i * KT < sp.to; i++) {
+            attn_keys keys = keys_at(a, t, k0 + i * KT, sp.end);
+            load_keys<HD, WIDE_THREADS>(keys, k, ld, ks + (stage * T + i) * KT * P);
+            load_keys<HD, WIDE_THREADS>(keys, v, ld, vs + (stage * T + i) * KT * P);
+        }
+        copies_commit();
+    };
+    for (int i = 0; i < stages - 1; i++) load(sp.from + i * STEP, i);
+    float o[DT][4];
+    attn_row row[2];
+    int pos[2];
+    UNROLL for (int h = 0; h < 2; h++) {
+        int r = 8 * h + g;
+        pos[h] = r < sp.n ? t.pos0 + ((int)t.first + r) / a.group : -1;
+        row[h].max = -INFINITY, row[h].sum = 0;
+    }
+    UNROLL for (int d = 0; d < DT; d++) UNROLL for (int i = 0; i < 4; i++) o[d][i] = 0;
+    for (int k0 = sp.from, stage = 0; k0 < sp.to;
+         k0 += STEP, stage = stage + 1 == stages ? 0 : stage + 1) {
+        if (stages == 3) copies_wait<1>();
+        else copies_wait<0>();
+        __syncthreads();
+        load(k0 + (stages - 1) * STEP, stage ? stage - 1 : stages - 1);
+        const bf16 *kt = ks + (stage * T + mine) * KT * P, *vt = vs + stage * STEP * P;
+        bool there = k0 + mine * KT < sp.to;
+        float x[2][4] = { { 0 } };
+        if (there) {
+            UNROLL for (int d = 0; d < HD; d += 16) {
+                uint32_t qf[4], kf[4];
+                frag_a<HD>(qf, qs, 0, d);
+                frag_b<HD>(kf, kt, part, d);
+                mma_bf16(x[0], qf, kf);
+                mma_bf16(x[1], qf, kf + 2);
+            }
+            UNROLL for (int n = 0; n < 2; n++) UNROLL for (int i = 0; i < 4; i++) {
+                int key = k0 + mine * KT + part + n * 8 + 2 * t4 + i % 2;
+                if (sc.c2 > 0) x[n][i] = tanh_fast(x[n][i], sc.c2);
+                if (!sees(pos[i / 2], key, a.window)) x[n][i] = -INFINITY;
+            }
+            UNROLL for (int h = 0; h < 2; h++) {
+                float m =
+                    fmaxf(fmaxf(x[0][2 * h], x[0][2 * h + 1]), fmaxf(x[1][2 * h], x[1][2 * h + 1]));
+                m = fmaxf(m, __shfl_xor_sync(FULL_WARP, m, 1));
+                m = fmaxf(m, __shfl_xor_sync(FULL_WARP, m, 2));
+                if (!t4) tops[warp * FLAT_ROWS + 8 * h + g] = m;
+            }
+        }
+        __syncthreads();
+        float fix[T][2], low[2] = { 0, 0 };
+        UNROLL for (int i = 0; i < T; i++) {
+            if (k0 + i * KT >= sp.to) continue;
+            UNROLL for (int h = 0; h < 2; h++) {
+                const float *top = tops + i * 4 * FLAT_ROWS + 8 * h + g;
+                float m = row[h].max;
+                UNROLL for (int w = 0; w < 4; w++) m = fmaxf(m, top[w * FLAT_ROWS]);
+                float base = m == -INFINITY ? 0 : m;
+                fix[i][h] = exp2_fast((row[h].max - base) * sc.c);
+                if (i == mine) low[h] = -(base * sc.c);
+                row[h].max = m;
+            }
+        }
+        if (there) UNROLL for (int n = 0; n < 2; n++) UNROLL for (int h = 0; h < 2; h++) {
+                float p0 = exp2_fast(fmaf(x[n][2 * h], sc.c, low[h]));
+                float p1 = exp2_fast(fmaf(x[n][2 * h + 1], sc.c, low[h]));
+                int at = (mine * FLAT_ROWS + 8 * h + g) * XP + part + n * 8 + 2 * t4;
+                *(float2 *)(xs + at) = make_float2(p0, p1);
+                *(uint32_t *)(ps + at) = pack_bf16(p0, p1);
+            }
+        __syncthreads();
+        UNROLL for (int i = 0; i < T; i++) {
+            if (k0 + i * KT >= sp.to) continue;
+            UNROLL for (int d = 0; d < DT; d++) UNROLL for (int j = 0; j < 4; j++) o[d][j] *=
+                fix[i][j / 2];
+            UNROLL for (int j = 0; j < KT; j += 16) {
+                uint32_t pf[4], vf[4];
+                ldmatrix_x4(pf, ps + (i * FLAT_ROWS + lane % 16) * XP + j + lane / 16 * 8);
+                UNROLL for (int d = 0; d + 1 < DT; d += 2) {
+                    frag_bt<HD>(vf, vt + i * KT * P, j, d0 + d * 8);
+                    mma_bf16(o[d], pf, vf);
+                    mma_bf16(o[d + 1], pf, vf + 2);
+                }
+                if (DT % 2) {
+                    frag_bt1<HD>(vf, vt + i * KT * P, j, d0 + (DT - 1) * 8);
+                    mma_bf16(o[DT - 1], pf, vf);
+                }
+            }
+            if (warp) continue;
+            UNROLL for (int h = 0; h < 2; h++) {
+                float sum = 0;
+                UNROLL for (int n = 0; n < NT; n++) {
+                    float2 p =
+                        *(const float2 *)(xs + (i * FLAT_ROWS + 8 * h + g) * XP + n * 8 + 2 * t4);
+                    sum += p.x;
+                    sum += p.y;
+                }
+                row[h].sum = fmaf(row[h].sum, fix[i][h], sum);
+            }
+        }
+    }
+    end_of_chunk(row); /* warp 0's */
+    const parking park = parking_of(a, chunks);
+    UNROLL for (int h = 0; h < 2; h++) {
+        int r = 8 * h + g;
+        if (r >= sp.n) continue;
+        int64_t to = chunk * park.rows + parked_row(a, t, kvh, r);
+        UNROLL for (int d = 0; d < DT; d++) * (float2 *)(park.o + to * HD + d0 + d * 8 + 2 * t4) =
+            make_float2(o[d][2 * h], o[d][2 * h + 1]);
+        if (!warp && !t4) park.ml[to] = row[h];
+    }
+}
+
+/* A warp for each row of a tile of flat: its chunks in their order, AHEAD of them on their way. */
+enum { AHEAD = 8 };
+template <int HD>
+static __global__ void __launch_bounds__(FLAT_ROWS *WARP) joined(fj_gpu_attn a, int chunks) {
     early_begin();
     constexpr int PER = HD / WARP; /* values to a lane */
     attn_tile t;
@@ -258,16 +406,23 @@ template <int HD> static __global__ void joined(fj_gpu_attn a, int chunks) {
     int64_t from = parked_row(a, t, kvh, r);
     float x[PER] = { 0 };
     attn_row row = { -INFINITY, 0 };
-    int first = sp.from / CHUNK;
-    for (int c = first; c * CHUNK < sp.to; c++) {
-        int64_t at = c * park.rows + from;
-        float fa, fb;
-        attn_row m = park.ml[at];
-        if (c == first) row = m;
-        else join(&row, m, sc.c, &fa, &fb);
-        UNROLL for (int i = 0; i < PER; i++) {
-            float xc = park.o[at * HD + i * WARP + lane];
-            x[i] = c == first ? xc : fmaf(xc, fb, x[i] * fa);
+    int first = sp.from / CHUNK, n = (sp.to + CHUNK - 1) / CHUNK;
+    for (int c0 = first; c0 < n; c0 += AHEAD) {
+        attn_row m[AHEAD];
+        float xc[AHEAD][PER];
+        UNROLL for (int j = 0; j < AHEAD; j++) { /* none of these waits for another */
+            int64_t at = (c0 + j < n ? c0 + j : c0) * park.rows + from;
+            m[j] = park.ml[at];
+            UNROLL for (int i = 0; i < PER; i++) xc[j][i] = park.o[at * HD + i * WARP + lane];
+        }
+        UNROLL for (int j = 0; j < AHEAD; j++) {
+            bool begins = c0 + j == first;
+            float fa, fb;
+            if (c0 + j >= n) continue;
+            if (begins) row = m[j];
+            else join(&row, m[j], sc.c, &fa, &fb);
+            UNROLL for (int i = 0; i < PER; i++) x[i] =
+                begins ? xc[j][i] : fmaf(xc[j][i], fb, x[i] * fa);
         }
     }
     int64_t at = attn_head_at(a, t, kvh, t.first + r);
@@ -306,6 +461,27 @@ static size_t flat_shared(int hd, int stages) {
            sizeof(float) * FLAT_ROWS * XP;
 }
 
+static size_t wide_shared(int hd, int stages) {
+    return (size_t)(FLAT_ROWS + 2 * stages * WIDE_TILES * KT) * (size_t)ATTN_PITCH(hd) *
+               sizeof(bf16) +
+           (sizeof(bf16) + sizeof(float)) * WIDE_TILES * FLAT_ROWS * XP +
+           sizeof(float) * WIDE_WARPS * FLAT_ROWS;
+}
+
+/* False: not for it. */
+template <int HD>
+static bool run_wide(const fj_gpu *g, const fj_gpu_attn *a, dim3 grid, int chunks) {
+    if constexpr (HD % (8 * WIDE_WARPS) == 0 && HD <= 128) {
+        int stages = wide_shared(HD, 3) <= attn_shared_of(g) ? 3 : 2;
+        size_t shared = wide_shared(HD, stages);
+        if ((int64_t)grid.x * grid.y * grid.z > g->sms || shared > attn_shared_of(g)) return false;
+        FJ_ALLOW_SHARED(wide<HD>, shared);
+        FJ_LAUNCH_EARLY(wide<HD>, grid, WIDE_THREADS, shared, g->stream, *a, stages, chunks);
+        return true;
+    }
+    return false;
+}
+
 template <int HD> static void run_flat(const fj_gpu *g, const fj_gpu_attn *a) {
     unsigned tiles = (unsigned)attn_row_tiles(a, FLAT_ROWS), heads = (unsigned)a->kv_heads;
     int split = is_split(a) ? (int)most_chunks(a) : 0;
@@ -317,8 +493,10 @@ template <int HD> static void run_flat(const fj_gpu *g, const fj_gpu_attn *a) {
         grid = dim3((unsigned)attn_key_tiles(a, CHUNK), heads,
                     (unsigned)((rows + FLAT_ROWS - 1) / FLAT_ROWS));
     }
-    FJ_ALLOW_SHARED(flat<HD>, shared);
-    FJ_LAUNCH_EARLY(flat<HD>, grid, FLAT_THREADS, shared, g->stream, *a, stages, split);
+    if (!split || !run_wide<HD>(g, a, grid, split)) {
+        FJ_ALLOW_SHARED(flat<HD>, shared);
+        FJ_LAUNCH_EARLY(flat<HD>, grid, FLAT_THREADS, shared, g->stream, *a, stages, split);
+    }
     if (split)
         FJ_LAUNCH_EARLY(joined<HD>, dim3(tiles, heads), FLAT_ROWS * WARP, 0, g->stream, *a, split);
 }

@@ -136,8 +136,8 @@ static __device__ __forceinline__ void compute(const fj_gpu_attn &a, const attn_
     softmax(sp.from);
     weights();
     int k0 = sp.from + KT;
+    if (k0 < sp.to) bar_wait(l.full_k + 8 * rk.i, rk.parity, WAIT_FULL, rk.i);
     for (; k0 < sp.to; k0 += KT) {
-        bar_wait(l.full_k + 8 * rk.i, rk.parity, WAIT_FULL, rk.i);
         scores(rk.i);
         bar_wait(l.full_v + 8 * rv.i, rv.parity, WAIT_FULL, STAGES + rv.i);
         values(rv.i, k0 - KT);
@@ -152,6 +152,9 @@ static __device__ __forceinline__ void compute(const fj_gpu_attn &a, const attn_
             parked = true;
         }
         softmax(k0);
+        /* Between the two, or the assembler puts the softmax behind the wait. */
+        hold(s);
+        if (k0 + KT < sp.to) bar_wait(l.full_k + 8 * rk.i, rk.parity, WAIT_FULL, rk.i);
         products_wait<0>();
         hold(o);
         hold(pf);

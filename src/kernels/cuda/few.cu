@@ -15,6 +15,7 @@
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/few_weight.cuh"
 #include "kernels/cuda/gemm.cuh"
+#include "kernels/cuda/sigmoid.cuh"
 
 enum {
     GROUP = 128,
@@ -35,11 +36,12 @@ typedef struct few_plan {
     int first[FJ_FEW_MANY];       /* strip of each weight */
     int64_t n[FJ_FEW_MANY];       /* its rows */
     fj_grows y[FJ_FEW_MANY], old; /* old.data: NULL: none */
-    float scale;
-    const bf16 *x2, *w2; /* the second pair, k2 deep */
+    float scale, by;              /* by: of the second pair */
+    const bf16 *x2, *w2;          /* the second pair, k2 deep */
     int64_t ldx2, ldw2;
     int k2;
     bool pairs2; /* whose values can be read two at once */
+    bool swiglu; /* of w[0] and w[1], rows / 2 of each to a strip, y[0] */
 } few_plan;
 
 typedef struct few_maps {
@@ -75,7 +77,7 @@ __device__ __forceinline__ int turns_of(const few_plan &p) {
 
 __device__ __forceinline__ int weight_of(const few_plan &p, int strip) {
     int i = 0;
-    while (i + 1 < p.count && strip >= p.first[i + 1]) i++;
+    while (!p.swiglu && i + 1 < p.count && strip >= p.first[i + 1]) i++;
     return i;
 }
 
@@ -83,15 +85,20 @@ __device__ __forceinline__ int weight_of(const few_plan &p, int strip) {
 template <typename W, int N>
 __device__ __forceinline__ void copy_w(const few_maps &maps, const few_plan &p, const layout &l,
                                        int i, int strip, int step) {
-    int which = weight_of(p, strip), row = (strip - p.first[which]) * p.rows;
+    int which = weight_of(p, strip), rows = p.swiglu ? p.rows / 2 : p.rows;
+    int row = (strip - p.first[which]) * rows;
     uint32_t full = l.full + 8 * i, to = l.ring + i * p.stage_bytes;
     bar_expect(full, (uint32_t)p.full_bytes);
-    if constexpr (W::REGS) {
-        box_load(to, &maps.w[which], full, (step * W::STEP & ~15) / 2, row);
-    } else {
-        FJ_UNROLL
-        for (int c = 0; c < W::KS / 64; c++)
-            box_load(to + c * p.rows * 128, &maps.w[which], full, step * W::KS + c * 64, row);
+    for (int last = p.swiglu ? 1 : which; which <= last; which++) {
+        if constexpr (W::REGS) {
+            box_load(to, &maps.w[which], full, (step * W::STEP & ~15) / 2, row);
+            to += rows * W::PITCH;
+        } else {
+            FJ_UNROLL
+            for (int c = 0; c < W::KS / 64; c++)
+                box_load(to + c * p.rows * 128, &maps.w[which], full, step * W::KS + c * 64, row);
+            to += rows * 128;
+        }
     }
 }
 /* That of x: all of it, or in a cluster this block's rows to all blocks. */
@@ -151,7 +158,7 @@ __device__ __forceinline__ uint32_t two_of(const few_plan &p, const bf16 *rows, 
     return at[0].u | (k + 1 < p.k2 ? (uint32_t)at[1].u << 16 : 0);
 }
 
-/* The sums go on over the second pair; from: this thread's first row of the weight. */
+/* Sums of the second pair; from: this thread's first row of the weight. */
 template <int N>
 __device__ __forceinline__ void more_sums(const few_plan &p, int64_t from, float *d) {
     FJ_ROLLED
@@ -195,7 +202,7 @@ __device__ __forceinline__ float old_of(const few_plan &p, const target &t, int 
 /* old: the first OLD of them, read before. */
 template <int N, int OLD>
 __device__ __forceinline__ void put_sums(const few_plan &p, const target &t, const float *d,
-                                         const float *old) {
+                                         const float *old, const float *more) {
     fj_grows y = p.y[t.which];
     FJ_UNROLL
     for (int i = 0; i < N / 2; i++) {
@@ -203,9 +210,38 @@ __device__ __forceinline__ void put_sums(const few_plan &p, const target &t, con
         int64_t at = row_of(i) * y.ld + t.from + i % 4 / 2 * 8;
         float v = p.scale * d[i];
         if (p.old.data) v = __fmaf_rn(p.scale, d[i], i < OLD ? old[i] : old_of(p, t, i));
-        if (y.dtype == FJ_F32) ((float *)y.data)[at] = v;
-        else ((bf16 *)y.data)[at] = to_bf16(v);
+        if (y.dtype == FJ_F32) {
+            if (p.k2) v = __fmaf_rn(p.by, more[i], v);
+            ((float *)y.data)[at] = v;
+        } else {
+            if (p.k2) v = __fmaf_rn(p.by, more[i], to_f32(to_bf16(v)));
+            ((bf16 *)y.data)[at] = to_bf16(v);
+        }
     }
+}
+
+/* swiglu: the second warpgroup has up's sums of the same places, and gives them to the first. */
+template <int N>
+__device__ __forceinline__ void put_swiglu(const few_plan &p, const target &t, int group,
+                                           uint32_t *given, const float *d) {
+    fj_grows y = p.y[0];
+    given += (int)threadIdx.x % GROUP;
+    if (group == 1) {
+        FJ_UNROLL
+        for (int i = 0; i < N / 2; i += 2) given[i / 2 * GROUP] = pack_bf16(d[i], d[i + 1]);
+        threads_sync(1, 2 * GROUP);
+    } else {
+        threads_sync(1, 2 * GROUP);
+        FJ_UNROLL
+        for (int i = 0; i < N / 2; i++) {
+            uint32_t two = given[i / 2 * GROUP];
+            float gate = to_f32(to_bf16(d[i])), up = i % 2 ? high_f32(two) : low_f32(two);
+            if (is_of(p, t, i))
+                ((bf16 *)y.data)[row_of(i) * y.ld + t.from + i % 4 / 2 * 8] =
+                    to_bf16(gate * sigmoid<bf16>(gate) * up);
+        }
+    }
+    threads_sync(2, 2 * GROUP); /* they are read */
 }
 
 /* Says that this warp needs the stage no more, to all who copy to it. */
@@ -308,7 +344,9 @@ __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
     for (int turn = 0, strip = (int)blockIdx.x; turn < turns; turn++, strip += (int)gridDim.x) {
         target t;
         t.which = weight_of(p, strip);
-        t.from = (int64_t)(strip - p.first[t.which]) * p.rows + mine + lane_of() / 4;
+        t.from = p.swiglu ? (int64_t)strip * (p.rows / 2) + mine % (p.rows / 2)
+                          : (int64_t)(strip - p.first[t.which]) * p.rows + mine;
+        t.from += lane_of() / 4;
         t.left = p.n[t.which] - t.from;
         if (t.left > have - lane_of() / 4) t.left = have - lane_of() / 4;
         enum { OLD = N > 8 ? 0 : N / 2 };
@@ -319,8 +357,11 @@ __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
         if constexpr (W::REGS) last = multiply_made<W, N>(p, l, shared, mine, &r, a, d);
         else last = multiply<W, N>(p, l, group * p.each, &r, d);
         release(p, l, last);
-        if (p.k2) more_sums<N>(p, t.from, d);
-        put_sums<N, OLD>(p, t, d, old);
+        float more[N / 2] = {};
+        if (p.k2) more_sums<N>(p, t.from, more);
+        if (p.swiglu)
+            put_swiglu<N>(p, t, group, (uint32_t *)(shared + l.ring + p.stages * p.stage_bytes), d);
+        else put_sums<N, OLD>(p, t, d, old, more);
     }
 }
 #endif
@@ -419,24 +460,22 @@ typedef struct few_job {
 
 /* Fills in the rest of a plan after groups, rows and each; false: that many rows are not possible. */
 template <typename W, int N> static bool plan_rest(few_plan *p) {
-    int pad; /* behind the ring: what is read of rows that are not there */
     if constexpr (W::REGS) {
         p->w_bytes = (p->rows * W::PITCH + 1023) / 1024 * 1024;
         p->full_bytes = p->rows * W::PITCH;
-        pad = 8 * W::PITCH;
     } else {
         p->w_bytes = p->rows * (W::KS / 64) * 128;
         p->full_bytes = p->w_bytes;
-        pad = BOX;
     }
     p->stage_bytes = p->w_bytes + W::KS / 64 * N * 128;
     p->full_bytes += W::KS / 64 * (p->cluster > 1 ? N : p->m) * 128;
     p->stages = 0;
     for (int most = HALF; most <= WHOLE && p->stages < 4; most += WHOLE - HALF)
-        p->stages = (most - 1024 - BARRIERS - pad) / p->stage_bytes;
+        p->stages = (most - 1024 - BARRIERS - BOX) / p->stage_bytes;
     if (p->stages > STAGES) p->stages = STAGES;
     p->strips = 0;
-    for (int i = 0; i < p->count; i++) {
+    if (p->swiglu) p->strips = up(p->n[0], p->rows / 2);
+    for (int i = 0; i < p->count && !p->swiglu; i++) {
         p->first[i] = p->strips;
         p->strips += up(p->n[i], p->rows);
     }
@@ -473,6 +512,7 @@ template <typename W, int N> static bool plan_choose(few_plan *best, int64_t w_r
         for (p.groups = 1; p.groups <= 2; p.groups++)
             for (p.each = W::REGS ? 1 : 8; p.each <= (W::REGS ? 8 : 64);
                  p.each += W::REGS ? 1 : 8) {
+                if (p.swiglu && (p.groups < 2 || p.each % 2)) continue; /* boxes of 128 bytes */
                 p.rows = p.groups * p.each * (W::REGS ? 4 : 1);
                 if (!plan_rest<W, N>(&p) || (p.cluster > 1 && p.strips < p.cluster)) continue;
                 double c = plan_cost<W, N>(&p, w_row, sms);
@@ -504,22 +544,22 @@ static bool start(const few_job *j, few_plan *p, bool *done, fj_err *e) {
     p->steps = up(j->k, W::KS);
     if (!there(few_kernel<W, N>) || !plan_choose<W, N>(p, j->w_row, j->g->sms)) return true;
     few_maps maps = {};
+    int high = p->swiglu ? p->rows / 2 : p->rows;
     for (int i = 0; i < p->count; i++) {
         const fj_gmat *w = &j->w[i];
         if constexpr (W::REGS) {
-            if (!map_of(&maps.w[i], false, w->data, w->n, j->w_row / 2, j->w_row, p->rows,
+            if (!map_of(&maps.w[i], false, w->data, w->n, j->w_row / 2, j->w_row, high,
                         W::PITCH / 2, e))
                 return false;
-        } else if (!map_of(&maps.w[i], true, w->data, w->n, j->k, j->w_row, p->rows, 64, e)) {
+        } else if (!map_of(&maps.w[i], true, w->data, w->n, j->k, j->w_row, high, 64, e)) {
             return false;
         }
     }
     if (!map_of(&maps.x, true, j->x.data, p->m, j->k, j->x.ld * 2,
                 p->cluster > 1 ? N / p->cluster : p->m, 64, e))
         return false;
-    size_t shared = (size_t)(1024 + BARRIERS) + (size_t)p->stages * (size_t)p->stage_bytes;
-    if constexpr (W::REGS) shared += 8 * W::PITCH;
-    else shared += BOX;
+    /* behind the ring: what is read of rows that are not there, or what warpgroups exchange */
+    size_t shared = (size_t)(1024 + BARRIERS + BOX) + (size_t)p->stages * (size_t)p->stage_bytes;
     int blocks = blocks_of(p, j->g->sms);
     p->turns = up(p->strips, blocks);
     FJ_ALLOW_SHARED((few_kernel<W, N>), shared);
@@ -536,12 +576,11 @@ template <typename W> static bool start_as(const few_job *j, few_plan *p, bool *
     return start<W, 64>(j, p, done, e);
 }
 
-bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
-                const fj_grows *y, float scale, const fj_grows *old, const fj_gpair *more,
-                bool *done, fj_err *e) {
+/* What fj_gpu_few does, for a plan that knows all but the sizes. */
+static bool start_any(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                      const fj_grows *y, few_plan *p, bool *done, fj_err *e) {
     const int64_t most = INT32_MAX / 4;
     *done = false;
-    if ((old || more) && count != 1) return true;
     if (g->compute != 90 || m < 1 || m > 64 || count < 1 || count > FJ_FEW_MANY) return true;
     if (x.dtype != FJ_BF16 || x.ld % 8 || (uintptr_t)x.data % 16 || w->k < 1 || w->k > most)
         return true;
@@ -550,30 +589,51 @@ bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat
 #endif
     few_job j = { g, x, w, w->k, fj_dtype_size(w->dtype, 1, w->k) };
     if (j.w_row < 1 || j.w_row % 16) return true;
-    few_plan p = {};
-    p.m = (int)m, p.count = count, p.scale = scale;
-    if (old) p.old = *old;
-    if (more) {
-        if (more->k > most) return true;
-        p.x2 = (const bf16 *)more->a, p.w2 = (const bf16 *)more->b, p.k2 = (int)more->k;
-        p.ldx2 = more->lda, p.ldw2 = more->ldb;
-        p.pairs2 = more->k % 2 == 0 && more->lda % 2 == 0 && more->ldb % 2 == 0 &&
-                   !(((uintptr_t)p.x2 | (uintptr_t)p.w2) % 4);
-    }
+    p->m = (int)m, p->count = count;
     for (int i = 0; i < count; i++) {
         if (w[i].dtype != w->dtype || w[i].k != w->k || (uintptr_t)w[i].data % 16) return true;
         if (w[i].n < 1 || w[i].n > most) return true;
-        p.n[i] = w[i].n, p.y[i] = y[i];
+        p->n[i] = w[i].n, p->y[i] = y[i];
     }
     switch (w->dtype) {
-    case FJ_BF16: return start_as<few_bf16>(&j, &p, done, e);
-    case FJ_F16: return start_as<few_f16>(&j, &p, done, e);
-    case FJ_Q8_0: return start_as<few_q8_0>(&j, &p, done, e);
-    case FJ_Q4_0: return start_as<few_q4_0>(&j, &p, done, e);
-    case FJ_MXFP4: return start_as<few_mxfp4>(&j, &p, done, e);
-    case FJ_Q4_K: return start_as<few_q4_k>(&j, &p, done, e);
-    case FJ_Q6_K: return start_as<few_q6_k>(&j, &p, done, e);
-    case FJ_NF4: return start_as<few_nf4>(&j, &p, done, e);
+    case FJ_BF16: return start_as<few_bf16>(&j, p, done, e);
+    case FJ_F16: return start_as<few_f16>(&j, p, done, e);
+    case FJ_Q8_0: return start_as<few_q8_0>(&j, p, done, e);
+    case FJ_Q4_0: return start_as<few_q4_0>(&j, p, done, e);
+    case FJ_MXFP4: return start_as<few_mxfp4>(&j, p, done, e);
+    case FJ_Q4_K: return start_as<few_q4_k>(&j, p, done, e);
+    case FJ_Q6_K: return start_as<few_q6_k>(&j, p, done, e);
+    case FJ_NF4: return start_as<few_nf4>(&j, p, done, e);
     default: return true;
     }
+}
+
+bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                const fj_grows *y, float scale, const fj_grows *old, const fj_gpair *more,
+                bool *done, fj_err *e) {
+    few_plan p = {};
+    *done = false;
+    if ((old || more) && count != 1) return true;
+    p.scale = scale;
+    if (old) p.old = *old;
+    if (more) {
+        if (more->k > INT32_MAX / 4) return true;
+        p.x2 = (const bf16 *)more->a, p.w2 = (const bf16 *)more->b, p.k2 = (int)more->k;
+        p.ldx2 = more->lda, p.ldw2 = more->ldb, p.by = more->by;
+        p.pairs2 = more->k % 2 == 0 && more->lda % 2 == 0 && more->ldb % 2 == 0 &&
+                   !(((uintptr_t)p.x2 | (uintptr_t)p.w2) % 4);
+    }
+    return start_any(g, m, x, count, w, y, &p, done, e);
+}
+
+bool fj_gpu_few_swiglu(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *gate,
+                       const fj_gmat *up, fj_grows y, bool *done, fj_err *e) {
+    few_plan p = {};
+    *done = false;
+    if (g->f32 || y.dtype != FJ_BF16 || gate->n != up->n) return true;
+    p.scale = 1;
+    p.swiglu = true;
+    fj_gmat both[2] = { *gate, *up };
+    fj_grows ys[2] = { y, y };
+    return start_any(g, m, x, 2, both, ys, &p, done, e);
 }

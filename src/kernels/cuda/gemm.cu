@@ -106,7 +106,7 @@ static bool adapter(const fj_gpu *g, int64_t m, int64_t cols, fj_grows t, const 
     if (!rows_as(g, &t, m, cols, in, scratch, e) ||
         !weight_as(g, b, scale, in, scratch, &more->b, e))
         return false;
-    more->a = t.data, more->lda = t.ld, more->ldb = b->k, more->k = cols;
+    more->a = t.data, more->lda = t.ld, more->ldb = b->k, more->k = cols, more->by = 1;
     return true;
 }
 
@@ -143,7 +143,8 @@ bool fj_gpu_fwd2(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_gr
     char *room = (char *)scratch;
     fj_gpair more;
     if (!m || !w->n) return true;
-    if (!adapter(g, m, b->k, t, b, scale, in_type(x.dtype, g->f32), &room, &more, e)) return false;
+    if (!adapter(g, m, b->k, t, b, 1, in_type(x.dtype, g->f32), &room, &more, e)) return false;
+    more.by = scale;
     if (few_rows(m, w, x.dtype, g->f32)) return fj_gpu_skinny(g, m, x, w, y, 1, old, &more, e);
     return product(g, FJ_NT, m, w->n, w->k, x, w, y, 1, old, &more, room, e);
 }

@@ -5,9 +5,9 @@
  *     dw:  dw[n,k] = (acc ? dw : 0) + scale * dy[m,n]^T x[m,k]
  *
  * old: NULL is nothing; else it has the result's shape and format, and is the result's own memory or memory
- * apart from it.  fwd2 and dx2 add a second product, an adapter's, in the same sums:
+ * apart from it.  fwd2 and dx2 add a second product, an adapter's, in the same kernel:
  *
- *     fwd2: y[m,n]  = old + (x[m,k] w[n,k]^T + t[m,r] (scale * b[n,r])^T)
+ *     fwd2: y[m,n]  = (old + x[m,k] w[n,k]^T) + scale * t[m,r] b[n,r]^T
  *     dx2:  dx[m,k] = old + (dy[m,n] w[n,k] + t[m,r] (scale * a[r,k]))
  *
  * Rows (x, dy, t, y, dx) are F32 or BF16, ld values apart, t as x or dy; dw is F32 without space between
@@ -18,9 +18,10 @@
  * Arithmetic.  g->f32, or rows of F32: everything in F32 (FMA), weights dequantised exactly.  Else rows and
  * weights are BF16 (weights of other formats are dequantised (as kquant.cuh says), scaled, and rounded to
  * BF16 once, F32 rows of an operand that meets BF16 ones too), products are summed in F32 by tensor cores:
- * ONE chain for each output, over the inner dimension in steps of 16 from its beginning, zeros beyond its
- * end, then on over that of the second product; never split.  Then scale and the value of old in one FMA,
- * one rounding.
+ * ONE chain for each output, over the inner dimension in steps of 16 from its beginning, zeros beyond its end; never split.
+ * Then scale and the value of old in one FMA, one rounding.  dx2 goes on in that chain over the second
+ * product; fwd2 has the bits of fwd to y, and another fwd that adds to y: what is in brackets is rounded as
+ * y is.  So it does not matter to a row whether its adapter is for all rows, or for some (lora.cuh).
  * So an output of fwd or dx depends on its row and the weights alone, whichever kernel computes it: few
  * rows (skinny), tiles (hopper, tile), or cuBLASLt (lt.h).  dw depends on the sizes as well: a chain over
  * all rows, or pieces of a fixed number of rows added in their order. */
@@ -69,14 +70,16 @@ bool fj_gpu_unpack_scaled(const fj_gpu *g, const fj_gmat *w, float scale, fj_dty
 
 typedef enum fj_gemm_kind { FJ_NT, FJ_NN, FJ_TN } fj_gemm_kind;
 
-/* C[m,n] = old + scale * (op(A) op(B) + op(A2) op(B2)), A and B of BF16 (simt.cu: of F32):
+/* C[m,n] = old + scale * op(A) op(B), A and B of BF16 (simt.cu: of F32):
  *   nt: A[m,k] B[n,k]^T; nn: A[m,k] B[k,n]; tn: A[k,m]^T B[k,n]
- * C: F32 or BF16.  old as above; more: A2 and B2, k values in the inner dimension, or NULL. */
+ * C: F32 or BF16.  old as above.  more: A2 and B2, k values in the inner dimension, or NULL: with nt as
+ * fwd2, `by` times their product; with nn as dx2, scale times that. */
 typedef struct fj_gpair {
     const void *a;
     int64_t lda;
     const void *b;
     int64_t ldb, k;
+    float by;
 } fj_gpair;
 
 /* tile.cu: by mma.sync, on any GPU from sm_80. */
@@ -118,5 +121,8 @@ enum { FJ_FEW_MANY = 4 };
 bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
                 const fj_grows *y, float scale, const fj_grows *old, const fj_gpair *more,
                 bool *done, fj_err *e);
+/* y = silu(x gate^T) * (x up^T), products and result rounded as by three ops; done as above. */
+bool fj_gpu_few_swiglu(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *gate,
+                       const fj_gmat *up, fj_grows y, bool *done, fj_err *e);
 
 #endif

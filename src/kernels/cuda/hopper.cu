@@ -5,7 +5,7 @@
  * `full` says that a stage's bytes are there, `empty` that all who compute have read it.  The results of
  * 64 rows and 128 bytes of columns (a chunk) leave through one of some slots in shared memory, so that
  * the next tile is multiplied meanwhile; the old values come into the slot before.  Stages of a second
- * pair of operands follow those of the first.
+ * pair of operands follow those of the first; with nt the first's sums are rounded then, and others begin.
  *
  * Two blocks one below the other may be a cluster: each copies half of B to both.
  *
@@ -19,7 +19,7 @@
 
 #ifdef FJ_PLAY
 #include "kernels/cuda/mma.cuh"
-#include "play/sm90.h"
+#include "kernels/cuda/play_sm90.h"
 #define FJ_SM90A
 #define UNROLL
 #else
@@ -195,6 +195,22 @@ __device__ __forceinline__ void chunk_out(float *, const float *d, uint32_t slot
     }
 }
 
+/* The results of the first pair, and by times the sums of the second. */
+template <int COLS>
+__device__ __forceinline__ void chunk_out_two(const uint32_t *was, const float *d, uint32_t slot,
+                                              float by) {
+    int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x % GROUP / 32 * 16 + lane % 16;
+#pragma unroll
+    for (int j = 0; j < COLS / 16; j++, d += 8, was += 4) {
+        uint32_t r[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            r[i] = pack_bf16(__fmaf_rn(by, d[2 * i], low_f32(was[i])),
+                             __fmaf_rn(by, d[2 * i + 1], high_f32(was[i])));
+        stmatrix_x4(slot + in_slot<COLS * 2>(row, 2 * j + lane / 16), r);
+    }
+}
+
 /* Computing warpgroup w. */
 template <fj_gemm_kind KIND, int BN, typename T>
 __device__ __forceinline__ void compute(const CUtensorMap *c, const plan &p, const layout &l,
@@ -203,28 +219,43 @@ __device__ __forceinline__ void compute(const CUtensorMap *c, const plan &p, con
     constexpr int COLS = chunk_cols(BN, sizeof(T));
     int thread = (int)threadIdx.x % GROUP;
     bool first = thread == 0;
+    /* With nt the second pair has sums of its own, and the results of the first wait beside. */
+    constexpr bool APART = KIND == FJ_NT && sizeof(T) == 2;
     float d[BN / 2];
+    uint32_t first_sums[APART ? BN / 4 : 1];
     ring r = { 0, 0 }, slot = { 0, 0 };
     int last_slot = -1;
     for (int t = (int)blockIdx.x / p.cluster; t < tiles_of(p); t += p.clusters) {
         part to = part_of(p, t, rank);
         uint32_t last_empty = 0;
-        for (int s = 0; s < to.steps; s++) {
-            uint32_t at = l.stage + r.i * l.stage_bytes;
-            uint64_t da = describe(at + w * BOX, overA), db = describe(at + l.b, overB);
-            bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
-            products_begin();
+        /* goes_on: a stage before these has not been released. */
+        auto multiply = [&](int steps, bool goes_on) {
+            for (int s = 0; s < steps; s++) {
+                uint32_t at = l.stage + r.i * l.stage_bytes;
+                uint64_t da = describe(at + w * BOX, overA), db = describe(at + l.b, overB);
+                bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
+                products_begin();
+                UNROLL
+                for (int i = 0; i < DEEP / 16; i++)
+                    product<overA, overB>(d, da + i * (overA ? K16_OVER : K16_ALONG),
+                                          db + i * (overB ? K16_OVER : K16_ALONG), i || s);
+                products_commit();
+                products_wait<1>(); /* the products of the stage before are done */
+                if ((s || goes_on) && thread < p.cluster)
+                    bar_arrive_at(last_empty, (uint32_t)thread);
+                last_empty = l.empty + 8 * r.i;
+                next(&r, p.stages);
+            }
+            products_wait<0>();
+        };
+        bool two = APART && p.whole < p.steps;
+        multiply(two ? p.whole : to.steps, false);
+        if (two) {
             UNROLL
-            for (int i = 0; i < DEEP / 16; i++)
-                product<overA, overB>(d, da + i * (overA ? K16_OVER : K16_ALONG),
-                                      db + i * (overB ? K16_OVER : K16_ALONG), i || s);
-            products_commit();
-            products_wait<1>(); /* the products of the stage before are done */
-            if (s && thread < p.cluster) bar_arrive_at(last_empty, (uint32_t)thread);
-            last_empty = l.empty + 8 * r.i;
-            next(&r, p.stages);
+            for (int i = 0; i < BN / 4; i++)
+                first_sums[i] = pack_bf16(p.scale * d[2 * i], p.scale * d[2 * i + 1]);
+            multiply(to.steps - p.whole, true);
         }
-        products_wait<0>();
         if (thread < p.cluster) bar_arrive_at(last_empty, (uint32_t)thread);
 
         int row = to.row + 64 * w;
@@ -245,7 +276,8 @@ __device__ __forceinline__ void compute(const CUtensorMap *c, const plan &p, con
                 }
                 threads_sync(1 + w, GROUP);
             }
-            chunk_out<COLS>((T *)NULL, d + x / 2, at, p.scale, p.acc);
+            if (two) chunk_out_two<COLS>(first_sums + x / 4, d + x / 2, at, p.by);
+            else chunk_out<COLS>((T *)NULL, d + x / 2, at, p.scale, p.acc);
             fence_async();
             threads_sync(1 + w, GROUP);
             if (first) {
@@ -474,7 +506,9 @@ bool fj_gpu_hopper(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int
     if (!can(g, m, n, k + k2, &x, &c) || !k) return true;
     if (old && !can(g, m, n, k, &x, old)) return true;
     if (more && !can(g, m, n, k, more, &c)) return true;
+    if (more && kind == FJ_NT && (old || c.dtype != FJ_BF16)) return true; /* nobody asks for it */
     plan p = plan_of(m, n, k, k2, scale, old);
+    p.by = more ? more->by : 0;
     plan_choose(&p, kind, c.dtype == FJ_F32, g->sms);
     return run_plan(g, kind, &p, &x, more, c, old, done, e);
 }

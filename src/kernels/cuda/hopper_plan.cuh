@@ -26,8 +26,8 @@ typedef struct plan {
     int pieces, apart;      /* of the inner dimension, their results so many rows apart */
     int down, across;       /* tiles of all the blocks of a cluster */
     int clusters;           /* that are started */
-    float scale;
-    int acc; /* there are old values */
+    float scale, by;        /* by: of the second pair, with nt */
+    int acc;                /* there are old values */
 } plan;
 
 /* Columns of a chunk of C, 128 bytes at most. */

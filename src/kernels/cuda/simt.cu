@@ -23,16 +23,20 @@ typedef struct operands {
 
 template <fj_gemm_kind KIND, typename T>
 static __global__ void simt(int64_t m, int64_t n, operands first, operands second, T *c,
-                            int64_t ldc, float scale, const T *old, int64_t ldold) {
+                            int64_t ldc, float scale, const T *old, int64_t ldold, float by) {
     __shared__ __align__(16) float as[STEP][ROW];
     __shared__ __align__(16) float bs[STEP][ROW];
     int64_t across = (n + SIDE - 1) / SIDE;
     int64_t m0 = blockIdx.x / across * SIDE, n0 = blockIdx.x % across * SIDE;
     int row = (int)threadIdx.x / 16 * 4, col = (int)threadIdx.x % 16 * 4;
-    float d[4][4];
+    float d[4][4], first_sum[4][4]; /* with nt, of the first pair */
     for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 4; j++) d[i][j] = 0;
+        for (int j = 0; j < 4; j++) d[i][j] = first_sum[i][j] = 0;
+    bool apart = KIND == FJ_NT && second.k > 0;
     for (int two = 0; two < 2; two++) {
+        for (int i = 0; i < 4; i++)
+            for (int j = 0; j < 4; j++)
+                if (two && apart) first_sum[i][j] = d[i][j], d[i][j] = 0;
         const operands o = two ? second : first;
         for (int64_t k0 = 0; k0 < o.k; k0 += STEP) {
             __syncthreads();
@@ -51,17 +55,18 @@ static __global__ void simt(int64_t m, int64_t n, operands first, operands secon
         for (int j = 0; j < 4; j++) {
             int64_t r = m0 + row + i, at = n0 + col + j;
             if (r >= m || at >= n) continue;
-            float v = old ? fmaf(scale, d[i][j], to_f32(old[r * ldold + at])) : scale * d[i][j];
-            c[r * ldc + at] = from_f32<T>(v);
+            float s = apart ? first_sum[i][j] : d[i][j];
+            T v = from_f32<T>(old ? fmaf(scale, s, to_f32(old[r * ldold + at])) : scale * s);
+            c[r * ldc + at] = apart ? from_f32<T>(fmaf(by, d[i][j], to_f32(v))) : v;
         }
 }
 
 template <fj_gemm_kind KIND, typename T>
 static bool launch(const fj_gpu *g, int64_t m, int64_t n, const operands *o, fj_grows c,
-                   float scale, const fj_grows *old, fj_err *e) {
+                   float scale, const fj_grows *old, float by, fj_err *e) {
     int64_t tiles = (m + SIDE - 1) / SIDE * ((n + SIDE - 1) / SIDE);
     FJ_LAUNCH((simt<KIND, T>), (unsigned)tiles, THREADS, 0, g->stream, m, n, o[0], o[1],
-              (T *)c.data, c.ld, scale, old ? (const T *)old->data : NULL, old ? old->ld : 0);
+              (T *)c.data, c.ld, scale, old ? (const T *)old->data : NULL, old ? old->ld : 0, by);
     return launched("a product in F32", e);
 }
 
@@ -74,8 +79,8 @@ bool fj_gpu_simt(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64
         o[1] = (operands){ (const float *)more->a, (const float *)more->b, more->lda, more->ldb,
                            more->k };
 #define KIND(K)                                                                                    \
-    (c.dtype == FJ_BF16 ? launch<K, bf16>(g, m, n, o, c, scale, old, e)                            \
-                        : launch<K, float>(g, m, n, o, c, scale, old, e))
+    (c.dtype == FJ_BF16 ? launch<K, bf16>(g, m, n, o, c, scale, old, more ? more->by : 0, e)       \
+                        : launch<K, float>(g, m, n, o, c, scale, old, more ? more->by : 0, e))
     return kind == FJ_NT ? KIND(FJ_NT) : kind == FJ_NN ? KIND(FJ_NN) : KIND(FJ_TN);
 #undef KIND
 }

@@ -9,7 +9,8 @@
  * Operands: x is A (16 rows to a tile) and rows of the weight are B, 8 to a tile.  At most 8 rows of x with
  * 16 of the weight are the other way round: half as many products.
  *
- * A second pair of operands, an adapter's, is short: a warp reads it where it lies, after all of k. */
+ * A second pair of operands, an adapter's, is short: a warp reads it where it lies, after all of k, and has
+ * other sums for it. */
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/kquant.cuh"
 
@@ -23,7 +24,7 @@ typedef struct skinny_job {
     int m, stages, x_rows;
     bool w_pieces, x_pieces;   /* 16 aligned bytes at once */
     bool x_f32, y_f32, pairs2; /* pairs2: two values of the second pair at once */
-    float scale;
+    float scale, by;           /* by: of the second pair */
 } skinny_job;
 
 /* At most `left` groups of copies are on their way after this: the depths of `start`, less two. */
@@ -216,12 +217,15 @@ template <typename W> struct operands<W, 16, 0> {
     static __device__ __forceinline__ int col(int, int j) { return lane_of() / 4 + j / 2 * 8; }
 };
 
-static __device__ __forceinline__ void put(const skinny_job &a, int64_t row, int64_t col, float v) {
+/* v: of the first pair, more: of the second. */
+static __device__ __forceinline__ void put(const skinny_job &a, int64_t row, int64_t col, float v,
+                                           float more) {
     if (row >= a.m || col >= a.n) return;
     int64_t at = row * a.ldy + col, was = row * a.ldold + col;
     v = !a.old    ? a.scale * v
         : a.y_f32 ? __fmaf_rn(a.scale, v, ((const float *)a.old)[was])
                   : __fmaf_rn(a.scale, v, to_f32(((const bf16 *)a.old)[was]));
+    if (a.k2 > 0) v = __fmaf_rn(a.by, more, a.y_f32 ? v : to_f32(to_bf16(v)));
     if (a.y_f32) ((float *)a.y)[at] = v;
     else ((bf16 *)a.y)[at] = to_bf16(v);
 }
@@ -313,12 +317,13 @@ static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_j
             }
         }
         if (here && step + 1 == steps) {
-            ops::more(a, strip * R, sum);
+            float more[ops::SUMS][4] = {};
+            ops::more(a, strip * R, more);
             FJ_UNROLL
             for (int s = 0; s < ops::SUMS; s++) {
                 FJ_UNROLL
                 for (int j = 0; j < 4; j++) {
-                    put(a, ops::row(s, j), strip * R + ops::col(s, j), sum[s][j]);
+                    put(a, ops::row(s, j), strip * R + ops::col(s, j), sum[s][j], more[s][j]);
                     sum[s][j] = 0;
                 }
             }
@@ -396,7 +401,7 @@ bool fj_gpu_skinny(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *w, fj_
     if (old) a.old = old->data, a.ldold = old->ld;
     if (more) {
         a.x2 = (const bf16 *)more->a, a.w2 = (const bf16 *)more->b;
-        a.k2 = more->k, a.ldx2 = more->lda, a.ldw2 = more->ldb;
+        a.k2 = more->k, a.ldx2 = more->lda, a.ldw2 = more->ldb, a.by = more->by;
         a.pairs2 = a.k2 % 2 == 0 && a.ldx2 % 2 == 0 && a.ldw2 % 2 == 0 &&
                    !(((uintptr_t)a.x2 | (uintptr_t)a.w2) % 4);
     }

@@ -5,8 +5,8 @@
  * 16 bytes that are permuted so that the eight rows of an ldmatrix are in different banks:
  *   inner: 128 rows of 32 values along the inner dimension (A of nt and nn, B of nt)
  *   outer: 32 rows of 128 values along C's rows or columns (A of tn, B of nn and tn), read transposed
- * An output is one chain over the inner dimension in steps of 16, and on over that of a second pair of
- * operands (gemm.cuh). */
+ * An output is one chain over the inner dimension in steps of 16; nn goes on over that of a second pair of
+ * operands, nt writes what it has and adds the second product to it (gemm.cuh). */
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/mma.cuh"
 
@@ -38,8 +38,8 @@ typedef struct product {
     void *c;
     const void *old;
     int64_t ldc, ldold, stride; /* block z writes at z * stride */
-    float scale;
-    bool pairs; /* two neighbours can be written at once */
+    float scale, by;            /* by: of the second pair */
+    bool pairs;                 /* two neighbours can be written at once */
 } product;
 
 /* Where chunk `part` of a row of a part lies. */
@@ -109,18 +109,18 @@ __device__ __forceinline__ void put2(bf16 *p, float a, float b) {
 }
 
 template <typename T>
-__device__ __forceinline__ void put(const product &p, T *c, int64_t row, int64_t col, float v0,
-                                    float v1) {
+__device__ __forceinline__ void put(const product &p, T *c, const T *old, int64_t ldold,
+                                    float scale, int64_t row, int64_t col, float v0, float v1) {
     if (row >= p.m || col >= p.n) return;
     T *at = c + row * p.ldc + col;
     bool two = col + 1 < p.n;
-    if (p.old) {
-        const T *was = (const T *)p.old + row * p.ldold + col;
-        v0 = fmaf(p.scale, v0, to_f32(was[0]));
-        if (two) v1 = fmaf(p.scale, v1, to_f32(was[1]));
+    if (old) {
+        const T *was = old + row * ldold + col;
+        v0 = fmaf(scale, v0, to_f32(was[0]));
+        if (two) v1 = fmaf(scale, v1, to_f32(was[1]));
     } else {
-        v0 *= p.scale;
-        v1 *= p.scale;
+        v0 *= scale;
+        v1 *= scale;
     }
     if (two && p.pairs) {
         put2(at, v0, v1);
@@ -145,8 +145,18 @@ static __global__ void __launch_bounds__(THREADS, 2) tile(const product p) {
     int steps = whole + (int)((p.k2 + STEP - 1) / STEP);
 
     float d[4][4][4];
-    UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < 4; j++)
-        UNROLL for (int v = 0; v < 4; v++) d[i][j][v] = 0;
+    auto clear = [&]() {
+        UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < 4; j++)
+            UNROLL for (int v = 0; v < 4; v++) d[i][j][v] = 0;
+    };
+    clear();
+    T *c = (T *)p.c + blockIdx.z * p.stride;
+    auto write = [&](const T *old, int64_t ldold, float scale) {
+        int64_t m = m0 + row + lane / 4, n = n0 + col + lane % 4 * 2;
+        UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < 4; j++)
+            UNROLL for (int h = 0; h < 2; h++) put(p, c, old, ldold, scale, m + i * 16 + h * 8,
+                                                   n + j * 8, d[i][j][2 * h], d[i][j][2 * h + 1]);
+    };
 
     auto load = [&](int s) {
         unsigned char *to = shared + s % STAGES * 2 * PART;
@@ -164,6 +174,10 @@ static __global__ void __launch_bounds__(THREADS, 2) tile(const product p) {
         copies_wait<STAGES - 2>();
         __syncthreads(); /* step s is there, and nobody reads step s - 1 any more */
         load(s + STAGES - 1);
+        if (KIND == FJ_NT && s == whole) { /* each thread reads again what it has written */
+            write((const T *)p.old, p.ldold, p.scale);
+            clear();
+        }
         const unsigned char *as = shared + s % STAGES * 2 * PART, *bs = as + PART;
         UNROLL for (int k = 0; k < STEP; k += 16) {
             uint32_t a[4][4], b[4][2];
@@ -174,13 +188,8 @@ static __global__ void __launch_bounds__(THREADS, 2) tile(const product p) {
         }
     }
 
-    T *c = (T *)p.c + blockIdx.z * p.stride;
-    m0 += row + lane / 4;
-    n0 += col + lane % 4 * 2;
-    UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < 4; j++) {
-        put(p, c, m0 + i * 16, n0 + j * 8, d[i][j][0], d[i][j][1]);
-        put(p, c, m0 + i * 16 + 8, n0 + j * 8, d[i][j][2], d[i][j][3]);
-    }
+    if (KIND == FJ_NT && steps > whole) write(c, p.ldc, p.by);
+    else write((const T *)p.old, p.ldold, p.scale);
 }
 
 static operand operand_of(const void *p, int64_t ld, int64_t rows, int64_t cols) {
@@ -226,6 +235,7 @@ static bool run(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_
         .ldold = old ? old->ld : 0,
         .stride = stride,
         .scale = scale,
+        .by = more ? more->by : 0,
         .pairs = c.ld % 2 == 0 && stride % 2 == 0 && (uintptr_t)c.data % two == 0,
     };
     int64_t pieces = k > piece ? (k + piece - 1) / piece : 1;

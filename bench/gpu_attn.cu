@@ -4,22 +4,13 @@
  *         bench/gpu_attn.cu src/kernels/cuda/attn_*.cu -o gpu_attn && ./gpu_attn [rows [head]]
  *
  * Floating point operations are 4 n^2/2 heads head forward and 2.5 times that backward. */
-#include "kernels/cuda/attn_hopper.cuh"
+#include "kernels/cuda/attn.cuh"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <vector>
-
-/* What was there before, to compare with. */
-namespace before_f {
-#include "before/attn_fwd.cuh"
-}
-namespace before_b {
-#include "before/attn_bwd.cuh"
-}
-extern int fj_gpu_attn_bwd_how;
 
 extern "C" bool fj_fail(fj_err *e, fj_code code, const char *fmt, ...) {
     va_list a;
@@ -183,14 +174,6 @@ template <typename F> static double seconds(cudaStream_t s, int times, F run) {
     return (double)ms / 1e3 / times;
 }
 
-/* How many of n values have other bits. */
-static size_t others(const halves &x, const void *now) {
-    halves y = down(now, x.size());
-    size_t d = 0;
-    for (size_t i = 0; i < x.size(); i++) d += x[i] != y[i];
-    return d;
-}
-
 /* One query for each of `many` sequences over `len` keys. */
 static void decode(const fj_gpu *g, fj_gpu_attn a, int many, int len) {
     int of = (len + 31) / 32;
@@ -204,26 +187,14 @@ static void decode(const fj_gpu *g, fj_gpu_attn a, int many, int len) {
     a.n = a.n_seqs = many, a.n_blocks = many * of, a.slots = 32 * a.n_blocks;
     a.seqs = (int32_t *)up(seqs.data(), seqs.size() * 4);
     a.blocks = (int32_t *)up(blocks.data(), blocks.size() * 4);
-    bool real = values <= (size_t)9 << 20; /* more takes long to draw */
-    a.k = real ? draw(h, values) : up(NULL, 2 * values);
-    a.v = real ? draw(h, values) : up(NULL, 2 * values);
-    if (!real) fine(cudaMemset((void *)a.k, 0, 2 * values));
-    if (!real) fine(cudaMemset((void *)a.v, 0, 2 * values));
+    a.k = up(NULL, 2 * values), a.v = up(NULL, 2 * values);
+    fine(cudaMemset((void *)a.k, 0, 2 * values));
+    fine(cudaMemset((void *)a.v, 0, 2 * values));
     a.scratch = up(NULL, fj_gpu_attn_fwd_scratch(&a) + 16);
     fj_err e;
-    halves y;
-    for (int i = 0; i < 3; i++) { /* the number of multiprocessors says who computes */
-        fj_gpu how = *g;
-        how.sms = i == 0 ? g->sms : i == 1 ? 0 : 1 << 30;
-        double t = seconds(g->stream, 20, [&]() { must(fj_gpu_attn_fwd(&how, &a, &e), e.msg); });
-        if (!i) y = down(a.y, (size_t)many * a.heads * a.hd);
-        printf("decode %3d x %6d keys, %-11s: %7.1f us, %5.0f GB/s, %zu other bits\n", many, len,
-               i == 0   ? "by itself"
-               : i == 1 ? "flat"
-                        : "wide",
-               t * 1e6, 4e-9 * (double)many * len * a.kv_heads * a.hd / t, others(y, a.y));
-        fflush(stdout);
-    }
+    double t = seconds(g->stream, 20, [&]() { must(fj_gpu_attn_fwd(g, &a, &e), e.msg); });
+    printf("decode %3d x %6d keys: %7.1f us, %5.0f GB/s\n", many, len, t * 1e6,
+           4e-9 * (double)many * len * a.kv_heads * a.hd / t);
     for (const void *p :
          { (const void *)a.seqs, (const void *)a.blocks, a.k, a.v, (const void *)a.scratch })
         fine(cudaFree((void *)p));
@@ -256,49 +227,17 @@ int main(int argc, char **argv) {
     printf("%s: %lld rows, %d heads of %d over %d\n", prop.name, (long long)n, a.heads, hd,
            a.kv_heads);
     fj_err e;
-    double flops = 2.0 * (double)n * (double)n * a.heads * hd;
-    bool done;
-    auto times = [&](const char *what, double of, auto run) {
-        double t = seconds(g.stream, 10, run);
-        printf("%-24s %8.3f ms, %6.1f TFLOP/s\n", what, t * 1e3, of * flops / t / 1e12);
-        fflush(stdout);
-    };
     auto forward = [&]() { must(fj_gpu_attn_fwd(&g, &a, &e), e.msg); };
     auto backward = [&]() { must(fj_gpu_attn_bwd(&g, &a, &e), e.msg); };
-    auto old_forward = [&]() { must(before_f::before_fwd(&g, &a, &done, &e) && done, e.msg); };
-    auto old_backward = [&]() { must(before_b::before_bwd(&g, &a, &done, &e) && done, e.msg); };
-    halves y, dq, dk, dv;
-    if (g.compute == 90 && (hd == 64 || hd == 128)) {
-        old_forward();
-        old_backward();
-        fine(cudaStreamSynchronize(g.stream));
-        printf("before: ");
-        check(a, x);
-        y = down(a.y, all), dq = down(a.dq, all), dk = down(a.dk, kv), dv = down(a.dv, kv);
-        times("forward, before", 1, old_forward);
-        times("backward, before", 2.5, old_backward);
-    }
     forward();
+    backward();
     fine(cudaStreamSynchronize(g.stream));
-    printf("now: %zu values of y have other bits\n", others(y, a.y));
-    times("forward", 1, forward);
-    for (int how = 0; how < 2; how++) {
-        fj_gpu_attn_bwd_how = how;
-        fine(cudaMemset(a.dq, 0xff, 2 * all));
-        fine(cudaMemset(a.dk, 0xff, 2 * kv));
-        fine(cudaMemset(a.dv, 0xff, 2 * kv));
-        fine(cudaDeviceSynchronize());
-        backward();
-        fine(cudaStreamSynchronize(g.stream));
-        printf("rows %s: other bits: dq %zu, dk %zu, dv %zu (%s)\n",
-               how ? "from the last" : "from the first", others(dq, a.dq), others(dk, a.dk),
-               others(dv, a.dv), how ? "sums in another order: dk, dv may" : "none is right");
-        check(a, x);
-        halves dq1 = down(a.dq, all), dk1 = down(a.dk, kv), dv1 = down(a.dv, kv);
-        times(how ? "backward, from the last" : "backward, from the first", 2.5, backward);
-        printf("again: other bits: dq %zu, dk %zu, dv %zu\n", others(dq1, a.dq), others(dk1, a.dk),
-               others(dv1, a.dv));
-    }
+    check(a, x);
+    double flops = 2.0 * (double)n * (double)n * a.heads * hd;
+    double t = seconds(g.stream, 10, forward);
+    printf("forward:  %8.3f ms, %6.1f TFLOP/s\n", t * 1e3, flops / t / 1e12);
+    t = seconds(g.stream, 10, backward);
+    printf("backward: %8.3f ms, %6.1f TFLOP/s\n", t * 1e3, 2.5 * flops / t / 1e12);
     for (int many : { 1, 8, 64 }) decode(&g, a, many, 8192);
     decode(&g, a, 1, 65536);
     fine(cudaDeviceSynchronize());

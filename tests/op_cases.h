@@ -358,8 +358,9 @@ OC_CASE(linear) {
 
 OC_CASE(linear_lora) {
     static const int64_t list[][4] = {
-        { 1, 1, 1, 1 }, { 5, 7, 3, 2 }, { 33, 65, 40, 8 }, { 70, 24, 48, 16 }
+        { 1, 33, 3, 1 }, { 5, 7, 3, 2 }, { 33, 65, 40, 8 }, { 70, 24, 48, 16 }
     };
+    c->tol_bf16 = 2e-2; /* A, t and B are rounded, and y twice */
     int plain = (int)FJ_LEN(list);
     if (v < plain) {
         const int64_t *l = list[v];
@@ -381,59 +382,19 @@ OC_CASE(linear_lora) {
     return true;
 }
 
-/* Adapters of rows { first, rows, rank }, of `many` projections of one x: down for all, up for the last one. */
-static FJ_UNUSED bool oc_lora_rows(oc *c, int v) {
-    static const struct {
-        int64_t m, n, k;
-        int many, parts;
-        int64_t part[5][3];
-    } list[] = {
-        { 1, 1, 1, 1, 1, { { 0, 1, 1 } } },
-        { 5, 7, 3, 1, 2, { { 0, 2, 2 }, { 3, 2, 5 } } },
-        { 33, 65, 40, 2, 3, { { 1, 9, 8 }, { 10, 20, 3 }, { 30, 3, 16 } } },
-        { 64, 264, 520, 1, 4, { { 0, 4, 16 }, { 4, 1, 16 }, { 5, 8, 8 }, { 40, 8, 40 } } },
-        { 70, 136, 1096, 3, 2, { { 0, 35, 24 }, { 35, 35, 16 } } },
-        { 19, 40, 77, 1, 5, { { 0, 1, 9 }, { 1, 1, 9 }, { 4, 0, 4 }, { 5, 7, 33 }, { 12, 7, 1 } } },
-        { 150, 48, 24, 1, 1, { { 0, 150, 16 } } },
-    };
-    int all = (int)FJ_LEN(list), bf16 = v / all;
-    if (v >= 2 * all) return false;
-    v %= all;
-    int64_t m = list[v].m, n = list[v].n, k = list[v].k, cols = 0;
-    int parts = list[v].parts, many = list[v].many;
-    fj_lora_rows *g = fj_arena_alloc(&c->g->arena, (size_t)(many * parts) * sizeof *g), *last = g;
-    /* One tensor for all A and one for all B, of which the parts are rows. */
-    fj_dtype dt = bf16 ? FJ_BF16 : FJ_F32;
-    fj_tensor *x = oc_real(c, m, k, false), *y = oc_cache(c, m, n);
-    fj_tensor *a[5], *b[5];
-    int64_t tall = 0, ranks[5];
-    for (int i = 0; i < parts; i++) tall += list[v].part[i][2];
-    fj_tensor *as = oc_weight(c, dt, tall, k, false);
-    tall = 0;
-    for (int i = 0; i < parts; i++) {
-        ranks[i] = list[v].part[i][2];
-        a[i] = fj_rows(c->g, as, tall, ranks[i]);
-        tall += ranks[i];
-        b[i] = oc_weight(c, dt, n, ranks[i], false);
-    }
-    for (int j = 0; j < many; j++) {
-        last = g + j * parts;
-        int64_t wide = 0;
-        for (int i = 0; i < parts; i++) {
-            last[i] = (fj_lora_rows){ a[i], b[i],           list[v].part[i][0], list[v].part[i][1],
-                                      cols, i ? -1.5 : 0.75 };
-            wide = FJ_MAX(wide, ranks[i] + (v == 1)); /* 1: columns that are not even */
-        }
-        cols += wide;
-    }
-    fj_tensor *t = fj_lora_down(c->g, x, many * parts, g, cols);
-    oc_out(c, fj_lora_up(c->g, y, t, parts, last));
-    c->tol_bf16 = 2.5e-2; /* A, t and B are rounded */
-    if (bf16) c->tol = 1.5e-2;
+OC_CASE(linear_many) {
+    if (v >= 3 + 2 * (int)FJ_LEN(oc_formats)) return false;
+    fj_dtype dt = v < 3 ? FJ_F32 : oc_formats[(v - 3) / 2];
+    int64_t m = v == 0 ? 1 : v == 1 ? 70 : 5, k = v < 3 ? 48 : oc_whole(dt, 96);
+    int n = v % 2 ? 3 : 2;
+    c->panels = v % 2;
+    oc_tol(c, dt);
+    fj_tensor *x = oc_real(c, m, k, false), *w[3], *y[3];
+    for (int i = 0; i < n; i++) w[i] = oc_weight(c, dt, 16 + 21 * i, k, false);
+    fj_linear_many(c->g, x, n, w, y);
+    for (int i = 0; i < n; i++) oc_out(c, y[i]);
     return true;
 }
-OC_CASE(lora_down) { return oc_lora_rows(c, v); }
-OC_CASE(lora_up) { return oc_lora_rows(c, v); }
 
 OC_CASE(embed) {
     if (v == 0) {
@@ -982,6 +943,7 @@ typedef struct oc_entry {
     bool (*build)(oc *c, int v);
 } oc_entry;
 
+#include "op_cases_lora.h"
 #include "op_cases_moe.h"
 
 #endif

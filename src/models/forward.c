@@ -110,6 +110,13 @@ void fj_proj_many(fj_fwd *f, fj_tensor *x, int layer, int n, const fj_proj_of *o
         if (!one[i] && !f->o.train_lora) all += have[i] = parts_of(f, w[i], part + all, &cols);
     }
     fj_tensor *t = all ? fj_lora_down(f->g, x, all, part, cols) : NULL;
+    bool together = n > 1 && n <= FJ_LINEAR_MANY && !c && !f->o.train_lora && !f->o.train_full;
+    for (int i = 0; i < n; i++) together = together && !one[i];
+    if (together) {
+        fj_tensor *weights[MOST];
+        for (int i = 0; i < n; i++) weights[i] = fj_w(f, of[i].id, layer);
+        fj_linear_many(f->g, x, n, weights, y);
+    }
     for (int i = 0; i < n; i++) {
         fj_tensor *weight = fj_w(f, of[i].id, layer);
         fj_tensor *bias = of[i].bias >= 0 ? fj_w(f, of[i].bias, layer) : NULL;
@@ -119,7 +126,8 @@ void fj_proj_many(fj_fwd *f, fj_tensor *x, int layer, int n, const fj_proj_of *o
                                   lora_half(f, l, one[i], true, true), one[i]->scale);
             continue;
         }
-        y[i] = c ? fj_linear_add(f->g, x, weight, c, 1, 0) : fj_linear(f->g, x, weight);
+        if (!together)
+            y[i] = c ? fj_linear_add(f->g, x, weight, c, 1, 0) : fj_linear(f->g, x, weight);
         if (bias) y[i] = fj_add_bias(f->g, y[i], bias);
         if (f->o.train_lora) y[i] = trained(f, x, w[i], y[i]);
         if (have[i]) y[i] = fj_lora_up(f->g, y[i], t, have[i], part);

@@ -2,8 +2,8 @@
  *
  *   t = x A^T [n, r]       y = x W^T + scale * t B^T
  *   dt = scale * dy B      dx = dy W + dt A      dA = dt^T x      dB = scale * dy^T t
- * (Hu et al. 2021.)  On a GPU the second product goes on where the first one ended, in the same sums, so that
- * an adapter costs no pass over y or dx.  Bits on the CPU: those of linear, linear and linear_add. */
+ * (Hu et al. 2021.)  On a GPU one kernel makes both products, so that an adapter costs no pass over y or dx.
+ * Bits of y: those of linear, linear and linear_add, and of lora_rows.c. */
 #include "ops/gemm.h"
 #include "ops/op.h"
 

@@ -1,5 +1,5 @@
-/* linear_lora.cu - a weight and its adapter: see linear_lora.c.  The adapter's second product goes on in the
- * sums of the weight's (kernels/cuda/gemm.cuh). */
+/* linear_lora.cu - a weight and its adapter: see linear_lora.c.  The adapter's second product is made where
+ * the weight's is (kernels/cuda/gemm.cuh). */
 #include "kernels/cuda/gemm.cuh"
 #include "ops/op.cuh"
 

@@ -30,6 +30,10 @@ fj_tensor *fj_linear_real(fj_graph *g, fj_tensor *x, fj_tensor *w); /* F32, what
 fj_tensor *fj_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *c, double scale,
                          int64_t row0);
 
+/* y[i] = x w[i]^T, n of them; no gradient */
+enum { FJ_LINEAR_MANY = 3 };
+void fj_linear_many(fj_graph *g, fj_tensor *x, int n, fj_tensor *const *w, fj_tensor **y);
+
 /* x W^T + scale * (x A^T) B^T: a weight and the adapter of all rows, A [r, K], B [N, r].  The second result
  * is x A^T [n, r]. */
 fj_tensor *fj_linear_lora(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *a, fj_tensor *b,

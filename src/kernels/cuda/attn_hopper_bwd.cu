@@ -20,8 +20,6 @@ bool fj_gpu_attn_hopper_bwd(const fj_gpu *g, const fj_gpu_attn *a, bool *done, f
 
 #include "kernels/cuda/attn_hopper.cuh"
 
-int fj_gpu_attn_bwd_how;
-
 enum {
     ROWS = 128,
     KEYS = 128,
@@ -64,10 +62,9 @@ typedef struct key_layout {
     facts *f;                  /* of each stage */
 } key_layout;
 
-/* Rows of the matrix that see some of the keys: `count` stages of `step` rows, the first from `at`, each
- * next `by` further. */
+/* Rows of the matrix that see some of the keys: `count` stages of `step` rows from `at` on. */
 typedef struct row_range {
-    int to, step, at, by, count;
+    int to, step, at, count;
 } row_range;
 
 /* Warp 0 brings keys, then q and dy; warp 1 what is known of their rows. */
@@ -96,7 +93,7 @@ static __device__ __forceinline__ void copy_rows(const CUtensorMap *q, const CUt
     const float2 *dd = (const float2 *)a.scratch + ((int64_t)kvh * a.n + t.row0) * a.group;
     ring r = { 0, 0 };
     int r0 = rr.at;
-    for (int i = rr.count; i; i--, r0 += rr.by, next(&r, ROW_STAGES)) {
+    for (int i = rr.count; i; i--, r0 += rr.step, next(&r, ROW_STAGES)) {
         uint32_t full = l.full + 8 * r.i, to = l.rows + r.i * STAGE;
         bar_wait(l.empty + 8 * r.i, r.parity ^ 1, WAIT_EMPTY, r.i);
         if (!warp) {
@@ -134,10 +131,11 @@ static __device__ __forceinline__ void compute_keys(const fj_gpu_attn &a, const 
     uint64_t kd = describe(l.k + w * BOX, false), vd = describe(l.v + w * BOX, false);
     ring r = { 0, 0 };
     uint32_t last_empty = 0;
-    int r0 = rr.at, low = t.pos0 + r0 / a.group, by = rr.by / a.group, most = rr.step / a.group - 1;
+    int r0 = rr.at, low = t.pos0 + r0 / a.group, by = rr.step / a.group,
+        most = rr.step / a.group - 1;
     hold(dk), hold(dv);
     bar_wait(l.own, 0, WAIT_FULL, 15);
-    for (int i = rr.count; i; i--, r0 += rr.by, low += by, next(&r, ROW_STAGES)) {
+    for (int i = rr.count; i; i--, r0 += rr.step, low += by, next(&r, ROW_STAGES)) {
         uint32_t at = l.rows + r.i * STAGE;
         const facts *f = &l.f[r.i];
         bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
@@ -323,7 +321,7 @@ template <int HD, bool CAP>
 static __global__ void __launch_bounds__(3 * GROUP, 1)
     hopper_bwd(const __grid_constant__ CUtensorMap q, const __grid_constant__ CUtensorMap dy,
                const __grid_constant__ CUtensorMap k, const __grid_constant__ CUtensorMap v,
-               const __grid_constant__ fj_gpu_attn a, unsigned key_blocks, bool down) {
+               const __grid_constant__ fj_gpu_attn a, unsigned key_blocks) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     FJ_DYN_SHARED(mem);
     bool keys = blockIdx.x < key_blocks;
@@ -344,8 +342,6 @@ static __global__ void __launch_bounds__(3 * GROUP, 1)
         rr.to = key0 + KEYS - 1 + a.window - t.pos0;
     rr.to *= a.group;
     rr.count = rr.to > rr.at ? (rr.to - rr.at + rr.step - 1) / rr.step : 0;
-    rr.by = down ? -rr.step : rr.step;
-    if (down) rr.at += (rr.count - 1) * rr.step;
     const attn_span sp = span_of(a, t, ROWS);
     const row_layout lr = { base, base + 8 * KEY_STAGES, base + BARRIERS };
     if (keys && rr.step < QT) /* rows of a stage that nobody brings */
@@ -375,7 +371,7 @@ static __global__ void __launch_bounds__(3 * GROUP, 1)
         else compute_rows<HD, CAP>(a, t, sp, lr, kvh, group - 1);
     }
 #else
-    (void)q, (void)dy, (void)k, (void)v, (void)a, (void)key_blocks, (void)down;
+    (void)q, (void)dy, (void)k, (void)v, (void)a, (void)key_blocks;
 #endif
 }
 
@@ -399,7 +395,7 @@ static bool launch(const fj_gpu *g, const fj_gpu_attn *a, bool *done, fj_err *e)
     if (!fj_gpu_attn_dots(g, a, true, e)) return false;
     FJ_ALLOW_SHARED(kernel, shared);
     FJ_LAUNCH(kernel, (unsigned)(key_blocks + row_blocks), 3 * GROUP, shared, g->stream, q, dy, k,
-              v, *a, (unsigned)key_blocks, fj_gpu_attn_bwd_how & 1);
+              v, *a, (unsigned)key_blocks);
     return launched("attention, backward,", e);
 }
 

@@ -200,10 +200,10 @@ template <int COLS>
 __device__ __forceinline__ void chunk_out_two(const uint32_t *was, const float *d, uint32_t slot,
                                               float by) {
     int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x % GROUP / 32 * 16 + lane % 16;
-#pragma unroll
+    UNROLL
     for (int j = 0; j < COLS / 16; j++, d += 8, was += 4) {
         uint32_t r[4];
-#pragma unroll
+        UNROLL
         for (int i = 0; i < 4; i++)
             r[i] = pack_bf16(__fmaf_rn(by, d[2 * i], low_f32(was[i])),
                              __fmaf_rn(by, d[2 * i + 1], high_f32(was[i])));
@@ -499,7 +499,7 @@ static bool can(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const fj_gpair
 bool fj_gpu_hopper(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int64_t k,
                    const void *a, int64_t lda, const void *b, int64_t ldb, fj_grows c, float scale,
                    const fj_grows *old, const fj_gpair *more, bool *done, fj_err *e) {
-    fj_gpair x = { a, lda, b, ldb, k };
+    fj_gpair x = { a, lda, b, ldb, k, 1 };
     *done = false;
     if (more && !more->k) more = NULL;
     int64_t k2 = more ? more->k : 0;
@@ -516,7 +516,7 @@ bool fj_gpu_hopper(const fj_gpu *g, fj_gemm_kind kind, int64_t m, int64_t n, int
 bool fj_gpu_hopper_pieces(const fj_gpu *g, int64_t m, int64_t n, int64_t k, const void *a,
                           int64_t lda, const void *b, int64_t ldb, int64_t piece, float *parts,
                           bool *done, fj_err *e) {
-    fj_gpair x = { a, lda, b, ldb, k };
+    fj_gpair x = { a, lda, b, ldb, k, 1 };
     fj_grows c = { FJ_F32, parts, n };
     int64_t pieces = (k + piece - 1) / piece, apart = fj_gpu_hopper_apart(m);
     *done = false;

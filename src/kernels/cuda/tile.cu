@@ -169,27 +169,35 @@ static __global__ void __launch_bounds__(THREADS, 2) tile(const product p) {
         }
         copies_commit();
     };
+    auto multiply = [&](int from, int to) {
+        for (int s = from; s < to; s++) {
+            copies_wait<STAGES - 2>();
+            __syncthreads(); /* step s is there, and nobody reads step s - 1 any more */
+            load(s + STAGES - 1);
+            const unsigned char *as = shared + s % STAGES * 2 * PART, *bs = as + PART;
+            UNROLL for (int k = 0; k < STEP; k += 16) {
+                uint32_t a[4][4], b[4][2];
+                UNROLL for (int i = 0; i < 4; i++) load_a<A_INNER>(a[i], as, row + i * 16, k, lane);
+                UNROLL for (int j = 0; j < 4; j += 2)
+                    load_b<B_INNER>(b[j], bs, col + j * 8, k, lane);
+                UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < 4; j++)
+                    mma_bf16(d[i][j], a[i], b[j]);
+            }
+        }
+    };
+    const T *old = (const T *)p.old;
+    int64_t ldold = p.ldold;
+    float scale = p.scale;
+    bool apart = KIND == FJ_NT && steps > whole;
     for (int s = 0; s < STAGES - 1; s++) load(s);
-    for (int s = 0; s < steps; s++) {
-        copies_wait<STAGES - 2>();
-        __syncthreads(); /* step s is there, and nobody reads step s - 1 any more */
-        load(s + STAGES - 1);
-        if (KIND == FJ_NT && s == whole) { /* each thread reads again what it has written */
-            write((const T *)p.old, p.ldold, p.scale);
-            clear();
-        }
-        const unsigned char *as = shared + s % STAGES * 2 * PART, *bs = as + PART;
-        UNROLL for (int k = 0; k < STEP; k += 16) {
-            uint32_t a[4][4], b[4][2];
-            UNROLL for (int i = 0; i < 4; i++) load_a<A_INNER>(a[i], as, row + i * 16, k, lane);
-            UNROLL for (int j = 0; j < 4; j += 2) load_b<B_INNER>(b[j], bs, col + j * 8, k, lane);
-            UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < 4; j++)
-                mma_bf16(d[i][j], a[i], b[j]);
-        }
+    multiply(0, apart ? whole : steps);
+    if (apart) { /* each thread reads again what it has written */
+        write(old, ldold, scale);
+        clear();
+        multiply(whole, steps);
+        old = c, ldold = p.ldc, scale = p.by;
     }
-
-    if (KIND == FJ_NT && steps > whole) write(c, p.ldc, p.by);
-    else write((const T *)p.old, p.ldold, p.scale);
+    write(old, ldold, scale);
 }
 
 static operand operand_of(const void *p, int64_t ld, int64_t rows, int64_t cols) {

@@ -1,40 +1,41 @@
-/* few.cu - products of few rows on sm_90a (fj_gpu_few of gemm.cuh), as fast as the weights are read.
+/* few.cu - products of few rows on sm_90 (fj_gpu_few of gemm.cuh), as fast as the weights are read.
  *
- * The weights are the operand of 64 rows of wgmma, the rows of x its 8, 16, 32 or 64 columns.  A block is
- * one or two computing warpgroups and a warp that copies; it takes strips of rows of the weights, one
- * after another, and walks along all of k in each: the one chain of gemm.cuh.  Strips are as high as makes
- * all multiprocessors read the same; rows of a product beyond a strip's are computed of whatever is there
- * and are not written.  Boxes of weights (rows' bytes as they are) and of x come through a ring of
- * stages; barriers `full` and `empty` as in hopper.cu.
- *
- * BF16 weights are multiplied where they lie; of other formats each warp has up to 8 rows of the strip and
- * makes their values in registers (weight.cuh), the 8 other rows of its 16 are zeros.
+ * A warp multiplies 8 or 16 rows of the weights with all rows of x by mma.sync, whose products follow each
+ * other sooner than those of wgmma, and walks along all of k: the one chain of gemm.cuh.  A block is some
+ * such warps and one that copies; it takes strips of rows of the weights, one after another, as high as
+ * makes all multiprocessors read the same.  Boxes of weights (rows' bytes as they are) and of x come
+ * through a ring of stages; barriers `full` and `empty` as in hopper.cu.  Bytes are read from shared memory
+ * 64 of k before they are multiplied, and values made of them meanwhile.
  *
  * Blocks take at most half of a multiprocessor's shared memory when x has few rows, so that the next
  * kernel's blocks are there and fill their rings with weights before this one has ended. */
-#include "kernels/cuda/few.cuh"
 #include "kernels/cuda/few_weight.cuh"
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/sigmoid.cuh"
 
 enum {
-    GROUP = 128,
     STAGES = 16,
+    WARPS = 16,        /* that multiply, at most */
     BARRIERS = 1024,   /* bytes */
     HALF = 112 << 10,  /* shared memory of a block, two of which are on a multiprocessor */
     WHOLE = 226 << 10, /* of one */
+    AHEAD =
+        64
+        << 10, /* bytes behind its ring that a block asks the cache to have, when it has to wait */
     MOST_CLUSTER = 2,
 };
 
 typedef struct few_plan {
-    int m, steps, count;    /* rows of x, stages of k, weights */
-    int groups, rows, each; /* computing warpgroups, rows of a strip, of a warpgroup (of a warp) */
-    int stages, strips, turns;    /* strips of all weights, of a block */
-    int cluster;                  /* blocks that bring x to each other */
-    int w_bytes, stage_bytes;     /* of a stage: the weights' (x behind them) and all */
-    int full_bytes;               /* that copies bring to a stage */
-    int first[FJ_FEW_MANY];       /* strip of each weight */
-    int64_t n[FJ_FEW_MANY];       /* its rows */
+    int m, steps, count;       /* rows of x, stages of k, weights */
+    int warps, rows;           /* that multiply; rows of a strip */
+    int stages, strips, turns; /* strips of all weights, of a block */
+    int cluster;               /* blocks that bring x to each other */
+    int w_bytes, stage_bytes;  /* of a stage: the weights' (x behind them) and all */
+    int full_bytes;            /* that copies bring to a stage */
+    int first[FJ_FEW_MANY];    /* strip of each weight */
+    int64_t n[FJ_FEW_MANY];    /* its rows */
+    const unsigned char *w[FJ_FEW_MANY];
+    int64_t w_row;                /* bytes of a row */
     fj_grows y[FJ_FEW_MANY], old; /* old.data: NULL: none */
     float scale, by;              /* by: of the second pair */
     const bf16 *x2, *w2;          /* the second pair, k2 deep */
@@ -48,7 +49,10 @@ typedef struct few_maps {
     CUtensorMap w[FJ_FEW_MANY], x;
 } few_maps;
 
-#ifdef FJ_SM90A
+/* Rows of x: 16 to a product, MT of them; 0: at most 8, which are twice in it. */
+#define ROWS_OF_X(MT) ((MT) ? 16 * (MT) : 8)
+
+#ifdef FJ_SM90
 /* Place in the ring, and the parity of the phase that ends when it is filled this time. */
 typedef struct place {
     int i;
@@ -82,7 +86,7 @@ __device__ __forceinline__ int weight_of(const few_plan &p, int strip) {
 }
 
 /* The weights' part of a stage. */
-template <typename W, int N>
+template <typename W>
 __device__ __forceinline__ void copy_w(const few_maps &maps, const few_plan &p, const layout &l,
                                        int i, int strip, int step) {
     int which = weight_of(p, strip), rows = p.swiglu ? p.rows / 2 : p.rows;
@@ -90,7 +94,7 @@ __device__ __forceinline__ void copy_w(const few_maps &maps, const few_plan &p, 
     uint32_t full = l.full + 8 * i, to = l.ring + i * p.stage_bytes;
     bar_expect(full, (uint32_t)p.full_bytes);
     for (int last = p.swiglu ? 1 : which; which <= last; which++) {
-        if constexpr (W::REGS) {
+        if constexpr (!W::BOXES) {
             box_load(to, &maps.w[which], full, (step * W::STEP & ~15) / 2, row);
             to += rows * W::PITCH;
         } else {
@@ -101,6 +105,22 @@ __device__ __forceinline__ void copy_w(const few_maps &maps, const few_plan &p, 
         }
     }
 }
+/* What comes after the ring's first content in this block's first strip, to the cache. */
+template <typename W> __device__ __forceinline__ void copy_ahead(const few_plan &p) {
+    enum { SECTOR = 32 };
+    int which = weight_of(p, (int)blockIdx.x), rows = p.swiglu ? p.rows / 2 : p.rows;
+    int64_t from = (int64_t)p.stages * W::STEP, to = from + AHEAD / p.rows;
+    if (to > p.w_row) to = p.w_row;
+    int each = (int)((to - from + SECTOR - 1) / SECTOR);
+    if (each <= 0) return;
+    for (int i = (int)threadIdx.x; i < p.rows * each; i += p.warps * WARP) {
+        int r = i / each, second = p.swiglu && r >= rows; /* of up */
+        int64_t row = (int64_t)((int)blockIdx.x - p.first[which]) * rows + r - (second ? rows : 0);
+        if (row >= p.n[which]) continue;
+        cache_ahead(p.w[which + second] + row * p.w_row + from + i % each * SECTOR);
+    }
+}
+
 /* That of x: all of it, or in a cluster this block's rows to all blocks. */
 template <typename W, int N>
 __device__ __forceinline__ void copy_x(const few_maps &maps, const few_plan &p, const layout &l,
@@ -130,7 +150,7 @@ template <typename W, int N> struct copier {
         r = place{ 0, 0 };
         strip = (int)blockIdx.x, step = 0, left = turns_of(p);
         int i = 0;
-        for (; i < p.stages && more(p); i++, go_on(p)) copy_w<W, N>(maps, p, l, i, strip, step);
+        for (; i < p.stages && more(p); i++, go_on(p)) copy_w<W>(maps, p, l, i, strip, step);
         return i;
     }
     __device__ __forceinline__ void rest(const few_maps &maps, const few_plan &p, const layout &l,
@@ -142,7 +162,7 @@ template <typename W, int N> struct copier {
         }
         for (; more(p); go_on(p)) {
             bar_wait(l.empty + 8 * r.i, r.parity ^ 1, WAIT_EMPTY, r.i);
-            copy_w<W, N>(maps, p, l, r.i, strip, step);
+            copy_w<W>(maps, p, l, r.i, strip, step);
             copy_x<W, N>(maps, p, l, r.i, step, rank);
         }
     }
@@ -158,91 +178,117 @@ __device__ __forceinline__ uint32_t two_of(const few_plan &p, const bf16 *rows, 
     return at[0].u | (k + 1 < p.k2 ? (uint32_t)at[1].u << 16 : 0);
 }
 
-/* Sums of the second pair; from: this thread's first row of the weight. */
-template <int N>
-__device__ __forceinline__ void more_sums(const few_plan &p, int64_t from, float *d) {
-    FJ_ROLLED
-    for (int k = 0; k < p.k2; k += 16) {
-        uint32_t a[4];
-        int at = k + lane_of() % 4 * 2;
+/* A warp's sums: of tile i of x's rows and 8 rows g of the weight; from: the first of those 8. */
+template <int MT, int G> struct sums {
+    enum { M = MT ? MT : 1, HIGH = MT ? 4 : 2 }; /* HIGH: values of a thread that count */
+    float d[M][G][4];
+    __device__ __forceinline__ void clear() {
         FJ_UNROLL
-        for (int i = 0; i < 4; i++)
-            a[i] = two_of(p, p.w2, p.ldw2, from + i % 2 * 8, p.n[0], at + i / 2 * 8);
-        FJ_UNROLL
-        for (int j = 0; j < N / 8; j++) {
-            uint32_t b[2];
+        for (int i = 0; i < M * G * 4; i++) d[i / (G * 4)][i / 4 % G][i % 4] = 0;
+    }
+    static __device__ __forceinline__ int row(int i, int j) {
+        return i * 16 + lane_of() / 4 + j / 2 * 8;
+    }
+    static __device__ __forceinline__ int col(int j) { return lane_of() % 4 * 2 + j % 2; }
+
+    /* The product of the second pair; g: of the rows from `from` on. */
+    __device__ __forceinline__ void more(const few_plan &p, const int64_t *from) {
+        FJ_ROLLED
+        for (int k = 0; k < p.k2; k += 16) {
+            int at = k + lane_of() % 4 * 2;
+            uint32_t b[G][2];
             FJ_UNROLL
-            for (int i = 0; i < 2; i++)
-                b[i] = two_of(p, p.x2, p.ldx2, j * 8 + lane_of() / 4, p.m, at + i * 8);
-            mma_bf16(d + 4 * j, a, b);
+            for (int i = 0; i < 2 * G; i++)
+                b[i / 2][i % 2] =
+                    two_of(p, p.w2, p.ldw2, from[i / 2] + lane_of() / 4, p.n[0], at + i % 2 * 8);
+            FJ_UNROLL
+            for (int i = 0; i < M; i++) {
+                uint32_t a[4];
+                FJ_UNROLL
+                for (int j = 0; j < 4; j++)
+                    a[j] = two_of(p, p.x2, p.ldx2, i * 16 + lane_of() / 4 + j % 2 * 8, p.m,
+                                  at + j / 2 * 8);
+                FJ_UNROLL
+                for (int g = 0; g < G; g++) mma_bf16(d[i][g], a, b[g]);
+            }
         }
     }
-}
 
-/* Where a thread's sums go: to columns from and from + 8 of y, as far as there are `left` from the first. */
-struct target {
-    int which;
-    int64_t from, left;
+    /* What is added to value j. */
+    static __device__ __forceinline__ float old(const few_plan &p, int64_t from, int i, int j) {
+        int64_t n = from + col(j), at = row(i, j) * p.old.ld + n;
+        if (!p.old.data || row(i, j) >= p.m || n >= p.n[0]) return 0;
+        return p.old.dtype == FJ_F32 ? ((const float *)p.old.data)[at]
+                                     : to_f32(((const bf16 *)p.old.data)[at]);
+    }
+
+    /* OLD: whether olds are there; they were read before. */
+    template <bool OLD>
+    __device__ __forceinline__ void put(const few_plan &p, int which, const int64_t *from,
+                                        const float (*olds)[2]) {
+        sums m;
+        fj_grows y = p.y[which];
+        m.clear();
+        if (p.k2) m.more(p, from);
+        FJ_UNROLL
+        for (int i = 0; i < M; i++) FJ_UNROLL
+        for (int g = 0; g < G; g++) FJ_UNROLL
+        for (int j = 0; j < HIGH; j++) {
+            int64_t n = from[g] + col(j), at = row(i, j) * y.ld + n;
+            if (row(i, j) >= p.m || n >= p.n[which]) continue;
+            float v = p.scale * d[i][g][j];
+            if (p.old.data)
+                v = __fmaf_rn(p.scale, d[i][g][j], OLD ? olds[g][j % 2] : old(p, from[g], i, j));
+            if (y.dtype == FJ_F32) {
+                if (p.k2) v = __fmaf_rn(p.by, m.d[i][g][j], v);
+                ((float *)y.data)[at] = v;
+            } else {
+                if (p.k2) v = __fmaf_rn(p.by, m.d[i][g][j], to_f32(to_bf16(v)));
+                ((bf16 *)y.data)[at] = to_bf16(v);
+            }
+        }
+    }
+
+    /* g: 0: of gate, 1: of up. */
+    __device__ __forceinline__ void put_swiglu(const few_plan &p, int64_t from) {
+        fj_grows y = p.y[0];
+        FJ_UNROLL
+        for (int i = 0; i < M; i++) FJ_UNROLL
+        for (int j = 0; j < HIGH; j++) {
+            int64_t n = from + col(j);
+            if (row(i, j) >= p.m || n >= p.n[0]) continue;
+            float gate = to_f32(to_bf16(d[i][0][j])), up = to_f32(to_bf16(d[i][G - 1][j]));
+            ((bf16 *)y.data)[row(i, j) * y.ld + n] = to_bf16(gate * sigmoid<bf16>(gate) * up);
+        }
+    }
 };
 
-/* Row of y of value i of a thread, and whether it is one. */
-__device__ __forceinline__ int row_of(int i) { return i / 4 * 8 + lane_of() % 4 * 2 + i % 2; }
-__device__ __forceinline__ bool is_of(const few_plan &p, const target &t, int i) {
-    return row_of(i) < p.m && i % 4 / 2 * 8 < t.left;
-}
-
-/* What is added to value i. */
-__device__ __forceinline__ float old_of(const few_plan &p, const target &t, int i) {
-    if (!p.old.data || !is_of(p, t, i)) return 0;
-    int64_t at = row_of(i) * p.old.ld + t.from + i % 4 / 2 * 8;
-    return p.old.dtype == FJ_F32 ? ((const float *)p.old.data)[at]
-                                 : to_f32(((const bf16 *)p.old.data)[at]);
-}
-
-/* old: the first OLD of them, read before. */
-template <int N, int OLD>
-__device__ __forceinline__ void put_sums(const few_plan &p, const target &t, const float *d,
-                                         const float *old, const float *more) {
-    fj_grows y = p.y[t.which];
-    FJ_UNROLL
-    for (int i = 0; i < N / 2; i++) {
-        if (!is_of(p, t, i)) continue;
-        int64_t at = row_of(i) * y.ld + t.from + i % 4 / 2 * 8;
-        float v = p.scale * d[i];
-        if (p.old.data) v = __fmaf_rn(p.scale, d[i], i < OLD ? old[i] : old_of(p, t, i));
-        if (y.dtype == FJ_F32) {
-            if (p.k2) v = __fmaf_rn(p.by, more[i], v);
-            ((float *)y.data)[at] = v;
-        } else {
-            if (p.k2) v = __fmaf_rn(p.by, more[i], to_f32(to_bf16(v)));
-            ((bf16 *)y.data)[at] = to_bf16(v);
+/* Operands A of step s of the c-th 64 values of k in a stage; at: where this lane reads x in it.  At most 8
+ * rows: of two steps, for an even s. */
+template <int MT> struct rows_of_x {
+    enum { M = MT ? MT : 1 };
+    uint32_t a[M][4];
+    static __device__ __forceinline__ int lane() {
+        int row = lane_of() % (MT ? 16 : 8), piece = lane_of() / (MT ? 16 : 8);
+        return row * 128 + ((piece ^ row % 8) << 4);
+    }
+    __device__ __forceinline__ void load(uint32_t at, int c, int s) {
+        FJ_UNROLL
+        for (int i = 0; i < M; i++)
+            matrices_x4(a[i], (at + (c * ROWS_OF_X(MT) + i * 16) * 128) ^ (s * 32));
+    }
+    template <int G>
+    __device__ __forceinline__ void multiply(sums<MT, G> &d, const uint32_t (*b)[4][2],
+                                             int s) const {
+        FJ_UNROLL
+        for (int i = 0; i < M; i++) {
+            uint32_t twice[4] = { a[i][s % 2 * 2], a[i][s % 2 * 2], a[i][s % 2 * 2 + 1],
+                                  a[i][s % 2 * 2 + 1] };
+            FJ_UNROLL
+            for (int g = 0; g < G; g++) mma_bf16(d.d[i][g], MT ? a[i] : twice, b[g][s]);
         }
     }
-}
-
-/* swiglu: the second warpgroup has up's sums of the same places, and gives them to the first. */
-template <int N>
-__device__ __forceinline__ void put_swiglu(const few_plan &p, const target &t, int group,
-                                           uint32_t *given, const float *d) {
-    fj_grows y = p.y[0];
-    given += (int)threadIdx.x % GROUP;
-    if (group == 1) {
-        FJ_UNROLL
-        for (int i = 0; i < N / 2; i += 2) given[i / 2 * GROUP] = pack_bf16(d[i], d[i + 1]);
-        threads_sync(1, 2 * GROUP);
-    } else {
-        threads_sync(1, 2 * GROUP);
-        FJ_UNROLL
-        for (int i = 0; i < N / 2; i++) {
-            uint32_t two = given[i / 2 * GROUP];
-            float gate = to_f32(to_bf16(d[i])), up = i % 2 ? high_f32(two) : low_f32(two);
-            if (is_of(p, t, i))
-                ((bf16 *)y.data)[row_of(i) * y.ld + t.from + i % 4 / 2 * 8] =
-                    to_bf16(gate * sigmoid<bf16>(gate) * up);
-        }
-    }
-    threads_sync(2, 2 * GROUP); /* they are read */
-}
+};
 
 /* Says that this warp needs the stage no more, to all who copy to it. */
 __device__ __forceinline__ void release(const few_plan &p, const layout &l, int stage) {
@@ -254,147 +300,142 @@ __device__ __forceinline__ void release(const few_plan &p, const layout &l, int 
     }
 }
 
-/* All stages of a strip, weights multiplied where they lie; r: its first place in the ring, then that after
- * its last; returned: its last place, not yet released. */
-template <typename W, int N>
-__device__ __forceinline__ int multiply(const few_plan &p, const layout &l, int mine, place *r,
-                                        float (&d)[N / 2]) {
-    int last = -1;
-    for (int step = 0; step < p.steps; step++) {
-        uint32_t at = l.ring + r->i * p.stage_bytes;
-        uint32_t dx = (uint32_t)describe(at + p.w_bytes, false);
-        uint32_t dw = (uint32_t)describe(at + mine * 128, false);
-        bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
-        products_begin();
-        FJ_UNROLL
-        for (int c = 0; c < W::KS / 64; c++) FJ_UNROLL
-        for (int i = 0; i < 4; i++)
-            product_at(d, dw + c * (p.rows * 128 >> 4) + i * K16_ALONG,
-                       dx + c * (N * 128 >> 4) + i * K16_ALONG, c || i || step);
-        products_commit();
-        products_wait<1>();
-        if (last >= 0) release(p, l, last);
-        last = r->i;
-        next(r, p.stages);
+/* A stage as a warp reads it. */
+template <typename W, int MT, int G> struct reader {
+    const unsigned char *shared; /* address 0 */
+    int tile[G];                 /* bytes from the stage's beginning */
+    uint32_t at;                 /* the stage's */
+    typename W::raw raw[G];
+    uint32_t x;
+    __device__ __forceinline__ void open(const few_plan &p, const layout &l, const place &r) {
+        at = l.ring + r.i * p.stage_bytes;
+        x = at + p.w_bytes + rows_of_x<MT>::lane();
+        bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
     }
-    products_wait<0>();
-    return last;
-}
-
-/* The same, their values made in registers: 64 of k make a group of products, and while it is multiplied
- * the next values are made; their bytes were read from shared memory before it was begun. */
-template <typename W, int N>
-__device__ __forceinline__ int multiply_made(const few_plan &p, const layout &l,
-                                             const unsigned char *shared, int mine, place *r,
-                                             uint32_t (&a)[2][4][4], float (&d)[N / 2]) {
-    enum { C = W::KS / 64 };
-    int last = -1;
-    typename W::raw raw;
-    uint32_t at = l.ring + r->i * p.stage_bytes;
-    bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
-    shared += mine * W::PITCH;
-    const unsigned char *rows = W::lane(shared + at);
-    W::fetch(raw, rows, 0);
-    for (int step = 0; step < p.steps; step++) {
-        uint32_t dx = (uint32_t)describe(at + p.w_bytes, false);
-        int now = r->i;
+    /* shift: of the stage's bytes in rows' */
+    __device__ __forceinline__ void fetch(const few_plan &p, int c, int shift) {
         FJ_UNROLL
-        for (int c = 0; c < C; c++) {
-            W::make(a[c % 2], raw, c);
-            if (c + 1 < C) {
-                W::fetch(raw, rows, c + 1);
-            } else {
-                next(r, p.stages);
-                if (step + 1 < p.steps) {
-                    at = l.ring + r->i * p.stage_bytes;
-                    bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
-                    rows = W::lane(shared + at) + (W::STEP % 16 ? (step + 1) * W::STEP & 15 : 0);
-                    W::fetch(raw, rows, 0);
-                }
-            }
-            products_begin();
-            FJ_UNROLL
-            for (int i = 0; i < 4; i++)
-                product_regs(d, a[c % 2][i], dx + c * (N * 128 >> 4) + i * K16_ALONG,
-                             c || i || step);
-            products_commit();
-            products_wait<1>();
-            if (c == 0 && last >= 0) release(p, l, last);
+        for (int g = 0; g < G; g++) {
+            uint32_t from = at + tile[g] + (W::STEP % 16 ? shift : 0);
+            W::fetch(raw[g], shared + from, from, c, p.rows * 128);
         }
-        last = now;
     }
-    products_wait<0>();
-    return last;
-}
+    __device__ __forceinline__ void make(uint32_t (*b)[4][2], int c) {
+        FJ_UNROLL
+        for (int g = 0; g < G; g++) W::make(b[g], raw[g], c);
+    }
+};
 
-template <typename W, int N>
+template <typename W, int MT, int G>
 __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
                                         const unsigned char *shared) {
-    int warp = __shfl_sync(FULL_WARP, (int)threadIdx.x / WARP, 0), group = warp / 4;
-    warp %= 4;
-    float d[N / 2];
+    enum { C = W::KS / 64 };
+    int warp = __shfl_sync(FULL_WARP, (int)threadIdx.x / WARP, 0);
+    int left = turns_of(p) * p.steps, step = 0, strip = (int)blockIdx.x;
+    if (left <= 0) return;
+    reader<W, MT, G> in;
+    sums<MT, G> d;
     place r = { 0, 0 };
-    uint32_t a[2][4][4]; /* of values made: rows 8 to 15 of a warp's 16 are zeros */
+    uint32_t b[2][G][4][2];
+    rows_of_x<MT> x[2];
+    int which = weight_of(p, strip);
+    int64_t from[G];
+    float olds[G][2];
+    auto begin = [&]() { /* of a strip */
+                         FJ_UNROLL
+                         for (int g = 0; g < G; g++) {
+                             int of = p.swiglu ? warp * 8 : (warp * G + g) * 8;
+                             from[g] = (int64_t)(strip - p.first[which]) *
+                                           (p.swiglu ? p.rows / 2 : p.rows) +
+                                       of;
+                             FJ_UNROLL
+                             for (int j = 0; j < 2 && !MT; j++)
+                                 olds[g][j] = sums<MT, G>::old(p, from[g], 0, j);
+                         }
+                         d.clear();
+    };
+    in.shared = shared;
     FJ_UNROLL
-    for (int i = 0; i < 16; i++) a[i / 8][i / 2 % 4][i % 2 * 2 + 1] = kept_zero();
-    int turns = turns_of(p);
-    /* Rows of a strip: the first of this warp's 16, and how many are of it. */
-    int mine = W::REGS ? (group * 4 + warp) * p.each : group * p.each + warp * 16;
-    int have = W::REGS ? p.each : p.each - warp * 16;
-    for (int turn = 0, strip = (int)blockIdx.x; turn < turns; turn++, strip += (int)gridDim.x) {
-        target t;
-        t.which = weight_of(p, strip);
-        t.from = p.swiglu ? (int64_t)strip * (p.rows / 2) + mine % (p.rows / 2)
-                          : (int64_t)(strip - p.first[t.which]) * p.rows + mine;
-        t.from += lane_of() / 4;
-        t.left = p.n[t.which] - t.from;
-        if (t.left > have - lane_of() / 4) t.left = have - lane_of() / 4;
-        enum { OLD = N > 8 ? 0 : N / 2 };
-        float old[OLD > 0 ? OLD : 1];
+    for (int g = 0; g < G; g++)
+        in.tile[g] =
+            (p.swiglu ? g * (p.rows / 2) + warp * 8 : (warp * G + g) * 8) * W::PITCH + W::lane();
+    begin();
+    in.open(p, l, r);
+    in.fetch(p, 0, 0);
+    in.make(b[0], 0);
+    x[0].load(in.x, 0, 0);
+    for (; left > 0; left--) {
+        int now = r.i, after = step + 1 == p.steps ? 0 : step + 1;
+        uint32_t x_now = in.x;
         FJ_UNROLL
-        for (int i = 0; i < OLD; i++) old[i] = old_of(p, t, i);
-        int last;
-        if constexpr (W::REGS) last = multiply_made<W, N>(p, l, shared, mine, &r, a, d);
-        else last = multiply<W, N>(p, l, group * p.each, &r, d);
-        release(p, l, last);
-        float more[N / 2] = {};
-        if (p.k2) more_sums<N>(p, t.from, more);
-        if (p.swiglu)
-            put_swiglu<N>(p, t, group, (uint32_t *)(shared + l.ring + p.stages * p.stage_bytes), d);
-        else put_sums<N, OLD>(p, t, d, old, more);
+        for (int c = 0; c < C; c++) {
+            if (c + 1 < C) {
+                in.fetch(p, c + 1, step * W::STEP & 15);
+            } else {
+                if (left > 1) {
+                    next(&r, p.stages);
+                    in.open(p, l, r);
+                }
+                in.fetch(p, 0, after * W::STEP & 15); /* at the end: something */
+            }
+            const int c_next = (c + 1) % C;
+            uint32_t x_next = c + 1 < C ? x_now : in.x;
+            FJ_UNROLL
+            for (int s = 0; s < 4; s++) {
+                if (MT) {
+                    if (s < 3) x[(s + 1) % 2].load(x_now, c, s + 1);
+                    else x[0].load(x_next, c_next, 0);
+                    x[s % 2].multiply(d, b[c % 2], s);
+                } else {
+                    if (s == 0) x[1].load(x_now, c, 2);
+                    if (s == 2) x[0].load(x_next, c_next, 0);
+                    x[s / 2].multiply(d, b[c % 2], s);
+                }
+                if (s == 1) in.make(b[(c + 1) % 2], c_next);
+            }
+        }
+        release(p, l, now);
+        step = after;
+        if (step) continue;
+        if (G == 2 && p.swiglu) d.put_swiglu(p, from[0]);
+        else d.template put<!MT>(p, which, from, olds);
+        strip += (int)gridDim.x;
+        if (left > 1) which = weight_of(p, strip), begin();
     }
 }
 #endif
 
-template <typename W, int N>
-static __global__ void __maxnreg__(N == 64 ? 168 : 112)
+template <typename W, int MT, int G>
+static __global__ void __maxnreg__(MT < 4 ? 112 : 168)
     few_kernel(const __grid_constant__ few_maps maps, const __grid_constant__ few_plan p) {
-#ifdef FJ_SM90A
+#ifdef FJ_SM90
     early_release();
     FJ_DYN_SHARED(shared);
     uint32_t base = shared_address(shared);
     layout l = layout_of(base);
     int begun = 0;
-    copier<W, N> c = {};
-    if ((int)threadIdx.x == p.groups * GROUP) {
+    copier<W, ROWS_OF_X(MT)> c = {};
+    if ((int)threadIdx.x == p.warps * WARP) {
         for (int i = 0; i < p.count; i++) map_prefetch(&maps.w[i]);
         map_prefetch(&maps.x);
         for (int i = 0; i < p.stages; i++) {
             bar_init(l.full + 8 * i, 1);
-            bar_init(l.empty + 8 * i, (uint32_t)(p.groups * 4 * p.cluster));
+            bar_init(l.empty + 8 * i, (uint32_t)(p.warps * p.cluster));
         }
         bars_are_made();
         begun = c.begin(maps, p, l);
     }
     if (p.cluster > 1) cluster_sync();
     else __syncthreads();
-    early_wait();
-    if (__shfl_sync(FULL_WARP, (int)threadIdx.x / GROUP, 0) ==
-        p.groups) { /* known to be the warp's */
-        if ((int)threadIdx.x == p.groups * GROUP) c.rest(maps, p, l, begun);
+    if (__shfl_sync(FULL_WARP, (int)threadIdx.x / WARP, 0) ==
+        p.warps) { /* known to be the warp's */
+        early_wait();
+        if ((int)threadIdx.x == p.warps * WARP) c.rest(maps, p, l, begun);
         __syncwarp();
     } else {
-        compute<W, N>(p, l, shared - base);
+        if (AHEAD > 0) copy_ahead<W>(p);
+        early_wait();
+        compute<W, MT, G>(p, l, shared - base);
     }
     if (p.cluster > 1) cluster_sync(); /* the others still tell barriers of this block */
 #else
@@ -458,20 +499,16 @@ typedef struct few_job {
     int64_t k, w_row; /* bytes of a row */
 } few_job;
 
-/* Fills in the rest of a plan after groups, rows and each; false: that many rows are not possible. */
-template <typename W, int N> static bool plan_rest(few_plan *p) {
-    if constexpr (W::REGS) {
-        p->w_bytes = (p->rows * W::PITCH + 1023) / 1024 * 1024;
-        p->full_bytes = p->rows * W::PITCH;
-    } else {
-        p->w_bytes = p->rows * (W::KS / 64) * 128;
-        p->full_bytes = p->w_bytes;
-    }
-    p->stage_bytes = p->w_bytes + W::KS / 64 * N * 128;
-    p->full_bytes += W::KS / 64 * (p->cluster > 1 ? N : p->m) * 128;
+/* Fills in the rest of a plan after cluster, warps and rows; false: that many are not possible. */
+template <typename W, int MT> static bool plan_rest(few_plan *p) {
+    int x_rows = ROWS_OF_X(MT), boxes = W::KS / 64;
+    p->full_bytes = p->rows * W::PITCH * (W::BOXES ? boxes : 1);
+    p->w_bytes = (p->full_bytes + 1023) / 1024 * 1024;
+    p->stage_bytes = p->w_bytes + boxes * x_rows * 128;
+    p->full_bytes += boxes * (p->cluster > 1 ? x_rows : p->m) * 128;
     p->stages = 0;
     for (int most = HALF; most <= WHOLE && p->stages < 4; most += WHOLE - HALF)
-        p->stages = (most - 1024 - BARRIERS - BOX) / p->stage_bytes;
+        p->stages = (most - 1024 - BARRIERS) / p->stage_bytes;
     if (p->stages > STAGES) p->stages = STAGES;
     p->strips = 0;
     if (p->swiglu) p->strips = up(p->n[0], p->rows / 2);
@@ -489,36 +526,39 @@ static int blocks_of(const few_plan *p, int sms) {
 }
 
 /* Cycles that all strips take, about.  A cycle brings 20 bytes of the memory to each multiprocessor, 26 of
- * the cache; one alone may get 40.  Dearer: few multiprocessors, blocks that leave no room for the next
- * kernel's, clusters. */
-template <typename W, int N> static double plan_cost(const few_plan *p, int64_t w_row, int sms) {
-    int blocks = blocks_of(p, sms), waves = up(p->strips, blocks);
+ * the cache; one alone may get 40.  A product takes 35 cycles before the next of its sums, and a quarter of
+ * the multiprocessor for 7; shared memory gives 128 bytes.  Dearer: few multiprocessors, blocks that leave
+ * no room for the next kernel's, clusters. */
+template <typename W, int MT, int G>
+static double plan_cost(const few_plan *p, int64_t w_row, int sms) {
+    int blocks = blocks_of(p, sms), waves = up(p->strips, blocks), each = up(p->warps, 4);
     double w = (double)p->rows * (double)w_row / ((double)p->steps * W::KS / 16); /* of 16 of k */
     double x = p->m * 32.0, part = (double)blocks / sms, step;
     double memory = w * part / 20, cache = (w + x / p->cluster) * part / 26, here = (w + x) / 40;
-    double chain = 24 + N / 4, make = W::COST * p->groups / (p->groups > 1 ? 1.2 : 1.0);
-    step = FJ_MAX(FJ_MAX(memory, cache), FJ_MAX(FJ_MAX(here, chain), make));
-    double cost = waves * (step * p->steps * (W::KS / 16) + 200 + 4 * N);
+    double products = 7 * FJ_MAX(MT, 1) * G * each, make = (W::COST * G + 6 + MT * (G + 1)) * each;
+    double shared = (p->warps * (MT ? 512.0 * MT : 256.0) + 2 * w + x) / 110;
+    step = FJ_MAX(FJ_MAX(memory, cache), FJ_MAX(FJ_MAX(here, 35), FJ_MAX(products, make / 0.8)));
+    step = FJ_MAX(step, shared);
+    double cost = waves * (step * p->steps * (W::KS / 16) + 200 + 16 * MT * G);
     bool alone = p->stages * p->stage_bytes > HALF;
     return cost * (1.2 - 0.2 * part) * (alone ? 1.06 : 1) * (p->cluster > 1 ? 1.04 : 1);
 }
 
-template <typename W, int N> static bool plan_choose(few_plan *best, int64_t w_row, int sms) {
+/* The cost of the best plan; INFINITY: none. */
+template <typename W, int MT, int G>
+static double plan_choose(few_plan *best, int64_t w_row, int sms) {
     double cost = INFINITY;
     few_plan p = *best;
-    bool found = false;
-    for (p.cluster = 1; p.cluster <= FJ_MIN((int)MOST_CLUSTER, sms) && N / p.cluster >= 8;
+    for (p.cluster = 1;
+         p.cluster <= FJ_MIN((int)MOST_CLUSTER, sms) && ROWS_OF_X(MT) / p.cluster >= 8;
          p.cluster *= 2)
-        for (p.groups = 1; p.groups <= 2; p.groups++)
-            for (p.each = W::REGS ? 1 : 8; p.each <= (W::REGS ? 8 : 64);
-                 p.each += W::REGS ? 1 : 8) {
-                if (p.swiglu && (p.groups < 2 || p.each % 2)) continue; /* boxes of 128 bytes */
-                p.rows = p.groups * p.each * (W::REGS ? 4 : 1);
-                if (!plan_rest<W, N>(&p) || (p.cluster > 1 && p.strips < p.cluster)) continue;
-                double c = plan_cost<W, N>(&p, w_row, sms);
-                if (c < cost) cost = c, *best = p, found = true;
-            }
-    return found;
+        for (p.warps = 1; p.warps <= (MT < 4 ? WARPS : 10); p.warps++) { /* registers */
+            p.rows = p.warps * 8 * G;
+            if (!plan_rest<W, MT>(&p) || (p.cluster > 1 && p.strips < p.cluster)) continue;
+            double c = plan_cost<W, MT, G>(&p, w_row, sms);
+            if (c < cost) cost = c, *best = p;
+        }
+    return cost;
 }
 
 /* Whether the kernel is built for sm_90a: else it is empty. */
@@ -539,41 +579,52 @@ template <typename K> static bool there(K kernel) {
 #endif
 }
 
-template <typename W, int N>
-static bool start(const few_job *j, few_plan *p, bool *done, fj_err *e) {
-    p->steps = up(j->k, W::KS);
-    if (!there(few_kernel<W, N>) || !plan_choose<W, N>(p, j->w_row, j->g->sms)) return true;
+template <typename W, int MT, int G>
+static bool start(const few_job *j, const few_plan *p, bool *done, fj_err *e) {
+    if (!there(few_kernel<W, MT, G>)) return true;
     few_maps maps = {};
     int high = p->swiglu ? p->rows / 2 : p->rows;
     for (int i = 0; i < p->count; i++) {
         const fj_gmat *w = &j->w[i];
-        if constexpr (W::REGS) {
-            if (!map_of(&maps.w[i], false, w->data, w->n, j->w_row / 2, j->w_row, high,
-                        W::PITCH / 2, e))
-                return false;
-        } else if (!map_of(&maps.w[i], true, w->data, w->n, j->k, j->w_row, high, 64, e)) {
+        if (!map_of(&maps.w[i], W::BOXES, w->data, w->n, j->w_row / 2, j->w_row, high, W::PITCH / 2,
+                    e))
             return false;
-        }
     }
     if (!map_of(&maps.x, true, j->x.data, p->m, j->k, j->x.ld * 2,
-                p->cluster > 1 ? N / p->cluster : p->m, 64, e))
+                p->cluster > 1 ? ROWS_OF_X(MT) / p->cluster : p->m, 64, e))
         return false;
-    /* behind the ring: what is read of rows that are not there, or what warpgroups exchange */
-    size_t shared = (size_t)(1024 + BARRIERS + BOX) + (size_t)p->stages * (size_t)p->stage_bytes;
-    int blocks = blocks_of(p, j->g->sms);
-    p->turns = up(p->strips, blocks);
-    FJ_ALLOW_SHARED((few_kernel<W, N>), shared);
+    size_t shared = (size_t)(1024 + BARRIERS) + (size_t)p->stages * (size_t)p->stage_bytes;
+    FJ_ALLOW_SHARED((few_kernel<W, MT, G>), shared);
     *done = true;
-    FJ_LAUNCH_EARLY_CLUSTERS((few_kernel<W, N>), (unsigned)p->cluster, (unsigned)blocks,
-                             (unsigned)(p->groups * GROUP + WARP), shared, j->g->stream, maps, *p);
+    FJ_LAUNCH_EARLY_CLUSTERS((few_kernel<W, MT, G>), (unsigned)p->cluster,
+                             (unsigned)blocks_of(p, j->g->sms), (unsigned)((p->warps + 1) * WARP),
+                             shared, j->g->stream, maps, *p);
     return launched("a product of few rows", e);
 }
 
+/* The better of 8 and 16 rows to a warp; of many rows of x, 16. */
+template <typename W, int MT>
+static bool start_with(const few_job *j, few_plan *p, bool *done, fj_err *e) {
+    few_plan one = *p;
+    double cost = INFINITY, cost_one = INFINITY;
+    int sms = j->g->sms;
+    cost = plan_choose<W, MT, 2>(p, j->w_row, sms);
+    if constexpr (MT < 2)
+        if (!p->swiglu) cost_one = plan_choose<W, MT, 1>(&one, j->w_row, sms);
+    if (cost == INFINITY && cost_one == INFINITY) return true;
+    few_plan *best = cost_one < cost ? &one : p;
+    best->turns = up(best->strips, blocks_of(best, sms));
+    if constexpr (MT < 2)
+        if (best == &one) return start<W, MT, 1>(j, best, done, e);
+    return start<W, MT, 2>(j, best, done, e);
+}
+
 template <typename W> static bool start_as(const few_job *j, few_plan *p, bool *done, fj_err *e) {
-    if (p->m <= 8) return start<W, 8>(j, p, done, e);
-    if (p->m <= 16) return start<W, 16>(j, p, done, e);
-    if (p->m <= 32) return start<W, 32>(j, p, done, e);
-    return start<W, 64>(j, p, done, e);
+    p->steps = up(j->k, W::KS);
+    if (p->m <= 8) return start_with<W, 0>(j, p, done, e);
+    if (p->m <= 16) return start_with<W, 1>(j, p, done, e);
+    if (p->m <= 32) return start_with<W, 2>(j, p, done, e);
+    return start_with<W, 4>(j, p, done, e);
 }
 
 /* What fj_gpu_few does, for a plan that knows all but the sizes. */
@@ -589,11 +640,12 @@ static bool start_any(const fj_gpu *g, int64_t m, fj_grows x, int count, const f
 #endif
     few_job j = { g, x, w, w->k, fj_dtype_size(w->dtype, 1, w->k) };
     if (j.w_row < 1 || j.w_row % 16) return true;
-    p->m = (int)m, p->count = count;
+    p->m = (int)m, p->count = count, p->w_row = j.w_row;
     for (int i = 0; i < count; i++) {
         if (w[i].dtype != w->dtype || w[i].k != w->k || (uintptr_t)w[i].data % 16) return true;
         if (w[i].n < 1 || w[i].n > most) return true;
         p->n[i] = w[i].n, p->y[i] = y[i];
+        p->w[i] = (const unsigned char *)w[i].data;
     }
     switch (w->dtype) {
     case FJ_BF16: return start_as<few_bf16>(&j, p, done, e);

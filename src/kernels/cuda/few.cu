@@ -178,73 +178,92 @@ __device__ __forceinline__ uint32_t two_of(const few_plan &p, const bf16 *rows, 
     return at[0].u | (k + 1 < p.k2 ? (uint32_t)at[1].u << 16 : 0);
 }
 
-/* A warp's sums: of tile i of x's rows and 8 rows g of the weight; from: the first of those 8. */
+/* A warp's sums.  Usually rows of x are A, and 8 rows g of the weight B; 16 rows of the weight with at most 8
+ * of x are the other way round: half as many products, and no operand that is there twice. */
 template <int MT, int G> struct sums {
-    enum { M = MT ? MT : 1, HIGH = MT ? 4 : 2 }; /* HIGH: values of a thread that count */
-    float d[M][G][4];
+    enum {
+        TURNED = MT == 0 && G == 2,
+        M = MT ? MT : 1,
+        ALL = TURNED ? 4 : M * G * 4, /* values of a thread */
+        UP = TURNED ? 2 : 4           /* from a value of g = 0 to that of g = 1 */
+    };
+    float v[ALL];
     __device__ __forceinline__ void clear() {
         FJ_UNROLL
-        for (int i = 0; i < M * G * 4; i++) d[i / (G * 4)][i / 4 % G][i % 4] = 0;
+        for (int i = 0; i < ALL; i++) v[i] = 0;
     }
-    static __device__ __forceinline__ int row(int i, int j) {
-        return i * 16 + lane_of() / 4 + j / 2 * 8;
+    /* Row of x, g, and row of the 8 of the weight, of value i; whether it counts. */
+    static __device__ __forceinline__ int row(int i) {
+        return TURNED ? lane_of() % 4 * 2 + i % 2
+                      : i / (4 * G) * 16 + lane_of() / 4 + i % 4 / 2 * 8;
     }
-    static __device__ __forceinline__ int col(int j) { return lane_of() % 4 * 2 + j % 2; }
+    static __device__ __forceinline__ int g(int i) { return TURNED ? i / 2 : i / 4 % G; }
+    static __device__ __forceinline__ int col(int i) {
+        return TURNED ? lane_of() / 4 : lane_of() % 4 * 2 + i % 2;
+    }
+    static __device__ __forceinline__ bool counts(int i) { return MT || TURNED || i % 4 < 2; }
 
-    /* The product of the second pair; g: of the rows from `from` on. */
+    /* One step of 16: b: of the weight; a: of x, of tile i; x in the lower 8 rows alone: a[0] and a[1]. */
+    __device__ __forceinline__ void multiply(int i, const uint32_t *a, const uint32_t (*b)[2]) {
+        if (TURNED) {
+            uint32_t w[4] = { b[0][0], b[G - 1][0], b[0][1], b[G - 1][1] };
+            mma_bf16(v, w, a);
+        } else {
+            uint32_t twice[4] = { a[0], a[0], a[1], a[1] };
+            FJ_UNROLL
+            for (int g = 0; g < G; g++) mma_bf16(v + (i * G + g) * 4, MT ? a : twice, b[g]);
+        }
+    }
+
+    /* The product of the second pair; from: the first of the 8 rows g of the weight. */
     __device__ __forceinline__ void more(const few_plan &p, const int64_t *from) {
         FJ_ROLLED
         for (int k = 0; k < p.k2; k += 16) {
             int at = k + lane_of() % 4 * 2;
-            uint32_t b[G][2];
+            uint32_t b[G][2], a[4];
             FJ_UNROLL
             for (int i = 0; i < 2 * G; i++)
                 b[i / 2][i % 2] =
                     two_of(p, p.w2, p.ldw2, from[i / 2] + lane_of() / 4, p.n[0], at + i % 2 * 8);
             FJ_UNROLL
             for (int i = 0; i < M; i++) {
-                uint32_t a[4];
                 FJ_UNROLL
-                for (int j = 0; j < 4; j++)
-                    a[j] = two_of(p, p.x2, p.ldx2, i * 16 + lane_of() / 4 + j % 2 * 8, p.m,
-                                  at + j / 2 * 8);
-                FJ_UNROLL
-                for (int g = 0; g < G; g++) mma_bf16(d[i][g], a, b[g]);
+                for (int j = 0; j < (MT ? 4 : 2); j++)
+                    a[j] = two_of(p, p.x2, p.ldx2, i * 16 + lane_of() / 4 + (MT ? j % 2 * 8 : 0),
+                                  p.m, at + (MT ? j / 2 : j) * 8);
+                multiply(i, a, b);
             }
         }
     }
 
-    /* What is added to value j. */
-    static __device__ __forceinline__ float old(const few_plan &p, int64_t from, int i, int j) {
-        int64_t n = from + col(j), at = row(i, j) * p.old.ld + n;
-        if (!p.old.data || row(i, j) >= p.m || n >= p.n[0]) return 0;
+    /* What is added to value i. */
+    static __device__ __forceinline__ float old(const few_plan &p, const int64_t *from, int i) {
+        int64_t n = from[g(i)] + col(i), at = row(i) * p.old.ld + n;
+        if (!p.old.data || !counts(i) || row(i) >= p.m || n >= p.n[0]) return 0;
         return p.old.dtype == FJ_F32 ? ((const float *)p.old.data)[at]
                                      : to_f32(((const bf16 *)p.old.data)[at]);
     }
 
-    /* OLD: whether olds are there; they were read before. */
-    template <bool OLD>
+    /* EARLY: olds were read before. */
+    template <bool EARLY>
     __device__ __forceinline__ void put(const few_plan &p, int which, const int64_t *from,
-                                        const float (*olds)[2]) {
+                                        const float *olds) {
         sums m;
         fj_grows y = p.y[which];
         m.clear();
         if (p.k2) m.more(p, from);
         FJ_UNROLL
-        for (int i = 0; i < M; i++) FJ_UNROLL
-        for (int g = 0; g < G; g++) FJ_UNROLL
-        for (int j = 0; j < HIGH; j++) {
-            int64_t n = from[g] + col(j), at = row(i, j) * y.ld + n;
-            if (row(i, j) >= p.m || n >= p.n[which]) continue;
-            float v = p.scale * d[i][g][j];
-            if (p.old.data)
-                v = __fmaf_rn(p.scale, d[i][g][j], OLD ? olds[g][j % 2] : old(p, from[g], i, j));
+        for (int i = 0; i < ALL; i++) {
+            int64_t n = from[g(i)] + col(i), at = row(i) * y.ld + n;
+            if (!counts(i) || row(i) >= p.m || n >= p.n[which]) continue;
+            float u = p.scale * v[i];
+            if (p.old.data) u = __fmaf_rn(p.scale, v[i], EARLY ? olds[i] : old(p, from, i));
             if (y.dtype == FJ_F32) {
-                if (p.k2) v = __fmaf_rn(p.by, m.d[i][g][j], v);
-                ((float *)y.data)[at] = v;
+                if (p.k2) u = __fmaf_rn(p.by, m.v[i], u);
+                ((float *)y.data)[at] = u;
             } else {
-                if (p.k2) v = __fmaf_rn(p.by, m.d[i][g][j], to_f32(to_bf16(v)));
-                ((bf16 *)y.data)[at] = to_bf16(v);
+                if (p.k2) u = __fmaf_rn(p.by, m.v[i], to_f32(to_bf16(u)));
+                ((bf16 *)y.data)[at] = to_bf16(u);
             }
         }
     }
@@ -253,17 +272,16 @@ template <int MT, int G> struct sums {
     __device__ __forceinline__ void put_swiglu(const few_plan &p, int64_t from) {
         fj_grows y = p.y[0];
         FJ_UNROLL
-        for (int i = 0; i < M; i++) FJ_UNROLL
-        for (int j = 0; j < HIGH; j++) {
-            int64_t n = from + col(j);
-            if (row(i, j) >= p.m || n >= p.n[0]) continue;
-            float gate = to_f32(to_bf16(d[i][0][j])), up = to_f32(to_bf16(d[i][G - 1][j]));
-            ((bf16 *)y.data)[row(i, j) * y.ld + n] = to_bf16(gate * sigmoid<bf16>(gate) * up);
+        for (int i = 0; i < ALL; i++) {
+            int64_t n = from + col(i);
+            if (g(i) || !counts(i) || row(i) >= p.m || n >= p.n[0]) continue;
+            float gate = to_f32(to_bf16(v[i])), up = to_f32(to_bf16(v[(i + UP) % ALL]));
+            ((bf16 *)y.data)[row(i) * y.ld + n] = to_bf16(gate * sigmoid<bf16>(gate) * up);
         }
     }
 };
 
-/* Operands A of step s of the c-th 64 values of k in a stage; at: where this lane reads x in it.  At most 8
+/* Operands of step s of the c-th 64 values of k in a stage; at: where this lane reads x in it.  At most 8
  * rows: of two steps, for an even s. */
 template <int MT> struct rows_of_x {
     enum { M = MT ? MT : 1 };
@@ -280,13 +298,11 @@ template <int MT> struct rows_of_x {
     template <int G>
     __device__ __forceinline__ void multiply(sums<MT, G> &d, const uint32_t (*b)[4][2],
                                              int s) const {
+        uint32_t w[G][2];
         FJ_UNROLL
-        for (int i = 0; i < M; i++) {
-            uint32_t twice[4] = { a[i][s % 2 * 2], a[i][s % 2 * 2], a[i][s % 2 * 2 + 1],
-                                  a[i][s % 2 * 2 + 1] };
-            FJ_UNROLL
-            for (int g = 0; g < G; g++) mma_bf16(d.d[i][g], MT ? a[i] : twice, b[g][s]);
-        }
+        for (int g = 0; g < 2 * G; g++) w[g / 2][g % 2] = b[g / 2][s][g % 2];
+        FJ_UNROLL
+        for (int i = 0; i < M; i++) d.multiply(i, a[i] + (MT ? 0 : s % 2 * 2), w);
     }
 };
 
@@ -340,7 +356,7 @@ __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
     rows_of_x<MT> x[2];
     int which = weight_of(p, strip);
     int64_t from[G];
-    float olds[G][2];
+    float olds[sums<MT, G>::ALL];
     auto begin = [&]() { /* of a strip */
                          FJ_UNROLL
                          for (int g = 0; g < G; g++) {
@@ -348,10 +364,10 @@ __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
                              from[g] = (int64_t)(strip - p.first[which]) *
                                            (p.swiglu ? p.rows / 2 : p.rows) +
                                        of;
-                             FJ_UNROLL
-                             for (int j = 0; j < 2 && !MT; j++)
-                                 olds[g][j] = sums<MT, G>::old(p, from[g], 0, j);
                          }
+                         FJ_UNROLL
+                         for (int i = 0; i < sums<MT, G>::ALL && !MT; i++)
+                             olds[i] = sums<MT, G>::old(p, from, i);
                          d.clear();
     };
     in.shared = shared;
@@ -526,7 +542,7 @@ static int blocks_of(const few_plan *p, int sms) {
 }
 
 /* Cycles that all strips take, about.  A cycle brings 20 bytes of the memory to each multiprocessor, 26 of
- * the cache; one alone may get 40.  A product takes 35 cycles before the next of its sums, and a quarter of
+ * the cache; one alone may get 40.  A product takes 40 cycles before the next of its sums, and a quarter of
  * the multiprocessor for 7; shared memory gives 128 bytes.  Dearer: few multiprocessors, blocks that leave
  * no room for the next kernel's, clusters. */
 template <typename W, int MT, int G>
@@ -535,9 +551,10 @@ static double plan_cost(const few_plan *p, int64_t w_row, int sms) {
     double w = (double)p->rows * (double)w_row / ((double)p->steps * W::KS / 16); /* of 16 of k */
     double x = p->m * 32.0, part = (double)blocks / sms, step;
     double memory = w * part / 20, cache = (w + x / p->cluster) * part / 26, here = (w + x) / 40;
-    double products = 7 * FJ_MAX(MT, 1) * G * each, make = (W::COST * G + 6 + MT * (G + 1)) * each;
+    double products = 7 * (MT ? MT * G : 1) * each;
+    double make = (W::COST * G + (MT ? MT * (G + 1) + 3 : G == 1 ? 8 : 4)) * each;
     double shared = (p->warps * (MT ? 512.0 * MT : 256.0) + 2 * w + x) / 110;
-    step = FJ_MAX(FJ_MAX(memory, cache), FJ_MAX(FJ_MAX(here, 35), FJ_MAX(products, make / 0.8)));
+    step = FJ_MAX(FJ_MAX(memory, cache), FJ_MAX(FJ_MAX(here, 40), FJ_MAX(products, make / 0.8)));
     step = FJ_MAX(step, shared);
     double cost = waves * (step * p->steps * (W::KS / 16) + 200 + 16 * MT * G);
     bool alone = p->stages * p->stage_bytes > HALF;

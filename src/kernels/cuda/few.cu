@@ -629,7 +629,7 @@ static bool start_with(const few_job *j, few_plan *p, bool *done, fj_err *e) {
     if constexpr (MT < 2)
         if (!p->swiglu) cost_one = plan_choose<W, MT, 1>(&one, j->w_row, sms);
     if (cost == INFINITY && cost_one == INFINITY) return true;
-    few_plan *best = cost_one < cost ? &one : p;
+    few_plan *best = cost_one <= cost ? &one : p;
     best->turns = up(best->strips, blocks_of(best, sms));
     if constexpr (MT < 2)
         if (best == &one) return start<W, MT, 1>(j, best, done, e);

@@ -9,48 +9,7 @@
  *
  * Blocks take at most half of a multiprocessor's shared memory when x has few rows, so that the next
  * kernel's blocks are there and fill their rings with weights before this one has ended. */
-#include "kernels/cuda/few_weight.cuh"
-#include "kernels/cuda/gemm.cuh"
-#include "kernels/cuda/sigmoid.cuh"
-
-enum {
-    STAGES = 16,
-    WARPS = 16,        /* that multiply, at most */
-    BARRIERS = 1024,   /* bytes */
-    HALF = 112 << 10,  /* shared memory of a block, two of which are on a multiprocessor */
-    WHOLE = 226 << 10, /* of one */
-    AHEAD =
-        64
-        << 10, /* bytes behind its ring that a block asks the cache to have, when it has to wait */
-    MOST_CLUSTER = 2,
-};
-
-typedef struct few_plan {
-    int m, steps, count;       /* rows of x, stages of k, weights */
-    int warps, rows;           /* that multiply; rows of a strip */
-    int stages, strips, turns; /* strips of all weights, of a block */
-    int cluster;               /* blocks that bring x to each other */
-    int w_bytes, stage_bytes;  /* of a stage: the weights' (x behind them) and all */
-    int full_bytes;            /* that copies bring to a stage */
-    int first[FJ_FEW_MANY];    /* strip of each weight */
-    int64_t n[FJ_FEW_MANY];    /* its rows */
-    const unsigned char *w[FJ_FEW_MANY];
-    int64_t w_row;                /* bytes of a row */
-    fj_grows y[FJ_FEW_MANY], old; /* old.data: NULL: none */
-    float scale, by;              /* by: of the second pair */
-    const bf16 *x2, *w2;          /* the second pair, k2 deep */
-    int64_t ldx2, ldw2;
-    int k2;
-    bool pairs2; /* whose values can be read two at once */
-    bool swiglu; /* of w[0] and w[1], rows / 2 of each to a strip, y[0] */
-} few_plan;
-
-typedef struct few_maps {
-    CUtensorMap w[FJ_FEW_MANY], x;
-} few_maps;
-
-/* Rows of x: 16 to a product, MT of them; 0: at most 8, which are twice in it. */
-#define ROWS_OF_X(MT) ((MT) ? 16 * (MT) : 8)
+#include "kernels/cuda/few_sums.cuh"
 
 #ifdef FJ_SM90
 /* Place in the ring, and the parity of the phase that ends when it is filled this time. */
@@ -169,143 +128,6 @@ template <typename W, int N> struct copier {
 };
 
 /* ---- computing --------------------------------------------------------------------------------------- */
-/* Values k and k + 1 of a row of the second pair. */
-__device__ __forceinline__ uint32_t two_of(const few_plan &p, const bf16 *rows, int64_t ld,
-                                           int64_t row, int64_t count, int k) {
-    if (row >= count || k >= p.k2) return 0;
-    const bf16 *at = rows + row * ld + k;
-    if (p.pairs2) return *(const uint32_t *)at;
-    return at[0].u | (k + 1 < p.k2 ? (uint32_t)at[1].u << 16 : 0);
-}
-
-/* A warp's sums.  Usually rows of x are A, and 8 rows g of the weight B; 16 rows of the weight with at most 8
- * of x are the other way round: half as many products, and no operand that is there twice. */
-template <int MT, int G> struct sums {
-    enum {
-        TURNED = MT == 0 && G == 2,
-        M = MT ? MT : 1,
-        ALL = TURNED ? 4 : M * G * 4, /* values of a thread */
-        UP = TURNED ? 2 : 4           /* from a value of g = 0 to that of g = 1 */
-    };
-    float v[ALL];
-    __device__ __forceinline__ void clear() {
-        FJ_UNROLL
-        for (int i = 0; i < ALL; i++) v[i] = 0;
-    }
-    /* Row of x, g, and row of the 8 of the weight, of value i; whether it counts. */
-    static __device__ __forceinline__ int row(int i) {
-        return TURNED ? lane_of() % 4 * 2 + i % 2
-                      : i / (4 * G) * 16 + lane_of() / 4 + i % 4 / 2 * 8;
-    }
-    static __device__ __forceinline__ int g(int i) { return TURNED ? i / 2 : i / 4 % G; }
-    static __device__ __forceinline__ int col(int i) {
-        return TURNED ? lane_of() / 4 : lane_of() % 4 * 2 + i % 2;
-    }
-    static __device__ __forceinline__ bool counts(int i) { return MT || TURNED || i % 4 < 2; }
-
-    /* One step of 16: b: of the weight; a: of x, of tile i; x in the lower 8 rows alone: a[0] and a[1]. */
-    __device__ __forceinline__ void multiply(int i, const uint32_t *a, const uint32_t (*b)[2]) {
-        if (TURNED) {
-            uint32_t w[4] = { b[0][0], b[G - 1][0], b[0][1], b[G - 1][1] };
-            mma_bf16(v, w, a);
-        } else {
-            uint32_t twice[4] = { a[0], a[0], a[1], a[1] };
-            FJ_UNROLL
-            for (int g = 0; g < G; g++) mma_bf16(v + (i * G + g) * 4, MT ? a : twice, b[g]);
-        }
-    }
-
-    /* The product of the second pair; from: the first of the 8 rows g of the weight. */
-    __device__ __forceinline__ void more(const few_plan &p, const int64_t *from) {
-        FJ_ROLLED
-        for (int k = 0; k < p.k2; k += 16) {
-            int at = k + lane_of() % 4 * 2;
-            uint32_t b[G][2], a[4];
-            FJ_UNROLL
-            for (int i = 0; i < 2 * G; i++)
-                b[i / 2][i % 2] =
-                    two_of(p, p.w2, p.ldw2, from[i / 2] + lane_of() / 4, p.n[0], at + i % 2 * 8);
-            FJ_UNROLL
-            for (int i = 0; i < M; i++) {
-                FJ_UNROLL
-                for (int j = 0; j < (MT ? 4 : 2); j++)
-                    a[j] = two_of(p, p.x2, p.ldx2, i * 16 + lane_of() / 4 + (MT ? j % 2 * 8 : 0),
-                                  p.m, at + (MT ? j / 2 : j) * 8);
-                multiply(i, a, b);
-            }
-        }
-    }
-
-    /* What is added to value i. */
-    static __device__ __forceinline__ float old(const few_plan &p, const int64_t *from, int i) {
-        int64_t n = from[g(i)] + col(i), at = row(i) * p.old.ld + n;
-        if (!p.old.data || !counts(i) || row(i) >= p.m || n >= p.n[0]) return 0;
-        return p.old.dtype == FJ_F32 ? ((const float *)p.old.data)[at]
-                                     : to_f32(((const bf16 *)p.old.data)[at]);
-    }
-
-    /* EARLY: olds were read before. */
-    template <bool EARLY>
-    __device__ __forceinline__ void put(const few_plan &p, int which, const int64_t *from,
-                                        const float *olds) {
-        sums m;
-        fj_grows y = p.y[which];
-        m.clear();
-        if (p.k2) m.more(p, from);
-        FJ_UNROLL
-        for (int i = 0; i < ALL; i++) {
-            int64_t n = from[g(i)] + col(i), at = row(i) * y.ld + n;
-            if (!counts(i) || row(i) >= p.m || n >= p.n[which]) continue;
-            float u = p.scale * v[i];
-            if (p.old.data) u = __fmaf_rn(p.scale, v[i], EARLY ? olds[i] : old(p, from, i));
-            if (y.dtype == FJ_F32) {
-                if (p.k2) u = __fmaf_rn(p.by, m.v[i], u);
-                ((float *)y.data)[at] = u;
-            } else {
-                if (p.k2) u = __fmaf_rn(p.by, m.v[i], to_f32(to_bf16(u)));
-                ((bf16 *)y.data)[at] = to_bf16(u);
-            }
-        }
-    }
-
-    /* g: 0: of gate, 1: of up. */
-    __device__ __forceinline__ void put_swiglu(const few_plan &p, int64_t from) {
-        fj_grows y = p.y[0];
-        FJ_UNROLL
-        for (int i = 0; i < ALL; i++) {
-            int64_t n = from + col(i);
-            if (g(i) || !counts(i) || row(i) >= p.m || n >= p.n[0]) continue;
-            float gate = to_f32(to_bf16(v[i])), up = to_f32(to_bf16(v[(i + UP) % ALL]));
-            ((bf16 *)y.data)[row(i) * y.ld + n] = to_bf16(gate * sigmoid<bf16>(gate) * up);
-        }
-    }
-};
-
-/* Operands of step s of the c-th 64 values of k in a stage; at: where this lane reads x in it.  At most 8
- * rows: of two steps, for an even s. */
-template <int MT> struct rows_of_x {
-    enum { M = MT ? MT : 1 };
-    uint32_t a[M][4];
-    static __device__ __forceinline__ int lane() {
-        int row = lane_of() % (MT ? 16 : 8), piece = lane_of() / (MT ? 16 : 8);
-        return row * 128 + ((piece ^ row % 8) << 4);
-    }
-    __device__ __forceinline__ void load(uint32_t at, int c, int s) {
-        FJ_UNROLL
-        for (int i = 0; i < M; i++)
-            matrices_x4(a[i], (at + (c * ROWS_OF_X(MT) + i * 16) * 128) ^ (s * 32));
-    }
-    template <int G>
-    __device__ __forceinline__ void multiply(sums<MT, G> &d, const uint32_t (*b)[4][2],
-                                             int s) const {
-        uint32_t w[G][2];
-        FJ_UNROLL
-        for (int g = 0; g < 2 * G; g++) w[g / 2][g % 2] = b[g / 2][s][g % 2];
-        FJ_UNROLL
-        for (int i = 0; i < M; i++) d.multiply(i, a[i] + (MT ? 0 : s % 2 * 2), w);
-    }
-};
-
 /* Says that this warp needs the stage no more, to all who copy to it. */
 __device__ __forceinline__ void release(const few_plan &p, const layout &l, int stage) {
     __syncwarp();
@@ -506,77 +328,12 @@ static bool map_of(CUtensorMap *map, bool swizzle, const void *data, int64_t row
 }
 #endif
 
-static int up(int64_t a, int64_t b) { return (int)((a + b - 1) / b); }
-
 typedef struct few_job {
     const fj_gpu *g;
     fj_grows x;
     const fj_gmat *w;
     int64_t k, w_row; /* bytes of a row */
 } few_job;
-
-/* Fills in the rest of a plan after cluster, warps and rows; false: that many are not possible. */
-template <typename W, int MT> static bool plan_rest(few_plan *p) {
-    int x_rows = ROWS_OF_X(MT), boxes = W::KS / 64;
-    p->full_bytes = p->rows * W::PITCH * (W::BOXES ? boxes : 1);
-    p->w_bytes = (p->full_bytes + 1023) / 1024 * 1024;
-    p->stage_bytes = p->w_bytes + boxes * x_rows * 128;
-    p->full_bytes += boxes * (p->cluster > 1 ? x_rows : p->m) * 128;
-    p->stages = 0;
-    for (int most = HALF; most <= WHOLE && p->stages < 4; most += WHOLE - HALF)
-        p->stages = (most - 1024 - BARRIERS) / p->stage_bytes;
-    if (p->stages > STAGES) p->stages = STAGES;
-    p->strips = 0;
-    if (p->swiglu) p->strips = up(p->n[0], p->rows / 2);
-    for (int i = 0; i < p->count && !p->swiglu; i++) {
-        p->first[i] = p->strips;
-        p->strips += up(p->n[i], p->rows);
-    }
-    return p->stages >= 3;
-}
-
-/* Blocks, a whole number of clusters. */
-static int blocks_of(const few_plan *p, int sms) {
-    int most = sms / p->cluster, need = up(p->strips, p->cluster);
-    return FJ_MIN(need, most) * p->cluster;
-}
-
-/* Cycles that all strips take, about.  A cycle brings 20 bytes of the memory to each multiprocessor, 26 of
- * the cache; one alone may get 40.  A product takes 40 cycles before the next of its sums, and a quarter of
- * the multiprocessor for 7; shared memory gives 128 bytes.  Dearer: few multiprocessors, blocks that leave
- * no room for the next kernel's, clusters. */
-template <typename W, int MT, int G>
-static double plan_cost(const few_plan *p, int64_t w_row, int sms) {
-    int blocks = blocks_of(p, sms), waves = up(p->strips, blocks), each = up(p->warps, 4);
-    double w = (double)p->rows * (double)w_row / ((double)p->steps * W::KS / 16); /* of 16 of k */
-    double x = p->m * 32.0, part = (double)blocks / sms, step;
-    double memory = w * part / 20, cache = (w + x / p->cluster) * part / 26, here = (w + x) / 40;
-    double products = 7 * (MT ? MT * G : 1) * each;
-    double make = (W::COST * G + (MT ? MT * (G + 1) + 3 : G == 1 ? 8 : 4)) * each;
-    double shared = (p->warps * (MT ? 512.0 * MT : 256.0) + 2 * w + x) / 110;
-    step = FJ_MAX(FJ_MAX(memory, cache), FJ_MAX(FJ_MAX(here, 40), FJ_MAX(products, make / 0.8)));
-    step = FJ_MAX(step, shared);
-    double cost = waves * (step * p->steps * (W::KS / 16) + 200 + 16 * MT * G);
-    bool alone = p->stages * p->stage_bytes > HALF;
-    return cost * (1.2 - 0.2 * part) * (alone ? 1.06 : 1) * (p->cluster > 1 ? 1.04 : 1);
-}
-
-/* The cost of the best plan; INFINITY: none. */
-template <typename W, int MT, int G>
-static double plan_choose(few_plan *best, int64_t w_row, int sms) {
-    double cost = INFINITY;
-    few_plan p = *best;
-    for (p.cluster = 1;
-         p.cluster <= FJ_MIN((int)MOST_CLUSTER, sms) && ROWS_OF_X(MT) / p.cluster >= 8;
-         p.cluster *= 2)
-        for (p.warps = 1; p.warps <= (MT < 4 ? WARPS : 10); p.warps++) { /* registers */
-            p.rows = p.warps * 8 * G;
-            if (!plan_rest<W, MT>(&p) || (p.cluster > 1 && p.strips < p.cluster)) continue;
-            double c = plan_cost<W, MT, G>(&p, w_row, sms);
-            if (c < cost) cost = c, *best = p;
-        }
-    return cost;
-}
 
 /* Whether the kernel is built for sm_90a: else it is empty. */
 template <typename K> static bool there(K kernel) {

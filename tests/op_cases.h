@@ -677,6 +677,7 @@ OC_CASE(col_sum) {
 typedef struct oc_linear_params {
     double scale;
     int64_t row0;
+    bool real;
 } oc_linear_params;
 
 OC_CASE(linear_dx) {

@@ -8,11 +8,25 @@
 #ifndef FJ_OPS_POINTS_CUH
 #define FJ_OPS_POINTS_CUH
 
-#include "kernels/cuda/sigmoid.cuh"
 #include "ops/op.cuh"
 
 /* Eight values at p may be read at once. */
 static inline bool aligned(const void *p) { return (uintptr_t)p % 16 == 0; }
+
+/* a / b but for 2 ulp, b < 2^126; exp(x), nearer where the result does not become a bf16. */
+__device__ __forceinline__ float quotient(float a, float b) {
+#ifdef FJ_PLAY
+    return a / b;
+#else
+    return __fdividef(a, b);
+#endif
+}
+template <typename T> __device__ __forceinline__ float exp_of(float x) { return expf(x); }
+template <> __device__ __forceinline__ float exp_of<bf16>(float x) { return __expf(x); }
+
+template <typename T> __device__ __forceinline__ float sigmoid(float x) {
+    return quotient(1, 1 + exp_of<T>(-x));
+}
 
 /* V neighbours: 8, 4 of F32, or 1. */
 template <int V, typename T> __device__ __forceinline__ void load_v(const T *p, float *v) {

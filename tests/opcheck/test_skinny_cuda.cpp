@@ -251,51 +251,6 @@ static void test_few(void **state) {
     }
 }
 
-/* Gate and up at once: the bits of two products and silu(gate) * up of their results. */
-static void test_swiglu(void **state) {
-    (void)state;
-    fj_rng r = fj_test_rng();
-    static const fj_dtype its[] = { FJ_BF16, FJ_F16, FJ_Q8_0, FJ_Q4_K, FJ_NF4 };
-    for (int round = 0; round < 30; round++) {
-        fj_gpu g = {};
-        g.sms = (int)any(&r, 1, 20), g.compute = 90;
-        int64_t m = any(&r, 1, fj_rng_below(&r, 2) ? 8 : 64), k = 512 * any(&r, 1, 2);
-        product p[2] = {};
-        fj_gmat w[2];
-        fj_grows y[2], x;
-        fj_err e = { FJ_OK, "" };
-        for (int i = 0; i < 2; i++) {
-            p[i].m = m, p[i].n = i ? p->n : any(&r, 1, m > 8 ? 100 : 300), p[i].k = k;
-            p[i].ldx = k, p[i].w = its[(size_t)round % FJ_LEN(its)], p[i].x = FJ_BF16;
-            p[i].y = FJ_BF16, p[i].ldy = i ? p->ldy : p->n + any(&r, 0, 3);
-            fill(&p[i], &r);
-            x = { FJ_BF16, p->xb, k };
-            w[i] = { p[i].w, p[i].wb, p[i].n, k };
-            y[i] = { FJ_BF16, p[i].yb, p[i].ldy };
-            FJ_OK_OR_FAIL(fj_gpu_skinny(&g, m, x, &w[i], y[i], 1, NULL, NULL, &e), e);
-        }
-        unsigned char *out = space(m * p->ldy * 2);
-        memset(out, 0x11, (size_t)(m * p->ldy) * 2);
-        bool it_is = false;
-        FJ_OK_OR_FAIL(
-            fj_gpu_few_swiglu(&g, m, x, &w[0], &w[1], { FJ_BF16, out, p->ldy }, &it_is, &e), e);
-        assert_true(it_is);
-        for (int64_t i = 0; i < m * p->ldy; i++) {
-            float a = get(FJ_BF16, p[0].yb, i), b = get(FJ_BF16, p[1].yb, i),
-                  is = get(FJ_BF16, out, i);
-            float want = as_bf16(a * (1 / (1 + expf(-a))) * b);
-            if (i % p->ldy >= p->n) assert_true(((uint16_t *)out)[i] == 0x1111);
-            else if (is != want)
-                fail_msg("%s [%lld, %lld] of %lld rows: [%lld, %lld] is %a, not %a",
-                         fj_dtype_get(p->w)->name, (long long)p->n, (long long)k, (long long)m,
-                         (long long)(i / p->ldy), (long long)(i % p->ldy), (double)is,
-                         (double)want);
-        }
-        free(out);
-        done(&p[0]), done(&p[1]);
-    }
-}
-
 static void test_limits(void **state) {
     (void)state;
     fj_gpu g = {};
@@ -319,8 +274,10 @@ static void test_limits(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values), cmocka_unit_test(test_products), cmocka_unit_test(test_few),
-        cmocka_unit_test(test_swiglu), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_few),
+        cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,17 +1,52 @@
-/* few.cu - products of few rows on sm_90 (fj_gpu_few of gemm.cuh), as fast as the weights are read.
+/* few.cu - products of few rows on sm_90a (fj_gpu_few of gemm.cuh), as fast as the weights are read.
  *
- * A warp multiplies 8 or 16 rows of the weights with all rows of x by mma.sync, whose products follow each
- * other sooner than those of wgmma, and walks along all of k: the one chain of gemm.cuh.  A block is some
- * such warps and one that copies; it takes strips of rows of the weights, one after another, as high as
- * makes all multiprocessors read the same.  Boxes of weights (rows' bytes as they are) and of x come
- * through a ring of stages; barriers `full` and `empty` as in hopper.cu.  Bytes are read from shared memory
- * 64 of k before they are multiplied, and values made of them meanwhile.
+ * The weights are the operand of 64 rows of wgmma, the rows of x its 8, 16, 32 or 64 columns.  A block is
+ * one or two computing warpgroups and a warp that copies; it takes strips of rows of the weights, one
+ * after another, and walks along all of k in each: the one chain of gemm.cuh.  Strips are as high as makes
+ * all multiprocessors read the same; rows of a product beyond a strip's are computed of whatever is there
+ * and are not written.  Boxes of weights (rows' bytes as they are) and of x come through a ring of
+ * stages; barriers `full` and `empty` as in hopper.cu.
+ *
+ * BF16 weights are multiplied where they lie; of other formats each warp has up to 8 rows of the strip and
+ * makes their values in registers (weight.cuh), the 8 other rows of its 16 are zeros.
  *
  * Blocks take at most half of a multiprocessor's shared memory when x has few rows, so that the next
  * kernel's blocks are there and fill their rings with weights before this one has ended. */
-#include "kernels/cuda/few_sums.cuh"
+#include "kernels/cuda/few.cuh"
+#include "kernels/cuda/few_weight.cuh"
+#include "kernels/cuda/gemm.cuh"
 
-#ifdef FJ_SM90
+enum {
+    GROUP = 128,
+    STAGES = 16,
+    BARRIERS = 1024,   /* bytes */
+    HALF = 112 << 10,  /* shared memory of a block, two of which are on a multiprocessor */
+    WHOLE = 226 << 10, /* of one */
+    MOST_CLUSTER = 2,
+};
+
+typedef struct few_plan {
+    int m, steps, count;    /* rows of x, stages of k, weights */
+    int groups, rows, each; /* computing warpgroups, rows of a strip, of a warpgroup (of a warp) */
+    int stages, strips, turns;    /* strips of all weights, of a block */
+    int cluster;                  /* blocks that bring x to each other */
+    int w_bytes, stage_bytes;     /* of a stage: the weights' (x behind them) and all */
+    int full_bytes;               /* that copies bring to a stage */
+    int first[FJ_FEW_MANY];       /* strip of each weight */
+    int64_t n[FJ_FEW_MANY];       /* its rows */
+    fj_grows y[FJ_FEW_MANY], old; /* old.data: NULL: none */
+    float scale, by;              /* by: of the second pair */
+    const bf16 *x2, *w2;          /* the second pair, k2 deep */
+    int64_t ldx2, ldw2;
+    int k2;
+    bool pairs2; /* whose values can be read two at once */
+} few_plan;
+
+typedef struct few_maps {
+    CUtensorMap w[FJ_FEW_MANY], x;
+} few_maps;
+
+#ifdef FJ_SM90A
 /* Place in the ring, and the parity of the phase that ends when it is filled this time. */
 typedef struct place {
     int i;
@@ -40,46 +75,25 @@ __device__ __forceinline__ int turns_of(const few_plan &p) {
 
 __device__ __forceinline__ int weight_of(const few_plan &p, int strip) {
     int i = 0;
-    while (!p.swiglu && i + 1 < p.count && strip >= p.first[i + 1]) i++;
+    while (i + 1 < p.count && strip >= p.first[i + 1]) i++;
     return i;
 }
 
 /* The weights' part of a stage. */
-template <typename W>
+template <typename W, int N>
 __device__ __forceinline__ void copy_w(const few_maps &maps, const few_plan &p, const layout &l,
                                        int i, int strip, int step) {
-    int which = weight_of(p, strip), rows = p.swiglu ? p.rows / 2 : p.rows;
-    int row = (strip - p.first[which]) * rows;
+    int which = weight_of(p, strip), row = (strip - p.first[which]) * p.rows;
     uint32_t full = l.full + 8 * i, to = l.ring + i * p.stage_bytes;
     bar_expect(full, (uint32_t)p.full_bytes);
-    for (int last = p.swiglu ? 1 : which; which <= last; which++) {
-        if constexpr (!W::BOXES) {
-            box_load(to, &maps.w[which], full, (step * W::STEP & ~15) / 2, row);
-            to += rows * W::PITCH;
-        } else {
-            FJ_UNROLL
-            for (int c = 0; c < W::KS / 64; c++)
-                box_load(to + c * p.rows * 128, &maps.w[which], full, step * W::KS + c * 64, row);
-            to += rows * 128;
-        }
+    if constexpr (W::REGS) {
+        box_load(to, &maps.w[which], full, (step * W::STEP & ~15) / 2, row);
+    } else {
+        FJ_UNROLL
+        for (int c = 0; c < W::KS / 64; c++)
+            box_load(to + c * p.rows * 128, &maps.w[which], full, step * W::KS + c * 64, row);
     }
 }
-/* What comes after the ring's first content in this block's first strip, to the cache. */
-template <typename W> __device__ __forceinline__ void copy_ahead(const few_plan &p) {
-    enum { SECTOR = 32 };
-    int which = weight_of(p, (int)blockIdx.x), rows = p.swiglu ? p.rows / 2 : p.rows;
-    int64_t from = (int64_t)p.stages * W::STEP, to = from + AHEAD / p.rows;
-    if (to > p.w_row) to = p.w_row;
-    int each = (int)((to - from + SECTOR - 1) / SECTOR);
-    if (each <= 0) return;
-    for (int i = (int)threadIdx.x; i < p.rows * each; i += p.warps * WARP) {
-        int r = i / each, second = p.swiglu && r >= rows; /* of up */
-        int64_t row = (int64_t)((int)blockIdx.x - p.first[which]) * rows + r - (second ? rows : 0);
-        if (row >= p.n[which]) continue;
-        cache_ahead(p.w[which + second] + row * p.w_row + from + i % each * SECTOR);
-    }
-}
-
 /* That of x: all of it, or in a cluster this block's rows to all blocks. */
 template <typename W, int N>
 __device__ __forceinline__ void copy_x(const few_maps &maps, const few_plan &p, const layout &l,
@@ -109,7 +123,7 @@ template <typename W, int N> struct copier {
         r = place{ 0, 0 };
         strip = (int)blockIdx.x, step = 0, left = turns_of(p);
         int i = 0;
-        for (; i < p.stages && more(p); i++, go_on(p)) copy_w<W>(maps, p, l, i, strip, step);
+        for (; i < p.stages && more(p); i++, go_on(p)) copy_w<W, N>(maps, p, l, i, strip, step);
         return i;
     }
     __device__ __forceinline__ void rest(const few_maps &maps, const few_plan &p, const layout &l,
@@ -121,13 +135,66 @@ template <typename W, int N> struct copier {
         }
         for (; more(p); go_on(p)) {
             bar_wait(l.empty + 8 * r.i, r.parity ^ 1, WAIT_EMPTY, r.i);
-            copy_w<W>(maps, p, l, r.i, strip, step);
+            copy_w<W, N>(maps, p, l, r.i, strip, step);
             copy_x<W, N>(maps, p, l, r.i, step, rank);
         }
     }
 };
 
 /* ---- computing --------------------------------------------------------------------------------------- */
+/* Values k and k + 1 of a row of the second pair. */
+__device__ __forceinline__ uint32_t two_of(const few_plan &p, const bf16 *rows, int64_t ld,
+                                           int64_t row, int64_t count, int k) {
+    if (row >= count || k >= p.k2) return 0;
+    const bf16 *at = rows + row * ld + k;
+    if (p.pairs2) return *(const uint32_t *)at;
+    return at[0].u | (k + 1 < p.k2 ? (uint32_t)at[1].u << 16 : 0);
+}
+
+/* Sums of the second pair; from: this thread's first row of the weight. */
+template <int N>
+__device__ __forceinline__ void more_sums(const few_plan &p, int64_t from, float *d) {
+    FJ_ROLLED
+    for (int k = 0; k < p.k2; k += 16) {
+        uint32_t a[4];
+        int at = k + lane_of() % 4 * 2;
+        FJ_UNROLL
+        for (int i = 0; i < 4; i++)
+            a[i] = two_of(p, p.w2, p.ldw2, from + i % 2 * 8, p.n[0], at + i / 2 * 8);
+        FJ_UNROLL
+        for (int j = 0; j < N / 8; j++) {
+            uint32_t b[2];
+            FJ_UNROLL
+            for (int i = 0; i < 2; i++)
+                b[i] = two_of(p, p.x2, p.ldx2, j * 8 + lane_of() / 4, p.m, at + i * 8);
+            mma_bf16(d + 4 * j, a, b);
+        }
+    }
+}
+
+/* Row `from` of the weight is this thread's first of the sums d; it has `left` rows from there on. */
+template <int N>
+__device__ __forceinline__ void put_sums(const few_plan &p, int which, int64_t from, int64_t left,
+                                         const float *d, const float *more) {
+    fj_grows y = p.y[which];
+    FJ_UNROLL
+    for (int i = 0; i < N / 2; i++) {
+        int row = i / 4 * 8 + lane_of() % 4 * 2 + i % 2, high = i % 4 / 2 * 8;
+        if (row >= p.m || high >= left) continue;
+        int64_t at = row * y.ld + from + high, was = row * p.old.ld + from + high;
+        float v = p.scale * d[i];
+        if (y.dtype == FJ_F32) {
+            if (p.old.data) v = __fmaf_rn(p.scale, d[i], ((const float *)p.old.data)[was]);
+            if (p.k2) v = __fmaf_rn(p.by, more[i], v);
+            ((float *)y.data)[at] = v;
+        } else {
+            if (p.old.data) v = __fmaf_rn(p.scale, d[i], to_f32(((const bf16 *)p.old.data)[was]));
+            if (p.k2) v = __fmaf_rn(p.by, more[i], to_f32(to_bf16(v)));
+            ((bf16 *)y.data)[at] = to_bf16(v);
+        }
+    }
+}
+
 /* Says that this warp needs the stage no more, to all who copy to it. */
 __device__ __forceinline__ void release(const few_plan &p, const layout &l, int stage) {
     __syncwarp();
@@ -138,142 +205,139 @@ __device__ __forceinline__ void release(const few_plan &p, const layout &l, int 
     }
 }
 
-/* A stage as a warp reads it. */
-template <typename W, int MT, int G> struct reader {
-    const unsigned char *shared; /* address 0 */
-    int tile[G];                 /* bytes from the stage's beginning */
-    uint32_t at;                 /* the stage's */
-    typename W::raw raw[G];
-    uint32_t x;
-    __device__ __forceinline__ void open(const few_plan &p, const layout &l, const place &r) {
-        at = l.ring + r.i * p.stage_bytes;
-        x = at + p.w_bytes + rows_of_x<MT>::lane();
-        bar_wait(l.full + 8 * r.i, r.parity, WAIT_FULL, r.i);
-    }
-    /* shift: of the stage's bytes in rows' */
-    __device__ __forceinline__ void fetch(const few_plan &p, int c, int shift) {
+/* All stages of a strip, weights multiplied where they lie; r: its first place in the ring, then that after
+ * its last; returned: its last place, not yet released. */
+template <typename W, int N>
+__device__ __forceinline__ int multiply(const few_plan &p, const layout &l, const unsigned char *,
+                                        int mine, place *r, float (&d)[N / 2]) {
+    int last = -1;
+    for (int step = 0; step < p.steps; step++) {
+        uint32_t at = l.ring + r->i * p.stage_bytes;
+        uint32_t dx = (uint32_t)describe(at + p.w_bytes, false);
+        uint32_t dw = (uint32_t)describe(at + mine * 128, false);
+        bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
+        products_begin();
         FJ_UNROLL
-        for (int g = 0; g < G; g++) {
-            uint32_t from = at + tile[g] + (W::STEP % 16 ? shift : 0);
-            W::fetch(raw[g], shared + from, from, c, p.rows * 128);
-        }
+        for (int c = 0; c < W::KS / 64; c++) FJ_UNROLL
+        for (int i = 0; i < 4; i++)
+            product_at(d, dw + c * (p.rows * 128 >> 4) + i * K16_ALONG,
+                       dx + c * (N * 128 >> 4) + i * K16_ALONG, c || i || step);
+        products_commit();
+        products_wait<1>();
+        if (last >= 0) release(p, l, last);
+        last = r->i;
+        next(r, p.stages);
     }
-    __device__ __forceinline__ void make(uint32_t (*b)[4][2], int c) {
-        FJ_UNROLL
-        for (int g = 0; g < G; g++) W::make(b[g], raw[g], c);
-    }
-};
+    products_wait<0>();
+    return last;
+}
 
-template <typename W, int MT, int G>
-__device__ __forceinline__ void compute(const few_plan &p, const layout &l,
-                                        const unsigned char *shared) {
+/* The same, their values made in registers: 64 of k make a group of products, and while it is multiplied
+ * the next values are made; their bytes were read from shared memory before it was begun. */
+template <typename W, int N>
+__device__ __forceinline__ int multiply_made(const few_plan &p, const layout &l,
+                                             const unsigned char *shared, int mine, place *r,
+                                             uint32_t (&a)[2][4][4], float (&d)[N / 2]) {
     enum { C = W::KS / 64 };
-    int warp = __shfl_sync(FULL_WARP, (int)threadIdx.x / WARP, 0);
-    int left = turns_of(p) * p.steps, step = 0, strip = (int)blockIdx.x;
-    if (left <= 0) return;
-    reader<W, MT, G> in;
-    sums<MT, G> d;
-    place r = { 0, 0 };
-    uint32_t b[2][G][4][2];
-    rows_of_x<MT> x[2];
-    int which = weight_of(p, strip);
-    int64_t from[G];
-    float olds[sums<MT, G>::ALL];
-    auto begin = [&]() { /* of a strip */
-                         FJ_UNROLL
-                         for (int g = 0; g < G; g++) {
-                             int of = p.swiglu ? warp * 8 : (warp * G + g) * 8;
-                             from[g] = (int64_t)(strip - p.first[which]) *
-                                           (p.swiglu ? p.rows / 2 : p.rows) +
-                                       of;
-                         }
-                         FJ_UNROLL
-                         for (int i = 0; i < sums<MT, G>::ALL && !MT; i++)
-                             olds[i] = sums<MT, G>::old(p, from, i);
-                         d.clear();
-    };
-    in.shared = shared;
-    FJ_UNROLL
-    for (int g = 0; g < G; g++)
-        in.tile[g] =
-            (p.swiglu ? g * (p.rows / 2) + warp * 8 : (warp * G + g) * 8) * W::PITCH + W::lane();
-    begin();
-    in.open(p, l, r);
-    in.fetch(p, 0, 0);
-    in.make(b[0], 0);
-    x[0].load(in.x, 0, 0);
-    for (; left > 0; left--) {
-        int now = r.i, after = step + 1 == p.steps ? 0 : step + 1;
-        uint32_t x_now = in.x;
+    int last = -1;
+    typename W::raw raw;
+    uint32_t at = l.ring + r->i * p.stage_bytes;
+    bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
+    shared += mine * W::PITCH;
+    const unsigned char *rows = W::lane(shared + at);
+    W::fetch(raw, rows, 0);
+    for (int step = 0; step < p.steps; step++) {
+        uint32_t dx = (uint32_t)describe(at + p.w_bytes, false);
+        int now = r->i;
         FJ_UNROLL
         for (int c = 0; c < C; c++) {
+            W::make(a[c % 2], raw, c);
             if (c + 1 < C) {
-                in.fetch(p, c + 1, step * W::STEP & 15);
+                W::fetch(raw, rows, c + 1);
             } else {
-                if (left > 1) {
-                    next(&r, p.stages);
-                    in.open(p, l, r);
+                next(r, p.stages);
+                if (step + 1 < p.steps) {
+                    at = l.ring + r->i * p.stage_bytes;
+                    bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
+                    rows = W::lane(shared + at) + (W::STEP % 16 ? (step + 1) * W::STEP & 15 : 0);
+                    W::fetch(raw, rows, 0);
                 }
-                in.fetch(p, 0, after * W::STEP & 15); /* at the end: something */
             }
-            const int c_next = (c + 1) % C;
-            uint32_t x_next = c + 1 < C ? x_now : in.x;
+            products_begin();
             FJ_UNROLL
-            for (int s = 0; s < 4; s++) {
-                if (MT) {
-                    if (s < 3) x[(s + 1) % 2].load(x_now, c, s + 1);
-                    else x[0].load(x_next, c_next, 0);
-                    x[s % 2].multiply(d, b[c % 2], s);
-                } else {
-                    if (s == 0) x[1].load(x_now, c, 2);
-                    if (s == 2) x[0].load(x_next, c_next, 0);
-                    x[s / 2].multiply(d, b[c % 2], s);
-                }
-                if (s == 1) in.make(b[(c + 1) % 2], c_next);
-            }
+            for (int i = 0; i < 4; i++)
+                product_regs(d, a[c % 2][i], dx + c * (N * 128 >> 4) + i * K16_ALONG,
+                             c || i || step);
+            products_commit();
+            products_wait<1>();
+            if (c == 0 && last >= 0) release(p, l, last);
         }
-        release(p, l, now);
-        step = after;
-        if (step) continue;
-        if (G == 2 && p.swiglu) d.put_swiglu(p, from[0]);
-        else d.template put<!MT>(p, which, from, olds);
-        strip += (int)gridDim.x;
-        if (left > 1) which = weight_of(p, strip), begin();
+        last = now;
+    }
+    products_wait<0>();
+    return last;
+}
+
+template <typename W, int N>
+__device__ __forceinline__ void compute(const few_plan &p, const layout &l,
+                                        const unsigned char *shared) {
+    int warp = __shfl_sync(FULL_WARP, (int)threadIdx.x / WARP, 0), group = warp / 4;
+    warp %= 4;
+    float d[N / 2];
+    place r = { 0, 0 };
+    uint32_t a[2][4][4]; /* of values made: rows 8 to 15 of a warp's 16 are zeros */
+    FJ_UNROLL
+    for (int i = 0; i < 16; i++) a[i / 8][i / 2 % 4][i % 2 * 2 + 1] = kept_zero();
+    int turns = turns_of(p);
+    for (int t = 0, strip = (int)blockIdx.x; t < turns; t++, strip += (int)gridDim.x) {
+        /* Rows of the strip: the first of this warp's 16, and how many are of it. */
+        int mine, have;
+        if constexpr (W::REGS) {
+            mine = (group * 4 + warp) * p.each, have = p.each;
+            release(p, l, multiply_made<W, N>(p, l, shared, mine, &r, a, d));
+        } else {
+            mine = group * p.each + warp * 16, have = p.each - warp * 16;
+            release(p, l, multiply<W, N>(p, l, shared, group * p.each, &r, d));
+        }
+        int which = weight_of(p, strip), own = have - lane_of() / 4;
+        int64_t from = (int64_t)(strip - p.first[which]) * p.rows + mine + lane_of() / 4;
+        int64_t left = p.n[which] - from;
+        float more[N / 2] = {};
+        if (p.k2) more_sums<N>(p, from, more);
+        put_sums<N>(p, which, from, left < own ? left : own, d, more);
     }
 }
 #endif
 
-template <typename W, int MT, int G>
-static __global__ void __maxnreg__(MT < 4 ? 112 : 168)
+template <typename W, int N>
+static __global__ void __maxnreg__(N == 64 ? 168 : 112)
     few_kernel(const __grid_constant__ few_maps maps, const __grid_constant__ few_plan p) {
-#ifdef FJ_SM90
+#ifdef FJ_SM90A
     early_release();
     FJ_DYN_SHARED(shared);
     uint32_t base = shared_address(shared);
     layout l = layout_of(base);
     int begun = 0;
-    copier<W, ROWS_OF_X(MT)> c = {};
-    if ((int)threadIdx.x == p.warps * WARP) {
+    copier<W, N> c = {};
+    if ((int)threadIdx.x == p.groups * GROUP) {
         for (int i = 0; i < p.count; i++) map_prefetch(&maps.w[i]);
         map_prefetch(&maps.x);
         for (int i = 0; i < p.stages; i++) {
             bar_init(l.full + 8 * i, 1);
-            bar_init(l.empty + 8 * i, (uint32_t)(p.warps * p.cluster));
+            bar_init(l.empty + 8 * i, (uint32_t)(p.groups * 4 * p.cluster));
         }
-        bars_are_made();
+        bar_init_done();
         begun = c.begin(maps, p, l);
     }
     if (p.cluster > 1) cluster_sync();
     else __syncthreads();
-    if (__shfl_sync(FULL_WARP, (int)threadIdx.x / WARP, 0) ==
-        p.warps) { /* known to be the warp's */
-        early_wait();
-        if ((int)threadIdx.x == p.warps * WARP) c.rest(maps, p, l, begun);
+    early_wait();
+    if (__shfl_sync(FULL_WARP, (int)threadIdx.x / GROUP, 0) ==
+        p.groups) { /* known to be the warp's */
+        if ((int)threadIdx.x == p.groups * GROUP) c.rest(maps, p, l, begun);
         __syncwarp();
     } else {
-        if (AHEAD > 0) copy_ahead<W>(p);
-        early_wait();
-        compute<W, MT, G>(p, l, shared - base);
+        compute<W, N>(p, l, shared - base);
     }
     if (p.cluster > 1) cluster_sync(); /* the others still tell barriers of this block */
 #else
@@ -328,12 +392,78 @@ static bool map_of(CUtensorMap *map, bool swizzle, const void *data, int64_t row
 }
 #endif
 
+static int up(int64_t a, int64_t b) { return (int)((a + b - 1) / b); }
+
 typedef struct few_job {
     const fj_gpu *g;
     fj_grows x;
     const fj_gmat *w;
     int64_t k, w_row; /* bytes of a row */
 } few_job;
+
+/* Fills in the rest of a plan after groups, rows and each; false: that many rows are not possible. */
+template <typename W, int N> static bool plan_rest(few_plan *p) {
+    int pad; /* behind the ring: what is read of rows that are not there */
+    if constexpr (W::REGS) {
+        p->w_bytes = (p->rows * W::PITCH + 1023) / 1024 * 1024;
+        p->full_bytes = p->rows * W::PITCH;
+        pad = 8 * W::PITCH;
+    } else {
+        p->w_bytes = p->rows * (W::KS / 64) * 128;
+        p->full_bytes = p->w_bytes;
+        pad = BOX;
+    }
+    p->stage_bytes = p->w_bytes + W::KS / 64 * N * 128;
+    p->full_bytes += W::KS / 64 * (p->cluster > 1 ? N : p->m) * 128;
+    p->stages = 0;
+    for (int most = HALF; most <= WHOLE && p->stages < 4; most += WHOLE - HALF)
+        p->stages = (most - 1024 - BARRIERS - pad) / p->stage_bytes;
+    if (p->stages > STAGES) p->stages = STAGES;
+    p->strips = 0;
+    for (int i = 0; i < p->count; i++) {
+        p->first[i] = p->strips;
+        p->strips += up(p->n[i], p->rows);
+    }
+    return p->stages >= 3;
+}
+
+/* Blocks, a whole number of clusters. */
+static int blocks_of(const few_plan *p, int sms) {
+    int most = sms / p->cluster, need = up(p->strips, p->cluster);
+    return FJ_MIN(need, most) * p->cluster;
+}
+
+/* Cycles that all strips take, about.  A cycle brings 20 bytes of the memory to each multiprocessor, 26 of
+ * the cache; one alone may get 40.  Dearer: few multiprocessors, blocks that leave no room for the next
+ * kernel's, clusters. */
+template <typename W, int N> static double plan_cost(const few_plan *p, int64_t w_row, int sms) {
+    int blocks = blocks_of(p, sms), waves = up(p->strips, blocks);
+    double w = (double)p->rows * (double)w_row / ((double)p->steps * W::KS / 16); /* of 16 of k */
+    double x = p->m * 32.0, part = (double)blocks / sms, step;
+    double memory = w * part / 20, cache = (w + x / p->cluster) * part / 26, here = (w + x) / 40;
+    double chain = 24 + N / 4, make = W::COST * p->groups / (p->groups > 1 ? 1.2 : 1.0);
+    step = FJ_MAX(FJ_MAX(memory, cache), FJ_MAX(FJ_MAX(here, chain), make));
+    double cost = waves * (step * p->steps * (W::KS / 16) + 200 + 4 * N);
+    bool alone = p->stages * p->stage_bytes > HALF;
+    return cost * (1.2 - 0.2 * part) * (alone ? 1.06 : 1) * (p->cluster > 1 ? 1.04 : 1);
+}
+
+template <typename W, int N> static bool plan_choose(few_plan *best, int64_t w_row, int sms) {
+    double cost = INFINITY;
+    few_plan p = *best;
+    bool found = false;
+    for (p.cluster = 1; p.cluster <= FJ_MIN((int)MOST_CLUSTER, sms) && N / p.cluster >= 8;
+         p.cluster *= 2)
+        for (p.groups = 1; p.groups <= 2; p.groups++)
+            for (p.each = W::REGS ? 1 : 8; p.each <= (W::REGS ? 8 : 64);
+                 p.each += W::REGS ? 1 : 8) {
+                p.rows = p.groups * p.each * (W::REGS ? 4 : 1);
+                if (!plan_rest<W, N>(&p) || (p.cluster > 1 && p.strips < p.cluster)) continue;
+                double c = plan_cost<W, N>(&p, w_row, sms);
+                if (c < cost) cost = c, *best = p, found = true;
+            }
+    return found;
+}
 
 /* Whether the kernel is built for sm_90a: else it is empty. */
 template <typename K> static bool there(K kernel) {
@@ -353,59 +483,49 @@ template <typename K> static bool there(K kernel) {
 #endif
 }
 
-template <typename W, int MT, int G>
-static bool start(const few_job *j, const few_plan *p, bool *done, fj_err *e) {
-    if (!there(few_kernel<W, MT, G>)) return true;
+template <typename W, int N>
+static bool start(const few_job *j, few_plan *p, bool *done, fj_err *e) {
+    p->steps = up(j->k, W::KS);
+    if (!there(few_kernel<W, N>) || !plan_choose<W, N>(p, j->w_row, j->g->sms)) return true;
     few_maps maps = {};
-    int high = p->swiglu ? p->rows / 2 : p->rows;
     for (int i = 0; i < p->count; i++) {
         const fj_gmat *w = &j->w[i];
-        if (!map_of(&maps.w[i], W::BOXES, w->data, w->n, j->w_row / 2, j->w_row, high, W::PITCH / 2,
-                    e))
+        if constexpr (W::REGS) {
+            if (!map_of(&maps.w[i], false, w->data, w->n, j->w_row / 2, j->w_row, p->rows,
+                        W::PITCH / 2, e))
+                return false;
+        } else if (!map_of(&maps.w[i], true, w->data, w->n, j->k, j->w_row, p->rows, 64, e)) {
             return false;
+        }
     }
     if (!map_of(&maps.x, true, j->x.data, p->m, j->k, j->x.ld * 2,
-                p->cluster > 1 ? ROWS_OF_X(MT) / p->cluster : p->m, 64, e))
+                p->cluster > 1 ? N / p->cluster : p->m, 64, e))
         return false;
     size_t shared = (size_t)(1024 + BARRIERS) + (size_t)p->stages * (size_t)p->stage_bytes;
-    FJ_ALLOW_SHARED((few_kernel<W, MT, G>), shared);
+    if constexpr (W::REGS) shared += 8 * W::PITCH;
+    else shared += BOX;
+    int blocks = blocks_of(p, j->g->sms);
+    p->turns = up(p->strips, blocks);
+    FJ_ALLOW_SHARED((few_kernel<W, N>), shared);
     *done = true;
-    FJ_LAUNCH_EARLY_CLUSTERS((few_kernel<W, MT, G>), (unsigned)p->cluster,
-                             (unsigned)blocks_of(p, j->g->sms), (unsigned)((p->warps + 1) * WARP),
-                             shared, j->g->stream, maps, *p);
+    FJ_LAUNCH_EARLY_CLUSTERS((few_kernel<W, N>), (unsigned)p->cluster, (unsigned)blocks,
+                             (unsigned)(p->groups * GROUP + WARP), shared, j->g->stream, maps, *p);
     return launched("a product of few rows", e);
 }
 
-/* The better of 8 and 16 rows to a warp; of many rows of x, 16. */
-template <typename W, int MT>
-static bool start_with(const few_job *j, few_plan *p, bool *done, fj_err *e) {
-    few_plan one = *p;
-    double cost = INFINITY, cost_one = INFINITY;
-    int sms = j->g->sms;
-    cost = plan_choose<W, MT, 2>(p, j->w_row, sms);
-    if constexpr (MT < 2)
-        if (!p->swiglu) cost_one = plan_choose<W, MT, 1>(&one, j->w_row, sms);
-    if (cost == INFINITY && cost_one == INFINITY) return true;
-    few_plan *best = cost_one <= cost ? &one : p;
-    best->turns = up(best->strips, blocks_of(best, sms));
-    if constexpr (MT < 2)
-        if (best == &one) return start<W, MT, 1>(j, best, done, e);
-    return start<W, MT, 2>(j, best, done, e);
-}
-
 template <typename W> static bool start_as(const few_job *j, few_plan *p, bool *done, fj_err *e) {
-    p->steps = up(j->k, W::KS);
-    if (p->m <= 8) return start_with<W, 0>(j, p, done, e);
-    if (p->m <= 16) return start_with<W, 1>(j, p, done, e);
-    if (p->m <= 32) return start_with<W, 2>(j, p, done, e);
-    return start_with<W, 4>(j, p, done, e);
+    if (p->m <= 8) return start<W, 8>(j, p, done, e);
+    if (p->m <= 16) return start<W, 16>(j, p, done, e);
+    if (p->m <= 32) return start<W, 32>(j, p, done, e);
+    return start<W, 64>(j, p, done, e);
 }
 
-/* What fj_gpu_few does, for a plan that knows all but the sizes. */
-static bool start_any(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
-                      const fj_grows *y, few_plan *p, bool *done, fj_err *e) {
+bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
+                const fj_grows *y, float scale, const fj_grows *old, const fj_gpair *more,
+                bool *done, fj_err *e) {
     const int64_t most = INT32_MAX / 4;
     *done = false;
+    if ((old || more) && count != 1) return true;
     if (g->compute != 90 || m < 1 || m > 64 || count < 1 || count > FJ_FEW_MANY) return true;
     if (x.dtype != FJ_BF16 || x.ld % 8 || (uintptr_t)x.data % 16 || w->k < 1 || w->k > most)
         return true;
@@ -414,52 +534,30 @@ static bool start_any(const fj_gpu *g, int64_t m, fj_grows x, int count, const f
 #endif
     few_job j = { g, x, w, w->k, fj_dtype_size(w->dtype, 1, w->k) };
     if (j.w_row < 1 || j.w_row % 16) return true;
-    p->m = (int)m, p->count = count, p->w_row = j.w_row;
-    for (int i = 0; i < count; i++) {
-        if (w[i].dtype != w->dtype || w[i].k != w->k || (uintptr_t)w[i].data % 16) return true;
-        if (w[i].n < 1 || w[i].n > most) return true;
-        p->n[i] = w[i].n, p->y[i] = y[i];
-        p->w[i] = (const unsigned char *)w[i].data;
-    }
-    switch (w->dtype) {
-    case FJ_BF16: return start_as<few_bf16>(&j, p, done, e);
-    case FJ_F16: return start_as<few_f16>(&j, p, done, e);
-    case FJ_Q8_0: return start_as<few_q8_0>(&j, p, done, e);
-    case FJ_Q4_0: return start_as<few_q4_0>(&j, p, done, e);
-    case FJ_MXFP4: return start_as<few_mxfp4>(&j, p, done, e);
-    case FJ_Q4_K: return start_as<few_q4_k>(&j, p, done, e);
-    case FJ_Q6_K: return start_as<few_q6_k>(&j, p, done, e);
-    case FJ_NF4: return start_as<few_nf4>(&j, p, done, e);
-    default: return true;
-    }
-}
-
-bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
-                const fj_grows *y, float scale, const fj_grows *old, const fj_gpair *more,
-                bool *done, fj_err *e) {
     few_plan p = {};
-    *done = false;
-    if ((old || more) && count != 1) return true;
-    p.scale = scale;
+    p.m = (int)m, p.count = count, p.scale = scale;
     if (old) p.old = *old;
     if (more) {
-        if (more->k > INT32_MAX / 4) return true;
+        if (more->k > most) return true;
         p.x2 = (const bf16 *)more->a, p.w2 = (const bf16 *)more->b, p.k2 = (int)more->k;
         p.ldx2 = more->lda, p.ldw2 = more->ldb, p.by = more->by;
         p.pairs2 = more->k % 2 == 0 && more->lda % 2 == 0 && more->ldb % 2 == 0 &&
                    !(((uintptr_t)p.x2 | (uintptr_t)p.w2) % 4);
     }
-    return start_any(g, m, x, count, w, y, &p, done, e);
-}
-
-bool fj_gpu_few_swiglu(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *gate,
-                       const fj_gmat *up, fj_grows y, bool *done, fj_err *e) {
-    few_plan p = {};
-    *done = false;
-    if (g->f32 || y.dtype != FJ_BF16 || gate->n != up->n) return true;
-    p.scale = 1;
-    p.swiglu = true;
-    fj_gmat both[2] = { *gate, *up };
-    fj_grows ys[2] = { y, y };
-    return start_any(g, m, x, 2, both, ys, &p, done, e);
+    for (int i = 0; i < count; i++) {
+        if (w[i].dtype != w->dtype || w[i].k != w->k || (uintptr_t)w[i].data % 16) return true;
+        if (w[i].n < 1 || w[i].n > most) return true;
+        p.n[i] = w[i].n, p.y[i] = y[i];
+    }
+    switch (w->dtype) {
+    case FJ_BF16: return start_as<few_bf16>(&j, &p, done, e);
+    case FJ_F16: return start_as<few_f16>(&j, &p, done, e);
+    case FJ_Q8_0: return start_as<few_q8_0>(&j, &p, done, e);
+    case FJ_Q4_0: return start_as<few_q4_0>(&j, &p, done, e);
+    case FJ_MXFP4: return start_as<few_mxfp4>(&j, &p, done, e);
+    case FJ_Q4_K: return start_as<few_q4_k>(&j, &p, done, e);
+    case FJ_Q6_K: return start_as<few_q6_k>(&j, &p, done, e);
+    case FJ_NF4: return start_as<few_nf4>(&j, &p, done, e);
+    default: return true;
+    }
 }

@@ -121,8 +121,5 @@ enum { FJ_FEW_MANY = 4 };
 bool fj_gpu_few(const fj_gpu *g, int64_t m, fj_grows x, int count, const fj_gmat *w,
                 const fj_grows *y, float scale, const fj_grows *old, const fj_gpair *more,
                 bool *done, fj_err *e);
-/* y = silu(x gate^T) * (x up^T), products and result rounded as by three ops; done as above. */
-bool fj_gpu_few_swiglu(const fj_gpu *g, int64_t m, fj_grows x, const fj_gmat *gate,
-                       const fj_gmat *up, fj_grows y, bool *done, fj_err *e);
 
 #endif

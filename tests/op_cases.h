@@ -681,7 +681,7 @@ typedef struct oc_linear_params {
 } oc_linear_params;
 
 OC_CASE(linear_dx) {
-    oc_linear_params p = { v % 3 ? 0.5 : 1, 0 };
+    oc_linear_params p = { v % 3 ? 0.5 : 1, 0, false };
     if (v < 3) {
         static const int64_t shape[][3] = { { 1, 1, 1 },
                                             { 5, 33, 7 },
@@ -711,7 +711,7 @@ OC_CASE(linear_dw) {
     const int64_t *s = shape[v];
     fj_tensor *dy = oc_real(c, s[0], s[1], false), *x = oc_real(c, s[0], s[2], false);
     c->tol = 1e-2;
-    oc_out(c, FJ_EMIT(c->g, &fj_op_linear_dw, (&(oc_linear_params){ 1.5, 0 }), dy, x));
+    oc_out(c, FJ_EMIT(c->g, &fj_op_linear_dw, (&(oc_linear_params){ 1.5, 0, false }), dy, x));
     return true;
 }
 

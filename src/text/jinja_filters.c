@@ -88,21 +88,25 @@ static jv f_safe(jr *r, jv v, jv *a, const jargs *x) {
     return out;
 }
 
-/* A word begins at the start and behind any of -\s({[<. */
+static bool separates(uint32_t c) {
+    return fjj_space(c) || c == '-' || c == '(' || c == '{' || c == '[' || c == '<';
+}
+
+/* Runs of separators and of others are words: the first letter upper, the rest lower, as one text (of a sigma
+ * at its end it matters what stands before). */
 static jv f_title(jr *r, jv v, jv *a, const jargs *x) {
     (void)a, (void)x;
     const jstr *s = fjj_str(r, v);
     jb b = { .r = r };
-    bool first = true, was_sep = false;
-    for (size_t i = 0, len; i < s->n; i += len) {
-        uint32_t c = fjj_get_char(s->p + i, s->n - i, &len);
-        bool sep = fjj_space(c) || c == '-' || c == '(' || c == '{' || c == '[' || c == '<';
-        if (sep != was_sep) first = true;
-        jstr one = *fjj_sub(r, s, i, len).s;
-        jv out = fjj_case(r, &one, first ? CASE_UPPER : CASE_LOWER);
-        fjb_sub(&b, out.s, 0, out.s->n);
-        first = false;
-        was_sep = sep;
+    for (size_t from = 0, to, len; from < s->n; from = to) {
+        bool sep = separates(fjj_get_char(s->p + from, s->n - from, &len));
+        size_t rest = from + len;
+        for (to = rest; to < s->n; to += len)
+            if (separates(fjj_get_char(s->p + to, s->n - to, &len)) != sep) break;
+        jv first = fjj_case(r, fjj_sub(r, s, from, rest - from).s, CASE_UPPER);
+        jv others = fjj_case(r, fjj_sub(r, s, rest, to - rest).s, CASE_LOWER);
+        fjb_sub(&b, first.s, 0, first.s->n);
+        fjb_sub(&b, others.s, 0, others.s->n);
     }
     return fjb_take(&b);
 }

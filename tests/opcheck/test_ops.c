@@ -449,7 +449,7 @@ static void test_wrong_shapes(void **state) {
         fj_attn_params p = { 2, 1, 3, 1, 0, 0 }, q = { 2, 2, 2, 1, 0, 0 },
                        back = { 2, 2, 2, 1, -1, 0 };
         fj_tensor *two = x; /* two heads of two */
-        oc_linear_params lp = { 1, 0 };
+        oc_linear_params lp = { 1, 0, false };
         fj_tensor *all[] = {
             i == 0 ? fj_add(g, x, y) : NULL,
             i == 1 ? fj_rmsnorm(g, x, y, 0) : NULL,

@@ -65,6 +65,8 @@ static void test_places(void **state) {
     fails("{% macro f(x) %}\n{{ x.y.z }}{% endmacro %}\n{{ f({}) }}", NULL,
           "line 2 column 8: 'dict object' has no attribute 'y'");
     fails("\xff", NULL, "byte 1 of the chat template is not UTF-8");
+    /* What follows the first letter of a word is lowered as one text: only the second sigma ends it. */
+    prints("{{ '\xcf\x89\xce\xa3\xce\xa3-x'|title }}", "\xce\xa9\xcf\x83\xcf\x82-X");
     prints("{{ 'e' in 'he' }}", "True");
 }
 

@@ -60,25 +60,6 @@ static __device__ __forceinline__ void box_heads(uint32_t to, const CUtensorMap 
 #endif
 
 /* ---- host ----------------------------------------------------------------------------------------- */
-typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
-                              const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
-                              const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
-                              CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-static inline encode_fn encoder(void) {
-    static encode_fn known; /* threads may look for it at once, and find the same */
-    encode_fn f = __atomic_load_n(&known, __ATOMIC_ACQUIRE);
-    if (f) return f;
-    cudaDriverEntryPointQueryResult got;
-    void *p = NULL;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &p, 12000, cudaEnableDefault,
-                                         &got) ||
-        got != cudaDriverEntryPointSuccess)
-        return (void)cudaGetLastError(), (encode_fn)NULL;
-    f = (encode_fn)p;
-    __atomic_store_n(&known, f, __ATOMIC_RELEASE);
-    return f;
-}
-
 /* Heads of hd BF16 values, `heads` of them to a row, in boxes of 64 values of `high` rows, `wide` heads. */
 static inline bool map_heads(CUtensorMap *map, const void *data, int64_t rows, int heads, int hd,
                              int high, int wide, fj_err *e) {

@@ -349,25 +349,6 @@ static bool map_of(CUtensorMap *map, bool f32, const void *data, int64_t rows, i
     return true;
 }
 #else
-typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
-                              const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
-                              const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
-                              CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-static encode_fn encoder(void) {
-    static encode_fn known; /* threads may look for it at once, and find the same */
-    encode_fn f = __atomic_load_n(&known, __ATOMIC_ACQUIRE);
-    if (f) return f;
-    cudaDriverEntryPointQueryResult got;
-    void *p = NULL;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &p, 12000, cudaEnableDefault,
-                                         &got) ||
-        got != cudaDriverEntryPointSuccess)
-        return (void)cudaGetLastError(), (encode_fn)NULL;
-    f = (encode_fn)p;
-    __atomic_store_n(&known, f, __ATOMIC_RELEASE);
-    return f;
-}
-
 /* rows x cols values, ld apart, in boxes of high x wide; wide: 32, 64 or 128 bytes. */
 static bool map_of(CUtensorMap *map, bool f32, const void *data, int64_t rows, int64_t cols,
                    int64_t ld, int high, int wide, fj_err *e) {

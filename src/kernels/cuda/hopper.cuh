@@ -222,4 +222,24 @@ FJ_PRODUCT(192, 96, 96, 97, 98, 99, 100)
 FJ_PRODUCT(224, 112, 112, 113, 114, 115, 116)
 FJ_PRODUCT(256, 128, 128, 129, 130, 131, 132)
 
+/* ---- host: what makes tensor maps, from the driver; NULL: it has none ------------------------------ */
+typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
+                              const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+                              const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                              CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+static inline encode_fn encoder(void) {
+    static encode_fn known; /* threads may look for it at once, and find the same */
+    encode_fn f = __atomic_load_n(&known, __ATOMIC_ACQUIRE);
+    if (f) return f;
+    cudaDriverEntryPointQueryResult got;
+    void *p = NULL;
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &p, 12000, cudaEnableDefault,
+                                         &got) ||
+        got != cudaDriverEntryPointSuccess)
+        return (void)cudaGetLastError(), (encode_fn)NULL;
+    f = (encode_fn)p;
+    __atomic_store_n(&known, f, __ATOMIC_RELEASE);
+    return f;
+}
+
 #endif

@@ -38,14 +38,14 @@ template <typename W> struct few {
                                                    int64_t stage) {
         int64_t left = m.row_bytes - stage * W::SEG;
         int have = left < W::SEG ? (int)left : (int)W::SEG;
-        FJ_UNROLL
+        UNROLL
         for (int g = 0; g < GROUPS; g++) {
             int64_t row = r0 + g * 8 + lane_of() / 4;
             int64_t at = row < m.rows ? base + row * m.row_bytes + stage * W::SEG : 0;
             int bytes = row < m.rows ? have + (int)(at & 15) : 0;
             const unsigned char *from = w + (at & ~(int64_t)15);
             unsigned char *put = to + (g * 8 + lane_of() / 4) * W::PITCH;
-            FJ_UNROLL
+            UNROLL
             for (int p = 0; p < (W::PIECES + 3) / 4 * 4; p += 4) {
                 int piece = p + lane_of() % 4, n = bytes - 16 * piece;
                 if (piece >= W::PIECES) break;
@@ -93,7 +93,7 @@ static __device__ __forceinline__ void few_tile(const few_job &j, const group &g
         const unsigned char *at = ring + s % FEW_STAGES * F::STAGE;
         typename W::at8 wl[F::GROUPS];
         const unsigned char *xl = at + lane % 16 * F::X_PITCH + lane / 16 * 16;
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < F::GROUPS; i++) {
             int64_t byte = base + (r0 + i * 8 + lane / 4) * j.m.row_bytes + (int64_t)s * W::SEG;
             wl[i] =
@@ -103,25 +103,25 @@ static __device__ __forceinline__ void few_tile(const few_job &j, const group &g
             uint32_t x[2][4], w[F::GROUPS][4];
             ldmatrix_x4(x[0], xl + u * 64);
             ldmatrix_x4(x[1], xl + u * 64 + 32);
-            FJ_UNROLL
+            UNROLL
             for (int i = 0; i < F::GROUPS; i++) W::load8(w[i], wl[i], u);
-            FJ_UNROLL
-            for (int h = 0; h < 2; h++) FJ_UNROLL
+            UNROLL
+            for (int h = 0; h < 2; h++) UNROLL
             for (int i = 0; i < F::GROUPS; i++) mma_bf16(sum[i], x[h], &w[i][2 * h]);
         };
         int units = (int)((k - (int64_t)s * W::KS + 31) / 32);
         if (units >= F::UNITS) {
-            FJ_UNROLL
+            UNROLL
             for (int u = 0; u < F::UNITS; u++) unit(u);
         } else {
             if constexpr (W::BLOCK < W::KS) {
-                FJ_ROLLED
+                ROLLED
                 for (int u = 0; u < units; u++) unit(u);
             }
         }
     }
-    FJ_UNROLL
-    for (int i = 0; i < F::GROUPS; i++) FJ_UNROLL
+    UNROLL
+    for (int i = 0; i < F::GROUPS; i++) UNROLL
     for (int v = 0; v < 4; v++) {
         int64_t s = g.from + lane / 4 + v / 2 * 8, c = r0 + i * 8 + lane % 4 * 2 + v % 2;
         if (s < end && c < j.m.rows) put(s, c, sum[i][v]);

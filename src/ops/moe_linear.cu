@@ -5,42 +5,17 @@
  * fastest, so that rows are read once while an expert's weight stays in the L2 cache.
  *
  * Rows of BF16: tiles of ROWS x 128 by tensor cores in the arithmetic of gemm.cuh, one chain for each
- * output over the inner dimension in steps of 16; operands in shared memory as in tile.cu.  Weights become
+ * output over the inner dimension in steps of 16; operands in shared memory as part.cuh says.  Weights become
  * BF16 on their way there: they are read a step ahead into registers.  Experts that have few slots:
  * moe_few.cuh.  Rows of F32: moe_f32.cuh. */
+#include "kernels/cuda/part.cuh"
 #include "ops/moe_f32.cuh"
 #include "ops/moe_few.cuh"
 #include "ops/moe_tile.cuh"
 
-enum {
-    SIDE = 128, /* columns of a tile */
-    STEP = 32,
-    STAGES = 4
-};
+enum { STAGES = 4 };
 
-/* ---- operands in shared memory (tile.cu) ----------------------------------------------------------- */
-/* Where a chunk of 16 bytes of a row of a part lies.  INNER: rows of STEP values along the inner dimension,
- * else STEP rows of SIDE values. */
-template <bool INNER> __device__ __forceinline__ int place(int row, int chunk) {
-    return INNER ? row * (STEP * 2) + ((chunk ^ (row >> 1 & 3)) * 16)
-                 : row * (SIDE * 2) + ((chunk ^ (row & 7)) * 16);
-}
-template <bool INNER>
-__device__ __forceinline__ void load_a(uint32_t *a, const unsigned char *part, int row, int k,
-                                       int lane) {
-    if (INNER) ldmatrix_x4(a, part + place<true>(row + lane % 16, k / 8 + lane / 16));
-    else
-        ldmatrix_x4_trans(
-            a, part + place<false>(k + lane % 8 + lane / 16 * 8, row / 8 + lane / 8 % 2));
-}
-template <bool INNER>
-__device__ __forceinline__ void load_b(uint32_t *b, const unsigned char *part, int col, int k,
-                                       int lane) {
-    if (INNER)
-        ldmatrix_x4(b, part + place<true>(col + lane % 8 + lane / 16 * 8, k / 8 + lane / 8 % 2));
-    else ldmatrix_x4_trans(b, part + place<false>(k + lane % 16, col / 8 + lane / 16));
-}
-
+/* ---- operands in shared memory (part.cuh) ----------------------------------------------------------- */
 /* HIGH rows of values from (row, col) on, zeros from `end` and `cols` on. */
 template <bool INNER, int HIGH>
 __device__ __forceinline__ void load_rows(unsigned char *part, const bf16 *x, int64_t ld,

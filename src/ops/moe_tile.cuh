@@ -6,12 +6,6 @@
 #include "kernels/cuda/kquant.cuh"
 #include "ops/op.cuh"
 
-#ifdef FJ_PLAY
-#define UNROLL
-#else
-#define UNROLL _Pragma("unroll")
-#endif
-
 /* ---- slots ---------------------------------------------------------------------------------------- */
 typedef struct group {
     int e; /* an expert, */

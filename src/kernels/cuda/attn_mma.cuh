@@ -19,11 +19,9 @@ enum { ATTN_KT = 64, ATTN_CHUNK = 1024 };
 #define ATTN_LN2 0.6931471805599453f
 
 #ifdef FJ_PLAY
-#define UNROLL
 static inline float exp2_fast(float x) { return exp2f(x); }
 static inline float rcp_fast(float x) { return 1 / x; }
 #else
-#define UNROLL _Pragma("unroll")
 __device__ __forceinline__ float exp2_fast(float x) { /* exact at 0 and at -infinity */
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

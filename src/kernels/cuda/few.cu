@@ -89,7 +89,7 @@ __device__ __forceinline__ void copy_w(const few_maps &maps, const few_plan &p, 
     if constexpr (W::REGS) {
         box_load(to, &maps.w[which], full, (step * W::STEP & ~15) / 2, row);
     } else {
-        FJ_UNROLL
+        UNROLL
         for (int c = 0; c < W::KS / 64; c++)
             box_load(to + c * p.rows * 128, &maps.w[which], full, step * W::KS + c * 64, row);
     }
@@ -100,7 +100,7 @@ __device__ __forceinline__ void copy_x(const few_maps &maps, const few_plan &p, 
                                        int i, int step, int rank) {
     uint32_t full = l.full + 8 * i, to = l.ring + i * p.stage_bytes + p.w_bytes;
     int rows = N / p.cluster, row = rank * rows;
-    FJ_UNROLL
+    UNROLL
     for (int c = 0; c < W::KS / 64; c++) {
         int k = step * W::KS + c * 64;
         if (p.cluster == 1) box_load(to + c * N * 128, &maps.x, full, k, 0);
@@ -154,17 +154,17 @@ __device__ __forceinline__ uint32_t two_of(const few_plan &p, const bf16 *rows, 
 /* Sums of the second pair; from: this thread's first row of the weight. */
 template <int N>
 __device__ __forceinline__ void more_sums(const few_plan &p, int64_t from, float *d) {
-    FJ_ROLLED
+    ROLLED
     for (int k = 0; k < p.k2; k += 16) {
         uint32_t a[4];
         int at = k + lane_of() % 4 * 2;
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 4; i++)
             a[i] = two_of(p, p.w2, p.ldw2, from + i % 2 * 8, p.n[0], at + i / 2 * 8);
-        FJ_UNROLL
+        UNROLL
         for (int j = 0; j < N / 8; j++) {
             uint32_t b[2];
-            FJ_UNROLL
+            UNROLL
             for (int i = 0; i < 2; i++)
                 b[i] = two_of(p, p.x2, p.ldx2, j * 8 + lane_of() / 4, p.m, at + i * 8);
             mma_bf16(d + 4 * j, a, b);
@@ -177,7 +177,7 @@ template <int N>
 __device__ __forceinline__ void put_sums(const few_plan &p, int which, int64_t from, int64_t left,
                                          const float *d, const float *more) {
     fj_grows y = p.y[which];
-    FJ_UNROLL
+    UNROLL
     for (int i = 0; i < N / 2; i++) {
         int row = i / 4 * 8 + lane_of() % 4 * 2 + i % 2, high = i % 4 / 2 * 8;
         if (row >= p.m || high >= left) continue;
@@ -217,8 +217,8 @@ __device__ __forceinline__ int multiply(const few_plan &p, const layout &l, cons
         uint32_t dw = (uint32_t)describe(at + mine * 128, false);
         bar_wait(l.full + 8 * r->i, r->parity, WAIT_FULL, r->i);
         products_begin();
-        FJ_UNROLL
-        for (int c = 0; c < W::KS / 64; c++) FJ_UNROLL
+        UNROLL
+        for (int c = 0; c < W::KS / 64; c++) UNROLL
         for (int i = 0; i < 4; i++)
             product_at(d, dw + c * (p.rows * 128 >> 4) + i * K16_ALONG,
                        dx + c * (N * 128 >> 4) + i * K16_ALONG, c || i || step);
@@ -249,7 +249,7 @@ __device__ __forceinline__ int multiply_made(const few_plan &p, const layout &l,
     for (int step = 0; step < p.steps; step++) {
         uint32_t dx = (uint32_t)describe(at + p.w_bytes, false);
         int now = r->i;
-        FJ_UNROLL
+        UNROLL
         for (int c = 0; c < C; c++) {
             W::make(a[c % 2], raw, c);
             if (c + 1 < C) {
@@ -264,7 +264,7 @@ __device__ __forceinline__ int multiply_made(const few_plan &p, const layout &l,
                 }
             }
             products_begin();
-            FJ_UNROLL
+            UNROLL
             for (int i = 0; i < 4; i++)
                 product_regs(d, a[c % 2][i], dx + c * (N * 128 >> 4) + i * K16_ALONG,
                              c || i || step);
@@ -286,7 +286,7 @@ __device__ __forceinline__ void compute(const few_plan &p, const layout &l,
     float d[N / 2];
     place r = { 0, 0 };
     uint32_t a[2][4][4]; /* of values made: rows 8 to 15 of a warp's 16 are zeros */
-    FJ_UNROLL
+    UNROLL
     for (int i = 0; i < 16; i++) a[i / 8][i / 2 % 4][i % 2 * 2 + 1] = kept_zero();
     int turns = turns_of(p);
     for (int t = 0, strip = (int)blockIdx.x; t < turns; t++, strip += (int)gridDim.x) {

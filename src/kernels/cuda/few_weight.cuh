@@ -26,7 +26,7 @@ struct few_bf16 {
 
 /* Values of two steps, f as load8 of weight.cuh has them. */
 __device__ __forceinline__ void two_steps(uint32_t (*a)[4], const uint32_t *f) {
-    FJ_UNROLL
+    UNROLL
     for (int i = 0; i < 2; i++)
         a[i][0] = f[2 * i], a[i][1] = 0, a[i][2] = f[2 * i + 1], a[i][3] = 0;
 }
@@ -40,11 +40,11 @@ struct few_f16 {
         return rows + lane_of() % 8 * PITCH + lane_of() / 8 * 16;
     }
     static __device__ __forceinline__ void fetch(raw &r, const unsigned char *at, int c) {
-        FJ_UNROLL
+        UNROLL
         for (int h = 0; h < 2; h++) ldmatrix_x4(r.f[h], at + c * 128 + h * 64);
     }
     static __device__ __forceinline__ void make(uint32_t (*a)[4], raw &r, int) {
-        FJ_UNROLL
+        UNROLL
         for (int h = 0; h < 2; h++) {
             weight_f16::convert(r.f[h]);
             two_steps(a + 2 * h, r.f[h]);
@@ -59,16 +59,16 @@ struct few_q8_0 {
         uint32_t d[2], q[2][4];
     };
     static __device__ __forceinline__ void fetch(raw &r, const unsigned char *at, int c) {
-        FJ_UNROLL
+        UNROLL
         for (int h = 0; h < 2; h++) {
             const unsigned char *b = at + (2 * c + h) * 34, *q = b + 2 + lane_of() % 4 * 2;
             r.d[h] = *(const uint16_t *)b;
-            FJ_UNROLL
+            UNROLL
             for (int i = 0; i < 4; i++) r.q[h][i] = *(const uint16_t *)(q + 8 * i);
         }
     }
     static __device__ __forceinline__ void make(uint32_t (*a)[4], const raw &r, int) {
-        FJ_UNROLL
+        UNROLL
         for (int h = 0; h < 2; h++) {
             uint32_t f[4];
             weight_q8_0::values(f, (uint16_t)r.d[h], r.q[h]);
@@ -84,16 +84,16 @@ struct few_q4_0 {
         uint32_t d[2], q[2][2];
     };
     static __device__ __forceinline__ void fetch(raw &r, const unsigned char *at, int c) {
-        FJ_UNROLL
+        UNROLL
         for (int h = 0; h < 2; h++) {
             const unsigned char *b = at + (2 * c + h) * 18, *q = b + 2 + lane_of() % 4 * 2;
             r.d[h] = *(const uint16_t *)b;
-            FJ_UNROLL
+            UNROLL
             for (int i = 0; i < 2; i++) r.q[h][i] = *(const uint16_t *)(q + 8 * i);
         }
     }
     static __device__ __forceinline__ void make(uint32_t (*a)[4], const raw &r, int) {
-        FJ_UNROLL
+        UNROLL
         for (int h = 0; h < 2; h++) {
             uint32_t f[4];
             weight_q4_0::values(f, (uint16_t)r.d[h], r.q[h]);
@@ -109,16 +109,16 @@ struct few_mxfp4 {
         uint32_t e[2], q[2][4];
     };
     static __device__ __forceinline__ void fetch(raw &r, const unsigned char *at, int c) {
-        FJ_UNROLL
+        UNROLL
         for (int h = 0; h < 2; h++) {
             const unsigned char *b = at + (2 * c + h) * 17, *q = b + 1 + lane_of() % 4 * 2;
             r.e[h] = *b;
-            FJ_UNROLL
+            UNROLL
             for (int i = 0; i < 4; i++) r.q[h][i] = q[i / 2 * 8 + i % 2];
         }
     }
     static __device__ __forceinline__ void make(uint32_t (*a)[4], const raw &r, int) {
-        FJ_UNROLL
+        UNROLL
         for (int h = 0; h < 2; h++) {
             uint32_t f[4];
             weight_mxfp4::values(f, r.e[h], r.q[h]);
@@ -138,18 +138,18 @@ struct few_q4_k {
     static __device__ __forceinline__ void fetch(raw &r, const unsigned char *at, int c) {
         if (c == 0) r.head = *(const uint4 *)at;
         const unsigned char *q = at + 16 + c * 32 + lane_of() % 4 * 2;
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 4; i++) r.q[i] = *(const uint16_t *)(q + 8 * i);
     }
     static __device__ __forceinline__ void make(uint32_t (*a)[4], raw &r, int c) {
         if (c == 0) weight_q4_k::lines(r.head, r.line);
         uint32_t q[4], f[4];
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 4; i++) q[i] = bytes_of(r.q[i], 0, 0x4140);
-        FJ_UNROLL
+        UNROLL
         for (int h = 0; h < 2; h++) {
             uint32_t line = weight_q4_k::line(r.line, 2 * c + h);
-            FJ_UNROLL
+            UNROLL
             for (int i = 0; i < 4; i++) f[i] = q4_k_value(h ? q[i] >> 4 : q[i], line);
             two_steps(a + 2 * h, f);
         }
@@ -165,22 +165,22 @@ struct few_q6_k {
     };
     static __device__ __forceinline__ void fetch(raw &r, const unsigned char *at, int c) {
         if (c == 0) r.d = *(const uint16_t *)(at + 208);
-        FJ_UNROLL
+        UNROLL
         for (int h = 0; h < 2; h++) r.two[h] = *(const uint16_t *)(at + 192 + 4 * c + 2 * h);
         if (c % 2) return;
         const unsigned char *low = at + c * 32 + lane_of() % 4 * 2,
                             *high = at + 128 + c * 16 + lane_of() % 4 * 2;
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 8; i++) r.low[i] = *(const uint16_t *)(low + 8 * i);
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 4; i++) r.high[i] = *(const uint16_t *)(high + 8 * i);
     }
     static __device__ __forceinline__ void make(uint32_t (*a)[4], const raw &r, int c) {
         float d = half_f32((uint16_t)r.d);
-        FJ_UNROLL
+        UNROLL
         for (int h = 0; h < 2; h++) {
             uint32_t low[2], high[2], f[4];
-            FJ_UNROLL
+            UNROLL
             for (int i = 0; i < 2; i++) {
                 low[i] = bytes_of(r.low[4 * h + 2 * i], r.low[4 * h + 2 * i + 1], 0x5410);
                 high[i] = bytes_of(r.high[2 * i], r.high[2 * i + 1], 0x5410);
@@ -200,15 +200,15 @@ struct few_nf4 {
     static __device__ __forceinline__ void fetch(raw &r, const unsigned char *at, int c) {
         const unsigned char *b = at + c * 34, *q = b + 2 + lane_of() % 4;
         r.d = *(const uint16_t *)b;
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 8; i++) r.q[i / 4][i % 4] = q[4 * i];
     }
     static __device__ __forceinline__ void make(uint32_t (*a)[4], const raw &r, int) {
         float d = half_f32((uint16_t)r.d);
         uint32_t both = pack_bf16(d, d), f[4];
-        FJ_UNROLL
+        UNROLL
         for (int h = 0; h < 2; h++) {
-            FJ_UNROLL
+            UNROLL
             for (int i = 0; i < 2; i++) {
                 nf4_codes(r.q[h][2 * i + 1] * 256u + r.q[h][2 * i], f + 2 * i);
                 f[2 * i] = fma_bf16(f[2 * i], both, 0x80008000u);

@@ -14,8 +14,13 @@
 
 #ifdef FJ_PLAY
 #include "kernels/cuda/play.h"
+#define UNROLL
+#define ROLLED
 #else
 #include <cuda_runtime.h>
+/* A loop in full, or as it stands; with bounds that the compiler knows. */
+#define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 #define FJ_LAUNCH(kernel, grid, block, shared, stream, ...)                                        \
     kernel<<<(grid), (block), (shared), (stream)>>>(__VA_ARGS__)
 #define FJ_DYN_SHARED(name) extern __shared__ __align__(128) unsigned char name[]

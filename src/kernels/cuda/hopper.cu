@@ -21,9 +21,7 @@
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/play_sm90.h"
 #define FJ_SM90A
-#define UNROLL
 #else
-#define UNROLL _Pragma("unroll")
 #include "kernels/cuda/hopper.cuh"
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define FJ_SM90A

@@ -112,7 +112,7 @@ struct as_q4_k {
         line(r, k, &scale, &min);
         uint32_t l = q4_k_line(scale, min);
         int high = k & 32 ? 4 : 0;
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 4; i++) {
             uint32_t two = (i < 2 ? r.q.x : r.q.y) >> i % 2 * 16 & 0xffff;
             floats_of(q4_k_value(bytes_of(two, 0, 0x4140) >> high, l), v + 2 * i);
@@ -122,7 +122,7 @@ struct as_q4_k {
         float scale, min;
         line(r, k, &scale, &min);
         int high = k & 32 ? 4 : 0;
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 8; i++)
             v[i] =
                 __fmaf_rn(scale, (float)((i < 4 ? r.q.x : r.q.y) >> (i % 4 * 8 + high) & 15), -min);
@@ -162,12 +162,12 @@ struct weight_q4_k {
         if (u == 0) lines(*(const uint4 *)at.row, at.line);
         if (u % 2 == 0) {
             const unsigned char *q = at.row + 16 + u / 2 * 32 + lane_of() % 4 * 2;
-            FJ_UNROLL
+            UNROLL
             for (int i = 0; i < 4; i++)
                 at.q[i] = bytes_of(*(const uint16_t *)(q + 8 * i), 0, 0x4140);
         }
         uint32_t l = line(at.line, u);
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 4; i++) f[i] = q4_k_value(u % 2 ? at.q[i] >> 4 : at.q[i], l);
     }
     FJ_WEIGHT_16
@@ -194,7 +194,7 @@ struct as_q6_k {
     static __device__ __forceinline__ void open(const raw &r, int64_t k, float *v) {
         float d = f16_f32(r.d) * (float)r.scale;
         int j = (int)(k % 128 / 32);
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 8; i++) {
             int byte = i % 2 * 8, low = r.low[i / 2] >> (byte + j / 2 * 4) & 15,
                 high = r.high[i / 2] >> (byte + j * 2) & 3;
@@ -232,9 +232,9 @@ struct weight_q6_k {
         if (u % 4 == 0) {
             const unsigned char *low = at.row + u / 4 * 64 + lane_of() % 4 * 2,
                                 *high = at.row + 128 + u / 4 * 32 + lane_of() % 4 * 2;
-            FJ_UNROLL
+            UNROLL
             for (int i = 0; i < 4; i++) at.low[i] = four(low + 16 * i);
-            FJ_UNROLL
+            UNROLL
             for (int r = 0; r < 2; r++) at.high[r] = four(high + 16 * r);
         }
         values(f, at.low + u % 2 * 2, at.high, *(const uint16_t *)(at.row + 192 + 2 * u), at.d,
@@ -247,7 +247,7 @@ struct weight_q6_k {
                                                   int j) {
         uint32_t two = scales ^ 0x8080u;
         float less = -32896.0f * all;
-        FJ_UNROLL
+        UNROLL
         for (int r = 0; r < 2; r++) {
             float s = __uint_as_float(bytes_of(two, in_register(0x47000000u), r ? 0x7414 : 0x7404));
             float d = __fmaf_rn(s, all, less), zero = -160.0f * d;
@@ -288,12 +288,12 @@ struct as_nf4 {
         uint32_t f[4], d = pack_bf16(f16_f32(r.absmax), f16_f32(r.absmax));
         nf4_codes(r.q[0], f);
         nf4_codes(r.q[1], f + 2);
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 4; i++) floats_of(fma_bf16(f[i], d, 0x80008000u), v + 2 * i);
     }
     static __device__ __forceinline__ void exact(const raw &r, int64_t, float *v) {
         float d = f16_f32(r.absmax);
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 8; i++) v[i] = d * nf4_code(r.q[i / 4] >> (i % 4 ^ 1) * 4 & 15);
     }
     static __device__ __forceinline__ float at(const unsigned char *, int64_t) { return 0; }
@@ -316,7 +316,7 @@ struct weight_nf4 {
             float d = half_f32(*(const uint16_t *)b);
             at.absmax = pack_bf16(d, d);
         }
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 2; i++) {
             nf4_codes(q[8 * i + 4] * 256u + q[8 * i], f + 2 * i);
             f[2 * i] = fma_bf16(f[2 * i], at.absmax, 0x80008000u);

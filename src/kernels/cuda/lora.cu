@@ -2,12 +2,6 @@
 #include "kernels/cuda/lora.cuh"
 #include "kernels/cuda/mma.cuh"
 
-#ifdef FJ_PLAY
-#define UNROLL
-#else
-#define UNROLL _Pragma("unroll")
-#endif
-
 enum {
     PARTS = 64, /* that travel with a kernel */
     RANKS = 16, /* of a tile of t */

@@ -79,7 +79,7 @@ template <typename W, int R> struct weight_copy {
         int64_t have = a.w_row - stage * W::SEG;
         int bytes = have < W::SEG ? (int)have : (int)W::SEG;
         to = rows + lane_of() / 4 * W::PITCH + part * 16;
-        FJ_UNROLL
+        UNROLL
         for (int g = 0; g < G; g++) {
             int64_t row = r0 + g * 8 + lane_of() / 4;
             int64_t at = row < a.n ? row * a.w_row + stage * W::SEG : 0;
@@ -89,7 +89,7 @@ template <typename W, int R> struct weight_copy {
     }
     __device__ __forceinline__ void copy(int i) const {
         if (W::PIECES % 4 && lane_of() % 4 + 4 * i >= W::PIECES) return;
-        FJ_UNROLL
+        UNROLL
         for (int g = 0; g < G; g++) {
             int n = rest[g] - 64 * i;
             copy_async(to + g * 8 * W::PITCH + 64 * i, from[g] + (n > 0 ? 64 * i : 0),
@@ -121,13 +121,13 @@ static __device__ __forceinline__ uint32_t pair_of(const skinny_job &a, const bf
 static __device__ __forceinline__ void pair_as_a(uint32_t *f, const skinny_job &a, const bf16 *p,
                                                  int64_t ld, int64_t row, int64_t rows, int64_t k) {
     row += lane_of() / 4, k += lane_of() % 4 * 2;
-    FJ_UNROLL
+    UNROLL
     for (int i = 0; i < 4; i++) f[i] = pair_of(a, p, ld, row + i % 2 * 8, rows, k + i / 2 * 8);
 }
 static __device__ __forceinline__ void pair_as_b(uint32_t *f, const skinny_job &a, const bf16 *p,
                                                  int64_t ld, int64_t row, int64_t rows, int64_t k) {
     row += lane_of() / 4, k += lane_of() % 4 * 2;
-    FJ_UNROLL
+    UNROLL
     for (int i = 0; i < 2; i++) f[i] = pair_of(a, p, ld, row, rows, k + i * 8);
 }
 
@@ -142,35 +142,35 @@ template <typename W, int R, int MT> struct operands {
     static __device__ __forceinline__ place aim(const skinny_job &a, const unsigned char *rows,
                                                 const int *shift, const unsigned char *xs) {
         place p;
-        FJ_UNROLL
+        UNROLL
         for (int g = 0; g < G; g++) p.w[g] = W::lane(rows + g * 8 * W::PITCH, shift[g]);
         /* Of at most 8 rows the second half of A is the first once more. */
         p.x = xs + lane_of() % (MT > 1 || a.m > 8 ? 16 : 8) * X_PITCH + lane_of() / 16 * 16;
         return p;
     }
     __device__ __forceinline__ void load(place &p, int u) {
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 2 * MT; i++)
             ldmatrix_x4(x[i], p.x + i / 2 * 16 * X_PITCH + u * 64 + i % 2 * 32);
-        FJ_UNROLL
+        UNROLL
         for (int g = 0; g < G; g++) W::load8(w[g], p.w[g], u);
     }
     __device__ __forceinline__ void multiply(float (*sum)[4]) const {
-        FJ_UNROLL
-        for (int s = 0; s < 2; s++) FJ_UNROLL
+        UNROLL
+        for (int s = 0; s < 2; s++) UNROLL
         for (int i = 0; i < MT * G; i++) mma_bf16(sum[i], x[i / G * 2 + s], &w[i % G][2 * s]);
     }
     /* The second pair, for rows of the weight from r0 on. */
     static __device__ __forceinline__ void more(const skinny_job &a, int64_t r0, float (*sum)[4]) {
-        FJ_ROLLED
+        ROLLED
         for (int64_t k = 0; k < a.k2; k += 16) {
             uint32_t b[G][2], x[4];
-            FJ_UNROLL
+            UNROLL
             for (int g = 0; g < G; g++) pair_as_b(b[g], a, a.w2, a.ldw2, r0 + g * 8, a.n, k);
-            FJ_UNROLL
+            UNROLL
             for (int i = 0; i < MT; i++) {
                 pair_as_a(x, a, a.x2, a.ldx2, i * 16, a.m, k);
-                FJ_UNROLL
+                UNROLL
                 for (int g = 0; g < G; g++) mma_bf16(sum[i * G + g], x, b[g]);
             }
         }
@@ -205,7 +205,7 @@ template <typename W> struct operands<W, 16, 0> {
         mma_bf16(sum[0], w[1], x + 2);
     }
     static __device__ __forceinline__ void more(const skinny_job &a, int64_t r0, float (*sum)[4]) {
-        FJ_ROLLED
+        ROLLED
         for (int64_t k = 0; k < a.k2; k += 16) {
             uint32_t w[4], x[2];
             pair_as_a(w, a, a.w2, a.ldw2, r0, a.n, k);
@@ -281,7 +281,7 @@ static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_j
         int64_t rest = here ? (a.k - step * W::KS + 31) / 32 : 0;
         const unsigned char *at = ring + out * stage_bytes;
         int shift[G];
-        FJ_UNROLL
+        UNROLL
         for (int g = 0; g < G; g++)
             shift[g] = (int)(((unsigned)(strip * R + g * 8 + lane_of() / 4) * (unsigned)a.w_row +
                               (unsigned)step * W::SEG) &
@@ -296,20 +296,20 @@ static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_j
         }
         bool parts = aim();
         if (rest >= U) {
-            FJ_UNROLL
+            UNROLL
             for (int u = 1; u < U; u++) {
                 if (u + 1 < U) o[(u + 1) % 2].load(place, u + 1);
                 if (u <= copying::PARTS && parts) c.copy(u - 1);
                 o[u % 2].multiply(sum);
             }
-            FJ_UNROLL
+            UNROLL
             for (int p = U - 1; p < copying::PARTS; p++)
                 if (parts) c.copy(p);
         } else {
             if (parts)
                 for (int p = 0; p < copying::PARTS; p++) c.copy(p);
             if constexpr (W::BLOCK < W::KS) {
-                FJ_ROLLED
+                ROLLED
                 for (int u = 0; u < (int)rest; u++) {
                     o[0].load(place, u);
                     o[0].multiply(sum);
@@ -319,9 +319,9 @@ static __global__ void __launch_bounds__(MT <= 1 ? 512 : 256, 1) skinny(skinny_j
         if (here && step + 1 == steps) {
             float more[ops::SUMS][4] = {};
             ops::more(a, strip * R, more);
-            FJ_UNROLL
+            UNROLL
             for (int s = 0; s < ops::SUMS; s++) {
-                FJ_UNROLL
+                UNROLL
                 for (int j = 0; j < 4; j++) {
                     put(a, ops::row(s, j), strip * R + ops::col(s, j), sum[s][j], more[s][j]);
                     sum[s][j] = 0;

@@ -1,24 +1,13 @@
 /* tile.cu - products of BF16 matrices by mma.sync, for any sizes and any GPU from sm_80 on.
  *
  * A block of 8 warps makes a tile of 128 x 128 of C, each warp 64 x 32 of it, over the inner dimension in
- * steps of 32 that lie in shared memory STAGES deep.  Operands lie there as they do in memory, in chunks of
- * 16 bytes that are permuted so that the eight rows of an ldmatrix are in different banks:
- *   inner: 128 rows of 32 values along the inner dimension (A of nt and nn, B of nt)
- *   outer: 32 rows of 128 values along C's rows or columns (A of tn, B of nn and tn), read transposed
+ * steps of 32 that lie in shared memory STAGES deep (part.cuh).
  * An output is one chain over the inner dimension in steps of 16; nn goes on over that of a second pair of
  * operands, nt writes what it has and adds the second product to it (gemm.cuh). */
 #include "kernels/cuda/gemm.cuh"
-#include "kernels/cuda/mma.cuh"
-
-#ifdef FJ_PLAY
-#define UNROLL
-#else
-#define UNROLL _Pragma("unroll")
-#endif
+#include "kernels/cuda/part.cuh"
 
 enum {
-    SIDE = 128,
-    STEP = 32,
     STAGES = 4,
     THREADS = 256,
     PART = SIDE * STEP * 2, /* bytes of an operand's part */
@@ -41,12 +30,6 @@ typedef struct product {
     float scale, by;            /* by: of the second pair */
     bool pairs;                 /* two neighbours can be written at once */
 } product;
-
-/* Where chunk `part` of a row of a part lies. */
-template <bool INNER> __device__ __forceinline__ int place(int row, int part) {
-    return INNER ? row * (STEP * 2) + ((part ^ (row >> 1 & 3)) * 16)
-                 : row * (SIDE * 2) + ((part ^ (row & 7)) * 16);
-}
 
 /* A chunk that begins at (row, col), zeros from rows and cols on. */
 __device__ __forceinline__ void load_chunk(unsigned char *to, const operand &o, int64_t row,
@@ -81,24 +64,6 @@ __device__ __forceinline__ void load_part(unsigned char *part, const operand &o,
         UNROLL for (int i = 0; i < PART / 16 / THREADS; i++)
             load_chunk(to + i * THREADS * 16, o, r + i * ROWS, c, rows, cols);
     }
-}
-
-/* a[0..3] of the 16 x 16 at C's row `row` (of the tile) and inner value k. */
-template <bool INNER>
-__device__ __forceinline__ void load_a(uint32_t *a, const unsigned char *part, int row, int k,
-                                       int lane) {
-    if (INNER) ldmatrix_x4(a, part + place<true>(row + lane % 16, k / 8 + lane / 16));
-    else
-        ldmatrix_x4_trans(
-            a, part + place<false>(k + lane % 8 + lane / 16 * 8, row / 8 + lane / 8 % 2));
-}
-/* b[0..1] of the columns from col on, b[2..3] of those from col + 8 on. */
-template <bool INNER>
-__device__ __forceinline__ void load_b(uint32_t *b, const unsigned char *part, int col, int k,
-                                       int lane) {
-    if (INNER)
-        ldmatrix_x4(b, part + place<true>(col + lane % 8 + lane / 16 * 8, k / 8 + lane / 8 % 2));
-    else ldmatrix_x4_trans(b, part + place<false>(k + lane % 16, col / 8 + lane / 16));
 }
 
 __device__ __forceinline__ void put2(float *p, float a, float b) {

@@ -89,14 +89,6 @@ __device__ __forceinline__ void copy_async(void *shared, const void *global, int
 #endif
 }
 
-#ifdef FJ_PLAY
-#define FJ_UNROLL
-#define FJ_ROLLED
-#else
-#define FJ_UNROLL _Pragma("unroll")
-#define FJ_ROLLED _Pragma("unroll 1")
-#endif
-
 __device__ __forceinline__ int lane_of() { return (int)threadIdx.x % WARP; }
 
 /* ---- formats of values ------------------------------------------------------------------------------ */
@@ -121,7 +113,7 @@ struct weight_bf16 {
 
 struct weight_f16 : weight_bf16 {
     static __device__ __forceinline__ void convert(uint32_t *f) {
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 4; i++)
             f[i] = pack_bf16(half_f32((uint16_t)f[i]), half_f32((uint16_t)(f[i] >> 16)));
     }
@@ -148,7 +140,7 @@ struct weight_f16 : weight_bf16 {
         uint32_t low[4], high[4];                                                                  \
         load8(low, at.rows[0], u);                                                                 \
         load8(high, at.rows[1], u);                                                                \
-        FJ_UNROLL                                                                                  \
+        UNROLL                                                                                     \
         for (int i = 0; i < 4; i++) {                                                              \
             f[i / 2][i % 2 * 2] = low[i];                                                          \
             f[i / 2][i % 2 * 2 + 1] = high[i];                                                     \
@@ -162,7 +154,7 @@ struct weight_f32 {
         return rows + lane_of() / 4 * PITCH + lane_of() % 4 * 8;
     }
     static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 4; i++) {
             float2 v = *(const float2 *)(at + u * 128 + i * 32);
             f[i] = pack_bf16(v.x, v.y);
@@ -187,7 +179,7 @@ struct weight_q8_0 {
      * d less: both are exact (9 and 11 bits), so what is left is d * q. */
     static __device__ __forceinline__ void values(uint32_t *f, uint16_t scale, const uint32_t *q) {
         float d = half_f32(scale), zero = -32896.0f * d;
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 4; i++) {
             uint32_t two = q[i] ^ 0x8080u;
             float v = __uint_as_float(bytes_of(two, 0x47000000u, 0x7404));
@@ -198,7 +190,7 @@ struct weight_q8_0 {
     static __device__ __forceinline__ void load8(uint32_t *f, const unsigned char *at, int u) {
         const unsigned char *b = at + u * BYTES, *q = b + 2 + lane_of() % 4 * 2;
         uint32_t two[4];
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 4; i++) two[i] = *(const uint16_t *)(q + 8 * i);
         values(f, *(const uint16_t *)b, two);
     }
@@ -220,7 +212,7 @@ struct weight_q4_0 {
         uint32_t high = pack_bf16(d, d);
         float rest = d - low_f32(high);
         uint32_t low = pack_bf16(rest, rest);
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 2; i++) {
             uint32_t two = bytes_of(q[i], 0, 0x4140);
             f[i] = value(two, high, low);
@@ -245,7 +237,7 @@ struct weight_mxfp4 {
     }
     static __device__ __forceinline__ void values(uint32_t *f, uint32_t e, const uint32_t *q) {
         uint32_t half = e < 2 ? 0x200020u << e : e * 0x800080u - 0x800080u; /* 2^(e - 128) */
-        FJ_UNROLL
+        UNROLL
         for (int i = 0; i < 2; i++) {
             uint32_t two = q[2 * i + 1] * 0x10000u + q[2 * i];
             f[i] = value((two & 0x000f000fu) * 0x1040u, half);

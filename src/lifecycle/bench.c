@@ -194,7 +194,8 @@ static bool steps(fj_model *m, const fj_bench_opts *o, const serving *w, double 
     int32_t *ids = random_ids(m, FJ_MAX(w->context, w->each));
     fj_seq *seqs = fj_zalloc((size_t)n * sizeof *seqs);
     fj_step_item *items = fj_zalloc((size_t)n * sizeof *items);
-    const float *logits;
+    static const float greedy[FJ_PICK_COLS] = { [FJ_PICK_TOP_P] = 1, [FJ_PICK_PENALTY] = 1 };
+    const int32_t *chosen;
     bool ok = true;
     for (int64_t i = 0; i < n; i++)
         items[i] = (fj_step_item){ .seq = &seqs[i],
@@ -202,14 +203,14 @@ static bool steps(fj_model *m, const fj_bench_opts *o, const serving *w, double 
                                    .n = w->context,
                                    .lora = w->n_loras ? w->loras[i * w->n_loras / n] : NULL };
     for (int64_t i = 0; ok && i < n && w->context; i++)
-        ok = go_on(o->log, e) && fj_engine_step(g, &items[i], 1, &logits, e);
+        ok = go_on(o->log, e) && fj_engine_choose(g, &items[i], 1, &chosen, e);
     for (int64_t i = 0; i < n; i++) {
         items[i].n = w->each;
-        items[i].want = 1;
+        items[i].how = greedy;
     }
     for (int64_t i = -1; ok && i < o->repeat; i++) {
         double t0 = fj_clock();
-        ok = go_on(o->log, e) && fj_engine_step(g, items, (int)n, &logits, e);
+        ok = go_on(o->log, e) && fj_engine_choose(g, items, (int)n, &chosen, e);
         if (i >= 0) t[i] = fj_clock() - t0;
         for (int64_t k = 0; k < n; k++) fj_seq_cut(g, &seqs[k], w->context);
     }

@@ -776,6 +776,9 @@ OC_CASE(attn_bwd) {
                     y->node->out[1], oc_real(c, n, y->cols, false)),
             0);
     c->tol = c->tol_f32 = 3e-5;
+    /* Where a row sees few keys, dP - D cancels, and what is left is the rounding of y in D and of dS: of 500
+     * seeds the worst was 0.02. */
+    c->tol_bf16 = 4e-2;
     return true;
 }
 

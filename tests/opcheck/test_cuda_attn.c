@@ -63,7 +63,9 @@ static void against_f64(bool back) {
             printf("%s, variant %d, result %d: off by %.1e\n", back ? "backward" : "forward", v, i,
                    off / big);
             fflush(stdout);
-            if (!(off / big <= 1.2e-2)) fail_msg("variant %d, result %d: off", v, i);
+            /* Backward: as the case of attn_bwd in op_cases.h says. */
+            if (!(off / big <= (back ? 4e-2 : 1.2e-2)))
+                fail_msg("variant %d, result %d: off", v, i);
             free(x);
             free(y);
         }

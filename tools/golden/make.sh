@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 python=${PYTHON:-../../build/interop-venv/bin/python}
 "$python" files.py "$@"
+"$python" splits.py "$@"
 "$python" tiny.py "$@"
 "$python" archs.py "$@"
 "$python" stories.py "$@"

@@ -13,10 +13,11 @@ static const struct {
     const char *kind;
     double limit;
 } limits[] = {
-    { "gguf-adapter", 1e-6 }, { "adapter", 1e-6 }, { "F32", 1e-6 },   { "BF16", 1e-3 },
-    { "F16", 1e-3 },          { "Q8_0", 5e-3 },    { "Q6_K", 1e-2 },  { "Q5_", 2e-2 },
-    { "Q4_", 5e-2 },          { "IQ4_", 5e-2 },    { "MXFP4", 1e-1 }, { "NF4", 5e-2 },
-    { "Q3_K", 2e-1 },         { "IQ3_", 2e-1 },    { "Q2_K", 6e-1 },  { "IQ2_", 6e-1 },
+    { "adapter", 1e-6 }, { "gguf-adapter", 1e-6 }, { "F32", 1e-6 },  { "BF16", 1e-3 },
+    { "F16", 1e-3 },     { "Q8_0", 5e-3 },         { "Q6_K", 1e-2 }, { "Q5_", 4e-2 },
+    { "Q4_K", 1e-1 },    { "IQ4_", 1e-1 },         { "NF4", 1e-1 },  { "FP4", 2e-1 },
+    { "Q4_", 2e-1 },     { "MXFP4", 5e-1 },        { "Q3_K", 3e-1 }, { "IQ3_", 3e-1 },
+    { "Q2_K", 8e-1 },    { "IQ2_", 8e-1 },
 };
 
 double fj_verify_limit(const char *kind) {
@@ -31,7 +32,7 @@ double fj_verify_limit(const char *kind) {
 /* Weights of another format are computed with in another arithmetic (rows of bf16, or of 8 bits), which is a
  * difference of its own: the coarsest matrices of a model say which. */
 static double arithmetic(const fj_model *m) {
-    double most = 0;
+    double most = m->dev->act == FJ_F32 ? 0 : fj_verify_limit("BF16");
     for (int i = 0; i < m->n_w; i++) {
         fj_dtype t = m->w[i].dtype;
         if (fj_weight_is_vector(&m->w[i])) continue;

@@ -48,6 +48,7 @@ typedef struct fj_pieces {
     size_t n, cap;
     int64_t positions, vocab, room; /* room: positions of one batch */
 } fj_pieces;
+/* p is zero, but for a room that is asked for; the caller frees p->p. */
 void fj_verify_cut(fj_pieces *p, const fj_spelling *s, const fj_model *m, const fj_verify_opts *o);
 
 /* Logits of all positions, [positions, vocab] F32, in memory or in a file without a name. */

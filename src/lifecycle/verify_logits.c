@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { POSITIONS = 2000, MAX_LENGTH = 256, MOST_IN_MEMORY = 64 << 20 };
+enum { POSITIONS = 2000, MAX_LENGTH = 256, MOST_IN_MEMORY = 16 << 20 };
 
 /* ---- pieces --------------------------------------------------------------------------------------- */
 static int64_t usable(const fj_spelled *r, int64_t most) {
@@ -18,8 +18,8 @@ static int64_t usable(const fj_spelled *r, int64_t most) {
 void fj_verify_cut(fj_pieces *p, const fj_spelling *s, const fj_model *m, const fj_verify_opts *o) {
     int64_t want = o->positions ? o->positions : POSITIONS, all = 0, seen = 0;
     int64_t most = FJ_MIN(m->hp.context, o->max_length ? o->max_length : MAX_LENGTH);
-    *p = (fj_pieces){ .vocab = m->hp.vocab };
-    p->room = FJ_MIN(512, FJ_MAX(32, ((int64_t)32 << 20) / p->vocab));
+    p->vocab = m->hp.vocab;
+    if (!p->room) p->room = FJ_MIN(512, FJ_MAX(32, ((int64_t)32 << 20) / p->vocab));
     for (size_t i = 0; i < s->rows; i++) all += usable(&s->row[i], most);
     for (size_t i = 0; i < s->rows && p->positions < want; i++) {
         const fj_spelled *r = &s->row[i];

@@ -107,6 +107,19 @@ static bool about(fj_verified *v, fj_verify_about *a, const opened *o, const fj_
 }
 
 /* ---- texts and ids -------------------------------------------------------------------------------- */
+static bool within(const char *s, size_t n, size_t at) { /* a character? */
+    return at < n && ((unsigned char)s[at] & 0xc0) == 0x80;
+}
+
+/* Around byte `at`; whole characters. */
+static int around(const fj_spelled *x, size_t at, const char **s) {
+    size_t from = at > 20 ? at - 20 : 0, to = FJ_MIN(x->text_n, at + 40);
+    while (from && within(x->text, x->text_n, from)) from--;
+    while (to > from && within(x->text, x->text_n, to)) to--;
+    *s = x->text_n ? x->text + from : "";
+    return (int)(to - from);
+}
+
 /* Around the first byte that differs; fj_fail makes control bytes visible and harmless. */
 static void text_differs(fj_err *w, const char *name, const fj_spelled *a, const fj_spelled *b) {
     if (a->refused || b->refused) {
@@ -116,10 +129,10 @@ static void text_differs(fj_err *w, const char *name, const fj_spelled *a, const
     }
     size_t i = 0, n = FJ_MIN(a->text_n, b->text_n);
     while (i < n && a->text[i] == b->text[i]) i++;
-    size_t from = i > 20 ? i - 20 : 0;
+    const char *p, *q;
+    int pn = around(a, i, &p), qn = around(b, i, &q);
     fj_fail(w, FJ_EGATE, "%s, byte %zu of its text: trained \"%.*s\", exported \"%.*s\"", name, i,
-            (int)FJ_MIN(a->text_n - from, (size_t)60), a->text + from,
-            (int)FJ_MIN(b->text_n - from, (size_t)60), b->text + from);
+            pn, p, qn, q);
 }
 
 static void ids_differ(fj_err *w, const char *name, const fj_spelled *a, const fj_spelled *b) {
@@ -256,6 +269,7 @@ static bool trained(job *j, const fj_verify_side *side, fj_err *e) {
     if (!open_side(j->d, &j->open, side, j->log, e)) return false;
     m = j->open.m;
     if (!fj_verify_spell(&j->a, m, side->chat, &j->data, j->o, j->now, e)) return false;
+    if (j->a.no_chat) return fj_fail(e, FJ_EINVAL, "%s", j->a.chat);
     fj_verify_cut(&j->pieces, &j->a, m, j->o);
     if (!j->pieces.positions) {
         for (size_t i = 0; i < j->a.rows; i++)

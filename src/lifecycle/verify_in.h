@@ -6,7 +6,7 @@
 #include "lifecycle/verify.h"
 
 /* ---- verify_rows.c -------------------------------------------------------------------------------- */
-/* The rows of o, or forja's own.  Free with fj_dataset_free in every case. */
+/* The rows of o, or forja's own; texts in parts of a row's length.  Free with fj_dataset_free in every case. */
 bool fj_verify_rows(fj_dataset *d, const fj_verify_opts *o, const fj_log *log, fj_err *e);
 
 /* A row as one side spells it.  A conversation is spelled twice, whole and up to its last answer with what
@@ -28,7 +28,8 @@ typedef struct fj_spelling {
     fj_bytes *token; /* [vocab] */
     uint8_t *ends;   /* [vocab] */
     int32_t vocab;
-    const char *chat;
+    const char *chat; /* its name; why there is none */
+    bool no_chat;
     fj_chat_kind kind;
 } fj_spelling;
 bool fj_verify_spell(fj_spelling *s, const fj_model *m, const char *chat, const fj_dataset *d,

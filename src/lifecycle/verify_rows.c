@@ -4,8 +4,8 @@
 #include "data/rows.h"
 #include "eval/run.h"
 
-/* A longer text is cut for ids: one document may be a whole book. */
-enum { MOST_BYTES = 1 << 16, MOST_ROWS = 1000 };
+/* PART: bytes of a text, which may be a whole book, that are one row. */
+enum { MOST_ROWS = 1000, PART = 1024 };
 
 /* ---- rows ----------------------------------------------------------------------------------------- */
 /* Forja's own: English, Portuguese, code, numbers, tables, emoji, scripts and blanks that tokenizers trip
@@ -86,6 +86,11 @@ static const struct own {
               "0xDEADBEEF 3.14159 -2e-10 1_000_000 C:\\temp\\new.txt $HOME/.config ~/notes.md" },
 };
 
+static void keep(fj_dataset *d, const fj_data_row *r) {
+    FJ_GROW(d->rows, d->n + 1, d->cap);
+    d->rows[d->n++] = *r;
+}
+
 static void add_own(fj_dataset *d) {
     fj_arena *a = &d->arena;
     d->files = fj_arena_alloc(a, sizeof *d->files);
@@ -111,8 +116,35 @@ static void add_own(fj_dataset *d) {
                     r.messages[r.n_messages++] = (fj_message){ turn[k].role, turn[k].content };
         }
         fj_row_hash(&r);
-        FJ_GROW(d->rows, d->n + 1, d->cap);
-        d->rows[d->n++] = r;
+        keep(d, &r);
+    }
+}
+
+/* Where a part may begin: behind a blank near by, or at least not within a character. */
+static size_t begin(const fj_data_row *r, size_t at) {
+    size_t i = at, end = FJ_MIN(at + 64, r->text_n);
+    while (i && i < end && r->text[i - 1] != ' ' && r->text[i - 1] != '\n') i++;
+    if (i == end) i = at;
+    while (i < r->text_n && ((unsigned char)r->text[i] & 0xc0) == 0x80) i++;
+    return i;
+}
+
+/* A longer text is parts from all of it, at most `most`. */
+static void keep_parts(fj_dataset *d, const fj_data_row *r, size_t most) {
+    size_t n = r->text_n, parts = FJ_MIN((n + PART - 1) / PART, most), line = 0, counted = 0;
+    for (size_t i = 0; i < parts; i++) {
+        double share = (double)n / (double)parts;
+        size_t from = begin(r, (size_t)(share * (double)i));
+        size_t to = i + 1 == parts ? n : begin(r, (size_t)(share * (double)(i + 1)));
+        to = FJ_MIN(to, begin(r, FJ_MIN(from + PART, n)));
+        if (to <= from) continue;
+        fj_data_row part = *r;
+        part.text = r->text + from;
+        part.text_n = to - from;
+        for (; counted < from; counted++) line += r->text[counted] == '\n';
+        part.line += (int64_t)line;
+        fj_row_hash(&part);
+        keep(d, &part);
     }
 }
 
@@ -122,14 +154,21 @@ bool fj_verify_rows(fj_dataset *d, const fj_verify_opts *o, const fj_log *log, f
     else if (!fj_dataset_load(d, o->data, o->n_data, &(fj_dataset_opts){ .open_rows = true }, log,
                               e))
         return false;
+    size_t most = (size_t)(o->max_rows ? o->max_rows : MOST_ROWS), all = d->n;
+    fj_data_row *rows = d->rows;
+    d->rows = NULL;
+    d->n = d->cap = 0;
+    for (size_t i = 0; i < all; i++)
+        if (rows[i].text && rows[i].text_n > PART) keep_parts(d, &rows[i], most);
+        else keep(d, &rows[i]);
+    free(rows);
     /* From all of the files, not from their beginning: rows are often sorted. */
-    size_t most = (size_t)(o->max_rows ? o->max_rows : MOST_ROWS);
     for (size_t i = 0; d->n > most && i < most; i++) d->rows[i] = d->rows[i * d->n / most];
     d->n = FJ_MIN(d->n, most);
-    fj_str all = { 0 };
-    for (size_t i = 0; i < d->n; i++) fj_str_addn(&all, d->rows[i].hash, FJ_SHA256_HEX - 1);
-    fj_sha256(all.s, all.n, d->hash);
-    fj_str_free(&all);
+    fj_str hashes = { 0 };
+    for (size_t i = 0; i < d->n; i++) fj_str_addn(&hashes, d->rows[i].hash, FJ_SHA256_HEX - 1);
+    fj_sha256(hashes.s, hashes.n, d->hash);
+    fj_str_free(&hashes);
     return true;
 }
 
@@ -197,10 +236,10 @@ static void conversation(spell *x, const fj_data_row *row, fj_spelled *r) {
 }
 
 static bool text_row(spell *x, const fj_data_row *row, fj_spelled *r, fj_err *e) {
-    size_t n = FJ_MIN(row->text_n, (size_t)MOST_BYTES);
-    while (n < row->text_n && n && ((unsigned char)row->text[n] & 0xc0) == 0x80) n--;
-    if (!fj_tokenize(x->t, row->text, n, FJ_TOK_BOS, &x->ids, e)) return false;
-    if (fj_token_eos(x->t) >= 0) fj_ids_push(&x->ids, fj_token_eos(x->t));
+    if (!fj_tokenize(x->t, row->text, row->text_n, FJ_TOK_BOS, &x->ids, e)) return false;
+    /* A text ends in a zero byte, a part of one in what follows it. */
+    if (!row->text[row->text_n] && fj_token_eos(x->t) >= 0)
+        fj_ids_push(&x->ids, fj_token_eos(x->t));
     r->whole = x->ids.n;
     FJ_GROW(x->mask.p, r->whole + 1, x->mask.cap);
     memset(x->mask.p, 1, r->whole);
@@ -227,6 +266,7 @@ bool fj_verify_spell(fj_spelling *s, const fj_model *m, const char *chat, const 
     fj_chat *c = fj_eval_chat(m, &how, &x.no_chat);
     x.chat = c;
     s->chat = fj_arena_strdup(&s->arena, c ? fj_chat_name(c) : x.no_chat.msg);
+    s->no_chat = !c;
     s->kind = c ? fj_chat_kind_of(c) : FJ_CHAT_JINJA;
     s->row = fj_arena_alloc(&s->arena, (d->n + 1) * sizeof *s->row);
     bool ok = true;

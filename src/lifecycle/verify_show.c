@@ -12,11 +12,17 @@ static void put_int(json_t *o, const char *key, int64_t x) {
     json_object_set_new(o, key, json_integer((json_int_t)x));
 }
 
-/* Paths are bytes; JSON is UTF-8. */
+/* Paths are bytes, and sentences are cut at a byte; JSON is UTF-8. */
 static json_t *string(const char *s) {
     if (!s || !*s) return json_null();
     json_t *j = json_string(s);
-    return j ? j : json_string("(not UTF-8)");
+    if (j) return j;
+    char *ascii = fj_strdup(s);
+    for (char *p = ascii; *p; p++)
+        if (*p & 0x80) *p = '?';
+    j = json_string(ascii);
+    free(ascii);
+    return j;
 }
 
 static json_t *side(const fj_verify_about *a) {

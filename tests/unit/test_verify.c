@@ -453,6 +453,37 @@ static void test_data_and_errors(void **state) {
     json_decref(j);
     fj_verified_free(&v);
 
+    /* A book is rows from all of it, none of which begins within a character. */
+    for (int i = 0; i < 3000; i++) fj_str_addf(&s, "linha %d é ção…\n", i);
+    put(fj_test_dir(), "book.txt", s.s, s.n);
+    const char *book = fj_test_path("book.txt");
+    o.data = &book;
+    fj_dataset rd;
+    FJ_OK_OR_FAIL(fj_verify_rows(&rd, &o, NULL, &e), e);
+    assert_int_equal(rd.n, 20);
+    const char *text = rd.rows[0].text;
+    for (size_t i = 0; i < rd.n; i++) {
+        const fj_data_row *r = &rd.rows[i];
+        assert_true(r->text_n >= 900 && r->text_n <= 1100);
+        assert_true(((unsigned char)r->text[0] & 0xc0) != 0x80);
+        assert_true(i == 0 || r->line > rd.rows[i - 1].line);
+    }
+    assert_true(rd.rows[19].text - text > (ptrdiff_t)(s.n * 9 / 10));
+    fj_dataset_free(&rd);
+    o.max_rows = 1000; /* all of it, in one piece after the other */
+    FJ_OK_OR_FAIL(fj_verify_rows(&rd, &o, NULL, &e), e);
+    size_t bytes = 0;
+    for (size_t i = 0; i < rd.n; i++) {
+        assert_memory_equal(rd.rows[i].text, s.s + bytes, rd.rows[i].text_n);
+        bytes += rd.rows[i].text_n;
+    }
+    assert_int_equal(bytes, s.n - (rd.rows[0].text[bytes] == '\n'));
+    fj_dataset_free(&rd);
+    fj_str_free(&s);
+
+    o = (fj_verify_opts){ .kind = "F32", .chat_kwargs = "[1]" };
+    FJ_FAILS_WITH(fj_verify(d, &a, &a, &o, NULL, &v, &e), e, "expected a JSON object");
+    fj_verified_free(&v);
     FJ_FAILS_WITH(fj_verify(d, &a, &a, &(fj_verify_opts){ .kind = "Q9" }, NULL, &v, &e), e,
                   "\"Q9\" is no kind of export");
     fj_verified_free(&v);

@@ -23,4 +23,5 @@ def main():
     finish()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -11,4 +11,5 @@ python=${PYTHON:-../../build/interop-venv/bin/python}
 "$python" train.py "$@"
 "$python" tokens.py "$@"
 "$python" templates.py "$@"
+if "$python" -c 'import llama_cpp' 2>/dev/null; then "$python" mixes.py "$@"; else echo "mixes.txt stays: no llama-cpp-python"; fi
 PYTHONPATH=../../tests/interop "$python" vocabularies.py "$@"

@@ -102,6 +102,14 @@ static bool put_sampling(fj_str *s, const fj_model *m, fj_err *e) {
 }
 
 /* ---- the file -------------------------------------------------------------------------------- */
+/* NAME-00001-of-00003.gguf: Ollama keeps files under their hashes and finds no other parts. */
+static bool is_part(const char *name) {
+    size_t n = strlen(name);
+    const char *s = n > 20 ? name + n - 20 : "";
+    return *s == '-' && strspn(s + 1, "0123456789") == 5 && !strncmp(s + 6, "-of-", 4) &&
+           strspn(s + 10, "0123456789") == 5 && !strcmp(s + 15, ".gguf");
+}
+
 static bool check_name(const char *dir, const char *name, const char *what, fj_err *e) {
     size_t n = strlen(name);
     if (!n || strchr(name, '/') || name[n - 1] == ' ' || !fj_go_plain(name, n, false))
@@ -109,6 +117,11 @@ static bool check_name(const char *dir, const char *name, const char *what, fj_e
                        "the %s is called \"%s\", which a Modelfile cannot hold: expected the name "
                        "of a file in %s, of characters that print",
                        what, name, dir);
+    if (is_part(name))
+        return fj_fail(e, FJ_EUNSUP,
+                       "the %s %s is part of a split GGUF, which Ollama cannot load: write it in "
+                       "one file",
+                       what, name);
     char *path = fj_path_join(dir, name);
     bool there = fj_exists(path);
     if (!there)

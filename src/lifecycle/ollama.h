@@ -27,23 +27,23 @@
 /* DIR/Modelfile, atomically: FROM, ADAPTER (adapter_name not NULL), TEMPLATE, SYSTEM, PARAMETER stop, num_ctx and
  * what generation_config.json says about sampling.  The names are those of files that lie in dir already.
  * *warning: NULL, or a sentence about what Ollama will do otherwise than the model's template; the caller
- * frees it.  Errors: no such folder or file, a name that a Modelfile cannot hold, the disk.  Any thread. */
+ * frees it.  Errors: no such folder or file, a name that a Modelfile cannot hold, a part of a split
+ * GGUF (Ollama imports models of one file only: its issue 5245), the disk.  Any thread. */
 bool fj_ollama_write(const fj_model *m, const char *dir, const char *gguf_name,
                      const char *adapter_name, char **warning, fj_err *e);
 
 /* What a chat template became.  Free with fj_ollama_template_free. */
 typedef struct fj_ollama_template {
-    char *text; /* the Go template, proven; NULL: `why` says why not */
-    char *why;  /* a sentence */
-    char *
-        system; /* text is NULL: the system prompt that the template has where there is none; or NULL */
-    char *marks; /* everything it puts around contents, for stop strings; or NULL */
-    char *begin[3],
-        *end;   /* what a system, user and assistant turn begin with; what ends a user's; or NULL */
-    bool folds; /* takes no system message: see above */
-    bool later; /* system messages further on were compared, too */
-    bool trims; /* takes blanks off contents */
-    bool tools; /* reads tools */
+    char *text;   /* the Go template, proven; NULL: `why` says why not */
+    char *why;    /* a sentence */
+    char *system; /* text is NULL: the prompt that the template puts where there is none; or NULL */
+    char *marks;  /* everything that it puts around contents, for stop strings; or NULL */
+    char *begin[3]; /* what turns of system, user and assistant begin with; each may be NULL */
+    char *end;      /* what ends a turn of the user; or NULL */
+    bool folds;     /* takes no system message: see above */
+    bool later;     /* system messages further on were compared, too */
+    bool trims;     /* takes blanks off contents */
+    bool tools;     /* reads tools */
     bool lacks_bos; /* the tokenizer adds a BOS that the template has not */
     int proofs;     /* conversations whose texts were compared */
 } fj_ollama_template;

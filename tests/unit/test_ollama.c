@@ -640,6 +640,8 @@ static void test_refused(void **state) {
         FJ_FAILS_WITH(fj_ollama_write(&m, dir, "m.gguf", names[i], &warning, &e), e,
                       "the adapter is");
     }
+    FJ_FAILS_WITH(fj_ollama_write(&m, dir, "m-00001-of-00002.gguf", NULL, &warning, &e), e,
+                  "m-00001-of-00002.gguf is part of a split GGUF");
     FJ_FAILS_WITH(fj_ollama_write(&m, dir, "none.gguf", NULL, &warning, &e), e,
                   "none.gguf is missing: the model has to be in the folder");
     FJ_FAILS_WITH(fj_ollama_write(&m, "/nowhere", "m.gguf", NULL, &warning, &e), e,

@@ -1,8 +1,10 @@
 /* Split GGUFs of the gguf package: any part opens all, with what the same model in one file has; and
  * copies in parts, which the interop ring lets the package read (FORJA_KEEP=FOLDER: where they stay). */
-#include "golden.h"
+#include "golden_model.h"
 
 #include "formats/gguf.h"
+
+#include <dirent.h>
 
 static fj_gguf *open_gguf(const char *path) {
     fj_err e = { 0 };
@@ -84,7 +86,64 @@ static void test_copy(void **state) {
     free(first);
 }
 
+static void split(const char *from, const char *to, uint64_t max) {
+    fj_err e = { 0 };
+    fj_gguf *a = open_gguf(from);
+    fj_gguf_writer *w = fj_gguf_writer_open(to, &e);
+    if (!w) fail_msg("%s", e.msg);
+    fj_gguf_writer_split(w, max);
+    for (size_t i = 0; i < a->n_kv; i++) fj_gguf_put(w, &a->kv[i]);
+    for (size_t i = 0; i < a->n_tensors; i++)
+        fj_gguf_add_tensor(w, a->tensors[i].name, a->tensors[i].dtype, a->tensors[i].n_dims,
+                           a->tensors[i].dim);
+    for (size_t i = 0; i < a->n_tensors; i++)
+        fj_gguf_write_data(w, a->tensors[i].data, (size_t)a->tensors[i].bytes);
+    FJ_OK_OR_FAIL(fj_gguf_writer_close(w, &e), e);
+    fj_gguf_close(a);
+}
+
+/* A model in parts is the model: its logits bit for bit, and one hash whichever part it is opened by. */
+static void test_model(void **state) {
+    (void)state;
+    fj_err e = { 0 };
+    fj_dev *d = golden_dev();
+    fj_model *m = golden_model(d, golden_path("tiny-default"), false);
+    const char *one = fj_test_path("model.gguf");
+    FJ_OK_OR_FAIL(fj_model_save_gguf(m, one, "f32", &e), e);
+    fj_model_close(m);
+    split(one, fj_test_path("parts.gguf"), 20000);
+    enum { N = 5 };
+    static const int32_t ids[N] = { 1, 5, 9, 3, 7 };
+    char hex[3][65];
+    float *logits[3];
+    for (int i = 0; i < 3; i++) {
+        const char *path = one;
+        char *part = NULL;
+        if (i) { /* the first part, and the second */
+            DIR *dir = opendir(fj_test_dir());
+            assert_non_null(dir);
+            uint32_t parts = 0;
+            for (struct dirent *f; (f = readdir(dir));) parts += !strncmp(f->d_name, "parts-", 6);
+            closedir(dir);
+            assert_true(parts > 2);
+            path = part = fj_gguf_part_path(fj_test_path("parts.gguf"), (uint32_t)i - 1, parts);
+        }
+        m = golden_model(d, path, false);
+        FJ_OK_OR_FAIL(fj_model_hash(m, hex[i], &e), e);
+        logits[i] = fj_alloc((size_t)(N * m->hp.vocab) * sizeof **logits);
+        golden_logits(m, NULL, ids, N, N, logits[i]);
+        assert_memory_equal(logits[0], logits[i], (size_t)(N * m->hp.vocab) * sizeof **logits);
+        fj_model_close(m);
+        free(part);
+    }
+    assert_string_equal(hex[1], hex[2]);
+    assert_string_not_equal(hex[0], hex[1]);
+    for (int i = 0; i < 3; i++) free(logits[i]);
+    fj_dev_close(d);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_parts), cmocka_unit_test(test_copy) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_parts), cmocka_unit_test(test_copy),
+                                        cmocka_unit_test(test_model) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

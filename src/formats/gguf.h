@@ -108,6 +108,8 @@ const char *fj_ggml_type_info(uint32_t id, int *block, int *bytes);
 typedef struct fj_gguf_writer fj_gguf_writer;
 
 fj_gguf_writer *fj_gguf_writer_open(const char *path, fj_err *e);
+/* A file that may take several tries (fj_out_resume): tensors that are there whole need no data. */
+fj_gguf_writer *fj_gguf_writer_resume(const char *path, const char *key, fj_err *e);
 void fj_gguf_put_u32(fj_gguf_writer *w, const char *key, uint32_t v);
 void fj_gguf_put_u64(fj_gguf_writer *w, const char *key, uint64_t v);
 void fj_gguf_put_i32(fj_gguf_writer *w, const char *key, int32_t v);
@@ -122,6 +124,8 @@ void fj_gguf_put(fj_gguf_writer *w, const fj_gguf_kv *kv);
 /* dim in ggml order (dim[0] values in a row), n_dims 1..4. */
 void fj_gguf_add_tensor(fj_gguf_writer *w, const char *name, fj_dtype t, int n_dims,
                         const int64_t *dim);
+/* The tensor (as counted by add_tensor) whose data come next; -1: all are there, or an error. */
+int64_t fj_gguf_writer_next(fj_gguf_writer *w);
 void fj_gguf_write_data(fj_gguf_writer *w, const void *bytes, size_t n);
 bool fj_gguf_writer_close(fj_gguf_writer *w, fj_err *e); /* frees w in every case */
 void fj_gguf_writer_abort(fj_gguf_writer *w);            /* NULL is fine */

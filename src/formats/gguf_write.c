@@ -19,7 +19,7 @@ struct fj_gguf_writer {
     fj_err err;
     fj_str kv, infos;
     fj_map keys, names;
-    uint64_t n_kv, offset;
+    uint64_t n_kv, offset, have; /* have: bytes of an earlier try */
     entry *t;
     size_t n, cap;
     bool body;        /* the header is written */
@@ -28,13 +28,23 @@ struct fj_gguf_writer {
     char *path;
 };
 
-fj_gguf_writer *fj_gguf_writer_open(const char *path, fj_err *e) {
-    fj_out *out = fj_out_open(path, e);
+static fj_gguf_writer *writer_over(fj_out *out, const char *path, uint64_t have) {
     if (!out) return NULL;
     fj_gguf_writer *w = fj_zalloc(sizeof *w);
     w->out = out;
     w->path = fj_strdup(path);
+    w->have = have;
     return w;
+}
+
+fj_gguf_writer *fj_gguf_writer_open(const char *path, fj_err *e) {
+    return writer_over(fj_out_open(path, e), path, 0);
+}
+
+fj_gguf_writer *fj_gguf_writer_resume(const char *path, const char *key, fj_err *e) {
+    uint64_t have = 0;
+    fj_out *out = fj_out_resume(path, key, &have, e);
+    return writer_over(out, path, have);
 }
 
 static void put(fj_str *s, uint64_t v, int bytes) {
@@ -137,6 +147,8 @@ void fj_gguf_add_tensor(fj_gguf_writer *w, const char *name, fj_dtype t, int n_d
     w->t[w->n++] = (entry){ (uint64_t)bytes, fj_strdup(name) };
 }
 
+static uint64_t padded(uint64_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
+
 static void header(fj_gguf_writer *w) {
     if (w->body) return;
     w->body = true;
@@ -145,11 +157,30 @@ static void header(fj_gguf_writer *w) {
     put(&h, 3, 4);
     put(&h, w->n, 8);
     put(&h, w->n_kv, 8);
-    fj_out_write(w->out, h.s, h.n);
-    fj_out_write(w->out, w->kv.s, w->kv.n);
-    fj_out_write(w->out, w->infos.s, w->infos.n);
-    fj_out_pad(w->out, ALIGN);
+    /* Of an earlier try the header and tensors that are whole, with what pads them. */
+    uint64_t start = padded(h.n + w->kv.n + w->infos.n), end = start;
+    for (; w->cur < w->n && end + padded(w->t[w->cur].bytes) <= w->have; w->cur++)
+        end += padded(w->t[w->cur].bytes);
+    if (w->have < start) w->cur = 0;
+    if (w->have) fj_out_cut(w->out, w->have < start ? 0 : end);
+    if (w->have < start) {
+        fj_out_write(w->out, h.s, h.n);
+        fj_out_write(w->out, w->kv.s, w->kv.n);
+        fj_out_write(w->out, w->infos.s, w->infos.n);
+        fj_out_pad(w->out, ALIGN);
+    }
     fj_str_free(&h);
+}
+
+int64_t fj_gguf_writer_next(fj_gguf_writer *w) {
+    if (w->err.code) return -1;
+    header(w);
+    if (w->written) {
+        fj_fail(&w->err, FJ_EINVAL, "%s: the data of tensor %s are not complete", w->path,
+                w->t[w->cur].name);
+        return -1;
+    }
+    return w->cur < w->n ? (int64_t)w->cur : -1;
 }
 
 void fj_gguf_write_data(fj_gguf_writer *w, const void *bytes, size_t n) {

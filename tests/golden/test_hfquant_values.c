@@ -1,6 +1,6 @@
 /* Quantised Hugging Face folders: the values that bitsandbytes, GPTQ's, AWQ's, FP8's and
  * compressed-tensors' own tools give their weights, bit for bit, in any cut of rows. */
-#include "golden.h"
+#include "golden_model.h"
 
 #include "formats/hf.h"
 #include "formats/hfquant.h"
@@ -149,11 +149,29 @@ static void test_owners(void **state) {
     }
 }
 
+/* The loaded folder has transformers' logits on the same values. */
+static void test_logits(void **state) {
+    (void)state;
+    fj_dev *d = golden_dev();
+    for (size_t i = 0; i < FJ_LEN(cases); i++) {
+        char rel[128];
+        snprintf(rel, sizeof rel, "hfquant/%s", cases[i]);
+        fj_model *m = golden_model(d, golden_path(rel), false);
+        snprintf(rel, sizeof rel, "hfquant/%s.safetensors", cases[i]);
+        fj_st *s = golden_open(rel);
+        golden_check_logits(m, NULL, s, "", cases[i]);
+        fj_st_close(s);
+        fj_model_close(m);
+    }
+    fj_dev_close(d);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_nf4),
         cmocka_unit_test(test_owners),
+        cmocka_unit_test(test_logits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -130,6 +130,11 @@ static bool known_stranger(const fj_model *m, const char *name) {
            (m->hp.tied && !strcmp(name, "lm_head.weight"));
 }
 
+static bool is_known(const fj_map *known, const fj_source *s, const char *name, fj_arena *a) {
+    const char *full = s->prefix ? fj_arena_printf(a, "%s%s", s->prefix, name) : name;
+    return fj_map_get(known, name, strlen(name)) || fj_map_get(known, full, strlen(full));
+}
+
 /* A tensor that no row knows would change the mathematics: refuse it by name. */
 static bool no_strangers(const fj_model *m, const fj_source *s, fj_err *e) {
     fj_map known = { 0 };
@@ -151,9 +156,10 @@ static bool no_strangers(const fj_model *m, const fj_source *s, fj_err *e) {
     size_t n = s->gguf ? s->gguf->n_tensors : s->st->n_tensors;
     for (size_t i = 0; i < n && ok; i++) {
         const char *name = s->gguf ? s->gguf->tensors[i].name : s->st->tensors[i].name;
-        const char *full = s->prefix ? fj_arena_printf(&known.keys, "%s%s", s->prefix, name) : name;
-        if (fj_map_get(&known, name, strlen(name)) || fj_map_get(&known, full, strlen(full)) ||
-            known_stranger(m, name))
+        const char *of =
+            s->quant && !s->gguf ? fj_hfq_owner(s->quant, s->st, name, &known.keys) : NULL;
+        if (is_known(&known, s, of ? of : name, &known.keys) || known_stranger(m, name) ||
+            (!s->gguf && fj_hfq_idle(s->quant, s->st, name)))
             continue;
         ok = fj_fail(e, FJ_EUNSUP, "%s: tensor %s is not part of %s, so the model is refused",
                      s->path, name, m->arch->name);

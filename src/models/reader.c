@@ -48,12 +48,26 @@ static bool find_mx(const fj_model *m, const fj_source *s, fj_part_from *from, f
     return true;
 }
 
+/* from->quant: [out, in], whatever way the model's own tensor is turned. */
+static bool find_quantised(const fj_model *m, const fj_source *s, fj_part_from *from, fj_err *e) {
+    fj_part *p = &from->part;
+    fj_hfq_weight *q = &from->quant;
+    if (!fj_source_quantised(s, p->name, q, e)) return false;
+    if (q->kind == FJ_HFQ_PLAIN) return true;
+    int64_t found[2] = { q->rows, q->cols }, want[3] = { p->mats, p->rows, p->cols };
+    int extra = p->mats > 1;
+    if (!shaped(m, p->name, 2, found, 2 + extra, want + 1 - extra, e)) return false;
+    from->t = (fj_source_tensor){ .name = p->name, .dtype = q->dtype };
+    p->turned = false;
+    return true;
+}
+
 static bool find(const fj_model *m, const fj_source *s, fj_part_from *from, fj_arena *names,
                  fj_err *e) {
     const fj_part *p = &from->part;
     fj_source_tensor *t = &from->t;
-    if (!find_mx(m, s, from, names, e)) return false;
-    if (from->blocks) return true;
+    if (!find_mx(m, s, from, names, e) || !find_quantised(m, s, from, e)) return false;
+    if (from->blocks || from->quant.kind != FJ_HFQ_PLAIN) return true;
     if (!fj_source_tensor_get(s, p->name, t, e) ||
         !shaped(m, p->name, t->n_dims, t->dim, p->n_dims, p->dim, e))
         return false;
@@ -124,6 +138,33 @@ static void part_rows(const fj_reader *r, const fj_part_from *f, int64_t i, int6
     }
 }
 
+/* The same of a quantised weight, up to SOME rows at a time: codes of several rows lie in one word.  row
+ * [SOME * cols] */
+enum { SOME = 32 };
+static bool quantised_rows(const fj_reader *r, const fj_part_from *f, int64_t i, int64_t r0,
+                           int64_t r1, fj_dtype as, int64_t base, uint8_t *out, float *row,
+                           fj_err *e) {
+    const fj_part *p = &f->part;
+    size_t to = (size_t)fj_dtype_size(as, 1, p->cols);
+    bool codes = as == FJ_NF4 && f->quant.dtype == FJ_NF4;
+    for (int64_t x = r0; x < r1; x += SOME) {
+        int64_t n = FJ_MIN(SOME, r1 - x);
+        if (!codes) fj_hfq_rows(&f->quant, x, n, row);
+        for (int64_t k = 0; k < n; k++) {
+            uint8_t *dst = out + (size_t)(fj_part_row(r->m, r->w, p, i, x + k) - base) * to;
+            float *wide = row + k * p->cols;
+            if (codes) {
+                if (!fj_hfq_rows_nf4(&f->quant, x + k, 1, (fj_nf4 *)(void *)dst, e))
+                    return fj_wrap(e, "%s", r->m->path);
+                continue;
+            }
+            for (int64_t c = 0; p->less_one && c < p->cols; c++) wide[c] += 1;
+            fj_quant_row(as, wide, dst, p->cols);
+        }
+    }
+    return true;
+}
+
 /* The same of a tensor [cols, rows]: n rows are n neighbours of each of its rows.  wide [n * cols + n] */
 static void turned_rows(const fj_reader *r, const fj_part_from *f, int64_t i, int64_t r0,
                         int64_t r1, fj_dtype as, int64_t base, uint8_t *out, float *wide) {
@@ -187,6 +228,7 @@ bool fj_reader_rows(const fj_reader *r, fj_dtype as, int64_t from, int64_t n, vo
     int64_t per = vector ? w->cols : 1, a = from * per, b = (from + n) * per;
     float *scratch = NULL;
     size_t cap = 0;
+    bool ok = true;
     for (int i = 0; i < r->n; i++) {
         const fj_part_from *f = &r->from[i];
         const fj_part *p = &f->part;
@@ -196,13 +238,21 @@ bool fj_reader_rows(const fj_reader *r, fj_dtype as, int64_t from, int64_t n, vo
             int64_t lo = a > first ? (a - first + p->step - 1) / p->step : 0;
             int64_t hi = b > first ? FJ_MIN(p->rows, (b - first + p->step - 1) / p->step) : 0;
             if (lo >= hi) continue;
-            FJ_GROW(scratch, (size_t)(p->turned ? (hi - lo) * (p->cols + 1) : 2 * p->cols + 1),
+            bool quantised = f->quant.kind != FJ_HFQ_PLAIN;
+            FJ_GROW(scratch,
+                    (size_t)(p->turned   ? (hi - lo) * (p->cols + 1)
+                             : quantised ? SOME * p->cols
+                                         : 2 * p->cols + 1),
                     cap);
+            if (quantised) {
+                ok = ok && quantised_rows(r, f, k, lo, hi, as, a, out, scratch, e);
+                continue;
+            }
             (p->turned ? turned_rows : part_rows)(r, f, k, lo, hi, as, a, out, scratch);
         }
     }
     free(scratch);
-    return true;
+    return ok;
 }
 
 void fj_reader_done(const fj_reader *r) {

@@ -15,6 +15,7 @@ typedef struct fj_part_from {
     /* gpt-oss as released: X_blocks [E, out, in / 32, 16] and X_scales [E, out, in / 32], whatever way X
      * itself is turned; t.data NULL. */
     const uint8_t *blocks, *scales;
+    fj_hfq_weight quant; /* of a quantised folder: kind is not FJ_HFQ_PLAIN, t.data NULL */
 } fj_part_from;
 
 typedef struct fj_reader {

@@ -5,6 +5,7 @@ cd "$(dirname "$0")"
 python=${PYTHON:-../../build/interop-venv/bin/python}
 "$python" files.py "$@"
 "$python" splits.py "$@"
+"$python" blocks.py "$@"
 "$python" tiny.py "$@"
 "$python" archs.py "$@"
 "$python" stories.py "$@"

@@ -9,6 +9,7 @@ python=${PYTHON:-../../build/interop-venv/bin/python}
 "$python" tiny.py "$@"
 "$python" archs.py "$@"
 "$python" stories.py "$@"
+"$python" imatrix.py "$@"
 "$python" train.py "$@"
 "$python" tokens.py "$@"
 "$python" templates.py "$@"

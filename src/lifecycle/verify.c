@@ -152,7 +152,8 @@ static void ids_differ(fj_err *w, const char *name, const fj_spelled *a, const f
 
 static bool same_text(const fj_spelled *a, const fj_spelled *b) {
     if (a->refused || b->refused) return a->refused && b->refused;
-    return a->text_n == b->text_n && !memcmp(a->text, b->text, a->text_n);
+    if (a->text_n != b->text_n) return false;
+    return !a->text_n || !memcmp(a->text, b->text, a->text_n);
 }
 
 static bool same_ids(const fj_spelled *a, const fj_spelled *b) {

@@ -13,7 +13,7 @@
  *
  * One model is in memory at a time, unless both sides name the same file.  Logits of the first wait in a
  * file that has no name (positions * vocabulary * 4 bytes) or, when they are few, in memory.  Cost: a forward
- * pass of `positions` tokens for each side.  One thread at a time for each device. */
+ * pass of `positions` tokens for each side, and of 500 of the base where an adapter was merged.  One thread at a time for each device. */
 #ifndef FJ_LIFECYCLE_VERIFY_H
 #define FJ_LIFECYCLE_VERIFY_H
 
@@ -68,6 +68,10 @@ typedef struct fj_verify_numbers {
     int64_t agree;              /* positions */
     double trained_perplexity, exported_perplexity;
     int64_t worst_row, worst_at; /* where kl_max is: row from 1, position in it from 0 */
+    /* Is the adapter in a merged export?  Mean KL(base without it || exported) and KL(trained || exported) on
+     * the first positions; 0 positions: there was no adapter, or it is exported as one. */
+    int64_t base_positions;
+    double base_kl, near_kl;
 } fj_verify_numbers;
 
 typedef struct fj_verify_about {
@@ -110,7 +114,9 @@ typedef struct fj_verified {
  * weights or rows are of 16 bits, Q8_0's where weights are quantised and rows are therefore of 8. */
 double fj_verify_limit(const char *kind);
 
-/* false: something could not be opened or read, or was stopped.  An export that lost something is true with
+/* Whatever the limit, an export that is nearer to the base without the adapter than to the trained model (by a
+ * fifth of the KL or more, which quantising does not do) lost the merge.
+ * false: something could not be opened or read, or was stopped.  An export that lost something is true with
  * passed false.  Free v in every case.
  * Errors of the world: files of either side, data without a row that the trained side can spell, a kind
  * that is not known and no max_kl, no room for the logits. */

@@ -30,8 +30,8 @@ typedef struct fj_verify_side {
 } fj_verify_side;
 
 typedef struct fj_verify_opts {
-    const char *const
-        *data; /* [n_data] files as `forja eval` takes them; 0: texts of forja's own */
+    /* [n_data] files as `forja eval` takes them (a long text is several rows); 0: texts of forja's own */
+    const char *const *data;
     int n_data;
     const char *system;         /* as fj_eval_opts, for both sides */
     const char *chat_kwargs;    /* likewise */
@@ -87,14 +87,15 @@ typedef struct fj_verified {
     const char *data; /* files, or "texts of forja's own" */
     bool own_texts;
     char data_hash[65];
-    int64_t rows, texts; /* rows; those of them that are conversations with a template's text */
-    int64_t refused; /* rows that the trained side's template refuses: they count where both do */
-    int64_t text_equal; /* of texts */
-    int64_t ids_equal;  /* of rows */
-    int64_t tokens; /* of the vocabulary; those that stand for other bytes or end an answer in */
-    int64_t tokens_other; /* only one of the two */
-    bool compared;        /* false: the vocabularies have other sizes, there are no numbers */
-    fj_verify_numbers n;  /* trained against exported */
+    int64_t rows, texts; /* all; those of them that are conversations, which are rendered */
+    int64_t refused;     /* conversations that the trained side's template refuses */
+    int64_t text_equal;  /* of texts; refused by both is equal, here and below */
+    int64_t ids_equal;   /* of rows */
+    /* Of the trained side's vocabulary; those that are other bytes on the exported side, or end an answer on
+     * one side alone. */
+    int64_t tokens, tokens_other;
+    bool compared;       /* false: the vocabularies have other sizes, there are no numbers */
+    fj_verify_numbers n; /* trained against exported */
     bool has_merged;
     fj_verify_numbers m; /* trained against merged */
     const char *kind;
@@ -107,11 +108,12 @@ typedef struct fj_verified {
 } fj_verified;
 
 /* The default limit of the mean KL, by the beginning of what is written: "adapter", "F32", "BF16", "F16" and
- * the names of quantised types and mixes ("Q8_0", "Q4_K_M"), in any case; 0: not known.  Each is two to four
- * times what a sound export of the embedded model (5 million parameters: smaller models lose more) loses on
- * forja's own texts, which are strange to it: 5e-5 BF16, 3e-4 Q8_0, 2.4e-3 Q6_K, 3.6e-2 Q4_K, 6.6e-2 Q4_0,
- * 1.5e-1 MXFP4.  A merged model is allowed what its trained one's arithmetic loses, too: BF16's limit where
- * weights or rows are of 16 bits, Q8_0's where weights are quantised and rows are therefore of 8. */
+ * the names of quantised types and mixes ("Q8_0", "Q4_K_M"), in any case; 0: not known.  They are set by what
+ * sound exports of the embedded model (5 million parameters: larger ones lose less) lose on forja's own texts,
+ * which are strange to it: 6e-10 F32, 5e-5 BF16, 4e-4 Q8_0, 3.3e-3 Q6_K, 4e-2 Q4_K, 8e-2 Q4_0, 1.5e-1 MXFP4.
+ * Coarse types have two to three times that, fine ones more; types in between were placed by their bits.
+ * A merged model is allowed what the trained one's arithmetic loses, too: BF16's limit where weights or rows
+ * are of 16 bits, Q8_0's where weights are quantised and rows are therefore of 8. */
 double fj_verify_limit(const char *kind);
 
 /* Whatever the limit, an export that is nearer to the base without the adapter than to the trained model (by a

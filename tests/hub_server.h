@@ -56,7 +56,7 @@ typedef struct hub {
     /* what was seen */
     char log[1 << 16]; /* "hub|cdn GET PATH [range=N] [token]\n" */
     size_t n_log;
-    int requests, at_once, most_at_once;
+    int requests;
     /* of its own */
     int fd[2], port[2], live;
     bool stop;
@@ -377,10 +377,7 @@ static inline void *hub_accept(void *ctx) {
         int fd = accept(l->fd, NULL, NULL);
         pthread_mutex_lock(&l->h->mutex);
         bool stop = l->h->stop, full = l->h->live >= 64;
-        if (fd >= 0 && !stop && !full) {
-            l->h->live++;
-            l->h->most_at_once = FJ_MAX(l->h->most_at_once, l->h->live);
-        }
+        if (fd >= 0 && !stop && !full) l->h->live++;
         pthread_mutex_unlock(&l->h->mutex);
         if (stop || full || fd < 0) {
             if (fd >= 0) close(fd);

@@ -242,6 +242,7 @@ static inline void hub_resolve(hub *h, int fd, const char *path, const char *nam
     pthread_mutex_lock(&h->mutex);
     hub_file *f = hub_find(h, name);
     if (f) hub_next(f->plan, &f->asked, word);
+    if (f && !strcmp(word, "loop")) f->asked--; /* and once more */
     pthread_mutex_unlock(&h->mutex);
     if (!f) {
         hub_status(fd, 404, "EntryNotFound");
@@ -274,7 +275,6 @@ static inline void hub_resolve(hub *h, int fd, const char *path, const char *nam
         hub_text(fd,
                  "HTTP/1.1 302 Found\r\n%s%s%sContent-Length: 4\r\nConnection: close\r\n\r\nway\n",
                  *way ? "Location: " : "", way, *way ? "\r\n" : "");
-        if (!strcmp(word, "loop")) f->asked--; /* and once more */
     } else if (f->lfs) {
         hub_text(
             fd,

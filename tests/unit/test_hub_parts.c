@@ -113,6 +113,10 @@ static void test_redirections(void **state) {
     goes(&p, from, "https://hub.example:443/y", "https://hub.example:443/y", true);
     goes(&p, from, "https://hub.example:444/y", "https://hub.example:444/y", false);
     goes(&p, from, "https://cdn.example/y?a=b%20c", "https://cdn.example/y?a=b%20c", false);
+    static const char signature[] = /* it is of these very bytes */
+        "https://cdn.example/xet-bridge/65c0/ee92?X-Amz-Credential=cas%2F2025%2fs3&response-content-disposition="
+        "inline%3B+filename*%3DUTF-8%27%27m.gguf%3B+filename%3D%22m.gguf%22%3B&Policy=eyJ0~a-_&x-id=GetObject";
+    goes(&p, from, signature, signature, false);
     goes(&p, from, "//cdn.example/y", "https://cdn.example/y", false);
     goes(&p, from, "https://hub.example.evil.example/", "https://hub.example.evil.example/", false);
     goes(&p, from, "http://hub.example/y", NULL, false); /* never down to http */
@@ -122,6 +126,8 @@ static void test_redirections(void **state) {
     goes(&p, from, "gopher://hub.example/x", NULL, false);
     goes(&p, from, "javascript:alert(1)", NULL, false);
     goes(&p, from, "https://u:p@hub.example/x", NULL, false);
+    goes(&p, from, "https://:p@hub.example/x", NULL, false);
+    goes(&p, from, "https://@hub.example/x", NULL, false);
     fj_hub_end_close(&p);
     FJ_OK_OR_FAIL(fj_hub_end_open(&p, "http://127.0.0.1:8080/mirror", &e), e);
     assert_string_equal(p.base, "http://127.0.0.1:8080/mirror");
@@ -227,6 +233,13 @@ static void test_lists(void **state) {
     free(text);
     fj_hub_list_free(&l);
     fj_hub_list_free(&again);
+    /* zeros in what others write, and behind a hash */
+    FJ_OK_OR_FAIL(
+        parse(&l, "{\"sha\":\"" SHA "\",\"config\":{\"pad\":\"\\u0000\"},\"siblings\":[]}", &e), e);
+    fj_hub_list_free(&l);
+    FJ_OK_OR_FAIL(parse(&l, "{\"sha\":\"" SHA "\\u0000" SHA SHA SHA "\",\"siblings\":[]}", &e), e);
+    assert_string_equal(l.commit, SHA);
+    fj_hub_list_free(&l);
 #define ONE(x) "{\"sha\":\"" SHA "\",\"siblings\":[" x "]}"
     static const char *const bad[][2] = {
         { "[]", "\"sha\"" },
@@ -236,7 +249,7 @@ static void test_lists(void **state) {
         { ONE("{\"rfilename\":\"../x\"}"), "\"..\"" },
         { ONE("{\"rfilename\":\"/etc/passwd\"}"), "begins with" },
         { ONE("{\"rfilename\":\"a\\\\b\"}"), "backslash" },
-        { ONE("{\"rfilename\":\"a\\u0000b\"}"), "JSON" },
+        { ONE("{\"rfilename\":\"a\\u0000b\"}"), "control" },
         { ONE("{\"rfilename\":\"a\\u000ab\"}"), "control" },
         { ONE("{\"rfilename\":\".forja/lock\"}"), ".forja" },
         { ONE("{\"rfilename\":\"a\",\"size\":-1}"), "size" },

@@ -111,9 +111,9 @@ static void add_line(fj_hub_task *t, const char *text) {
 }
 
 bool fj_hub_begin(fj_hub_task *t, CURLM *multi) {
-    if (!t->c) t->c = curl_easy_init();
+    curl_easy_cleanup(t->c); /* one that failed cannot be given every option again */
+    t->c = curl_easy_init();
     if (!t->c) return fj_fail(&t->why, FJ_ENOMEM, "no memory for a transfer");
-    curl_easy_reset(t->c);
     curl_slist_free_all(t->lines);
     t->lines = NULL;
     fj_hub_head_clear(&t->head);
@@ -153,6 +153,9 @@ bool fj_hub_begin(fj_hub_task *t, CURLM *multi) {
     SET(CURLOPT_BUFFERSIZE, 256L << 10);
     SET(CURLOPT_TCP_KEEPALIVE, 1L);
     SET(CURLOPT_PRIVATE, t);
+    const char *ca = getenv("CURL_CA_BUNDLE"); /* which libcurl leaves to programs */
+    if (!ca || !*ca) ca = getenv("SSL_CERT_FILE");
+    if (ca && *ca) SET(CURLOPT_CAINFO, ca);
     /* Not curl's own "resume": that gives up where a redirection has a body. */
     char range[32];
     snprintf(range, sizeof range, "%lld-", (long long)(t->f ? t->sink.pos : 0));

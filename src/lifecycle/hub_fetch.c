@@ -24,8 +24,8 @@ static void go_to(fj_hub_task *t, char *url, bool ours) {
 
 static bool fail_at(fj_hub_task *t, const char *reason) {
     char *host = fj_hub_host(t->url);
-    fj_fail(&t->why, FJ_EIO, "cannot fetch %s of %s from %s: %s (%d tries)%s", t->what,
-            t->net->repo, host, reason, t->fails,
+    fj_fail(&t->why, FJ_EIO, "cannot fetch %s of %s from %s: %s (%d %s)%s", t->what, t->net->repo,
+            host, reason, t->fails, t->fails == 1 ? "try" : "tries",
             t->f ? "; what came is kept, and the same command goes on with it" : "");
     free(host);
     return false;

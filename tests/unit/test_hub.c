@@ -320,6 +320,11 @@ static void test_statuses(void **state) {
     close_rig(&r);
     FJ_FAILS_WITH(pull(&r, "owner/name", &e), e,
                   "cannot fetch the list of files of owner/name from 127.0.0.1");
+    /* A host without an address: the second try failed in our own call of libcurl. */
+    r.o.endpoint = "http://no-such-host.invalid";
+    r.o.stall_s = 1;
+    FJ_FAILS_WITH(pull(&r, "owner/name", &e), e, "from no-such-host.invalid");
+    assert_non_null(strstr(e.msg, "(3 tries)"));
 }
 
 static void test_hostile(void **state) {

@@ -516,6 +516,34 @@ static void test_two(void **state) {
     close_rig(&r);
 }
 
+/* A process that is killed leaves no lock and no half of a file under its name, and what it had is gone on with. */
+static void test_kill(void **state) {
+    (void)state;
+    rig r;
+    fj_err e = { 0 };
+    open_rig(&r);
+    r.f[1].plan = "cut:50000,slow";
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) _exit(pull(&r, "owner/name", &e));
+    for (int i = 0, seen = 0; i < 1000 && seen < 2; i++) { /* at most ten seconds */
+        nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+        pthread_mutex_lock(&r.h.mutex);
+        seen = count(&r, "cdn GET");
+        pthread_mutex_unlock(&r.h.mutex);
+    }
+    kill(pid, SIGKILL);
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    assert_false(fj_exists(place(&r, "model.safetensors")));
+    FJ_OK_OR_FAIL(pull(&r, "owner/name", &e), e);
+    whole(&r);
+    assert_true(count(&r, "range=5000") > 0);
+    close_rig(&r);
+}
+
 static void test_offline(void **state) {
     (void)state;
     rig r;
@@ -677,8 +705,9 @@ int main(void) {
         cmocka_unit_test(test_statuses),    cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_slow),        cmocka_unit_test(test_changed),
         cmocka_unit_test(test_stop),        cmocka_unit_test(test_two),
-        cmocka_unit_test(test_offline),     cmocka_unit_test(test_to),
-        cmocka_unit_test(test_disk),        cmocka_unit_test(test_one_gguf),
+        cmocka_unit_test(test_kill),        cmocka_unit_test(test_offline),
+        cmocka_unit_test(test_to),          cmocka_unit_test(test_disk),
+        cmocka_unit_test(test_one_gguf),
     };
     return cmocka_run_group_tests(tests, before_all, NULL);
 }

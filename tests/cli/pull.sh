@@ -115,6 +115,25 @@ try 0 pull owner/name:q8_0
 out_has /m-Q8_0.gguf
 cmp gguf/m-Q8_0.gguf "$(cat "$OUT")" || fail "differs"
 
+# A model that runs, fetched in pieces, by its path and by its name.
+mkdir base
+cp "$SOURCE/models/forja-base.gguf" base/base-F16.gguf
+REPO=base serve base-F16.gguf=cut:1000000,cut:2000000
+try 0 pull owner/name
+path=$(cat "$OUT")
+cmp base/base-F16.gguf "$path" || fail "differs"
+try 0 run "$SOURCE/models/forja-base.gguf" "Who are you?" --greedy -n 12
+mv "$OUT" want
+try 0 run "$path" "Who are you?" --greedy -n 12
+out_file want
+kill "$HUB_PID"
+HUB_PID=
+for name in owner/name owner/name:F16 owner/name:base-F16.gguf; do
+    try 0 run "$name" "Who are you?" --greedy -n 12
+    out_file want
+done
+try 0 tokenize owner/name hello
+
 try 1 pull owner
 err_has 'is no model of the Hub'
 try 1 pull owner/name --revision ../x

@@ -61,18 +61,18 @@ void fj_hub_head_clear(fj_hub_head *h) {
 void fj_hub_head_line(fj_hub_head *h, const char *line, size_t n) {
     const char *v;
     size_t k;
+    h->bytes += n;
+    if (h->bytes > HEAD_MOST) h->bad = "a head of over 64 KiB";
     if (n >= 5 && !memcmp(line, "HTTP/", 5)) { /* also behind "100 Continue": the last one counts */
         size_t bytes = h->bytes;
-        const char *bad = h->bad;
+        const char *bad = h->bad, *space = memchr(line, ' ', n);
+        size_t left = space ? (size_t)(line + n - space - 1) : 0;
         fj_hub_head_clear(h);
         h->bytes = bytes;
         h->bad = bad;
-        const char *space = memchr(line, ' ', n);
-        size_t left = space ? (size_t)(line + n - space - 1) : 0;
         if (left >= 3) h->status = (int)FJ_MAX(number(space + 1, 3), 0);
+        return;
     }
-    h->bytes += n;
-    if (h->bytes > HEAD_MOST) h->bad = "a head of over 64 KiB";
     if (is(line, n, "content-length", &v, &k)) h->length = number(v, k);
     else if (is(line, n, "content-range", &v, &k)) put_range(h, v, k);
     else if (is(line, n, "x-linked-size", &v, &k)) h->linked_size = number(v, k);

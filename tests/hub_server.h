@@ -3,7 +3,8 @@
  * one for each time it is asked for; after the last all is well.
  *
  *     ok                 as it should be
- *     404:RepoNotFound   a status, with X-Error-Code; 429:N and 503:N with Retry-After; 500 alone
+ *     404:RepoNotFound   a status, with X-Error-Code; 429:N and 503:N with Retry-After, 429:tN with
+ *                        RateLimit; 500 alone
  *     cut:N              the connection ends after N bytes of the answer's body
  *     slow               a few bytes, then nothing for up to five seconds
  *     norange            the whole file, whatever was asked for
@@ -92,13 +93,14 @@ static inline void hub_text(int fd, const char *fmt, ...) {
 }
 
 static inline void hub_status(int fd, int status, const char *arg) {
-    bool wait = status == 429 || status == 503;
+    const char *key = "X-Error-Code: ";
+    if (status == 429 || status == 503) key = "Retry-After: ";
+    if (status == 429 && *arg == 't') {
+        key = "RateLimit: \"api\";r=0;t=";
+        arg++;
+    }
     hub_text(fd, "HTTP/1.1 %d No\r\n%s%s%sContent-Length: 3\r\nConnection: close\r\n\r\nno\n",
-             status,
-             !*arg  ? ""
-             : wait ? "Retry-After: "
-                    : "X-Error-Code: ",
-             arg, *arg ? "\r\n" : "");
+             status, *arg ? key : "", arg, *arg ? "\r\n" : "");
 }
 
 /* The next word of a plan. */

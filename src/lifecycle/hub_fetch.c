@@ -41,10 +41,11 @@ static bool once_more(fj_hub_task *t, const char *reason, int most) {
     }
     if (++t->fails >= most) return fail_at(t, reason);
     double wait = FJ_MIN(ldexp(o->wait_s > 0 ? o->wait_s : 1, t->fails - 1), WAIT_MOST);
-    if (t->head.retry_s > RETRY_MOST)
+    bool busy = t->head.status == 429;
+    int64_t asked = t->head.retry_s >= 0 ? t->head.retry_s : busy ? t->head.limit_s : -1;
+    if (asked > RETRY_MOST)
         return fj_hub_refused(t->net, &t->head, t->url, t->f ? t->what : NULL, &t->why);
-    if ((t->head.status == 429 || t->head.status == 503) && t->head.retry_s >= 0)
-        wait = (double)t->head.retry_s;
+    if ((busy || t->head.status == 503) && asked >= 0) wait = (double)asked;
     fj_log_message(log_of(t), FJ_INFO, "%s: %s; trying again in %.3g s", t->what, reason, wait);
     t->at = fj_clock() + wait;
     t->hops = 0;

@@ -38,7 +38,9 @@ typedef struct fj_hub_head {
     int status;
     int64_t length, from,
         total; /* Content-Length; first byte and whole size of Content-Range; -1: not said */
-    int64_t linked_size, retry_s;
+    int64_t linked_size;
+    int64_t retry_s; /* Retry-After */
+    int64_t limit_s; /* t of RateLimit ("api";r=0;t=55): seconds until more is allowed */
     char etag[130], linked_etag[130]; /* without W/ and quotes */
     char commit[65], error[65], message[200];
     char *location;  /* or NULL; owned */

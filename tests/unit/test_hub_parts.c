@@ -181,6 +181,14 @@ static void test_heads(void **state) {
     assert_true(h.status == 200 && h.length == -1 && h.linked_size == -1 && h.from == -1 &&
                 h.total == 12 && h.retry_s == -1);
     fj_hub_head_clear(&h);
+    head_of(&h, (const char *const[]){ "HTTP/2 429\r\n", "RateLimit: \"api\";r=0;t=55\r\n",
+                                       "RateLimit-Policy: \"fixed window\";\"api\";q=500;w=300\r\n",
+                                       NULL });
+    assert_true(h.status == 429 && h.limit_s == 55 && h.retry_s == -1);
+    fj_hub_head_clear(&h);
+    head_of(&h, (const char *const[]){ "HTTP/2 429\r\n", "RateLimit: ;t=", NULL });
+    assert_int_equal(h.limit_s, -1);
+    fj_hub_head_clear(&h);
     char big[9000];
     memset(big, 'x', sizeof big);
     memcpy(big, "Location: ", 10);

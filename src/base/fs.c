@@ -219,9 +219,9 @@ static void release(fj_out *o) {
 
 void fj_out_abort(fj_out *o) {
     if (!o) return;
-    if (o->mark && o->fd >= 0 && !o->err) set_mark(o);
+    if (o->mark && o->pos && o->fd >= 0 && !o->err) set_mark(o);
     if (o->fd >= 0) close(o->fd);
-    if (!o->mark) unlink(o->tmp);
+    if (!o->mark || !o->pos) unlink(o->tmp);
     release(o);
 }
 

@@ -335,8 +335,24 @@ void fj_model_about(const fj_model *m, fj_model_info *info) {
                              .chat_template = m->chat_template };
 }
 
+/* The hash of a file, or of the hashes of the parts of a split model, whatever these are called. */
+static bool hash_gguf(const char *path, char hex[65], fj_err *e) {
+    fj_gguf *g = fj_gguf_open(path, e);
+    if (!g) return false;
+    fj_str all = { 0 };
+    bool ok = true;
+    for (size_t i = 0; i < g->n_files && ok; i++) {
+        ok = fj_sha256_file(g->files[i], hex, e);
+        fj_str_addf(&all, "%s %zu\n", hex, i + 1);
+    }
+    if (ok && g->n_files > 1) fj_sha256(all.s, all.n, hex);
+    fj_str_free(&all);
+    fj_gguf_close(g);
+    return ok;
+}
+
 bool fj_model_hash(const fj_model *m, char hex[65], fj_err *e) {
-    if (!fj_is_dir(m->path)) return fj_sha256_file(m->path, hex, e);
+    if (!fj_is_dir(m->path)) return hash_gguf(m->path, hex, e);
     /* A folder: the hash of the hashes of its parts, in a fixed order. */
     fj_st *st = fj_st_open(m->path, e);
     if (!st) return false;

@@ -139,6 +139,7 @@ bool fj_save_gguf(const fj_model *m, const char *path, const fj_save_opts *o, fj
         fj_pieces_open(&p, m, true, o, e) &&
         (w = o->key ? fj_gguf_writer_resume(path, o->key, e) : fj_gguf_writer_open(path, e)) &&
         put_metadata(m, o, w, e);
+    if (ok && o->max_bytes) fj_gguf_writer_split(w, (uint64_t)o->max_bytes);
     for (int i = 0; ok && i < n_rope; i++)
         fj_gguf_add_tensor(w, rope[i].name, FJ_F32, 1, (int64_t[]){ m->hp.rope.dims / 2 });
     for (int i = 0; ok && i < p.n; i++) {

@@ -36,7 +36,7 @@ typedef struct fj_save_opts {
     /* Everything that the bytes depend on and the model's path does not say, in one line without blanks: an
      * interrupted save is gone on with.  NULL: each begins anew. */
     const char *key;
-    int64_t max_bytes; /* Hugging Face: of a shard; 0: 5 GB */
+    int64_t max_bytes; /* of a shard; 0: 5 GB in Hugging Face folders, one GGUF file */
     const fj_log *log; /* FJ_ESTOP when it says so; what is written stays when there is a key */
 } fj_save_opts;
 

@@ -252,12 +252,51 @@ static void test_shards_go_on(void **state) {
     fj_dev_close(d);
 }
 
+/* The same of a GGUF model in several files. */
+static void test_splits_go_on(void **state) {
+    (void)state;
+    fj_dev *d = cpu(1);
+    fj_err e = { 0 };
+    fj_model *m = fj_model_listed(d, archs_path("qwen2", ""), &e);
+    if (!m) fail_msg("%s", e.msg);
+    tries t = { 0 };
+    fj_log log = { .ctx = &t, .should_stop = stop_after };
+    fj_save_opts o = { .type = FJ_F32, .max_bytes = 20000 };
+    FJ_OK_OR_FAIL(fj_mkdirs(fj_test_path("s"), &e) && fj_mkdirs(fj_test_path("t"), &e) &&
+                      fj_save_gguf(m, fj_test_path("s/x.gguf"), &o, &e),
+                  e);
+    o.key = "k";
+    o.log = &log;
+    int rounds = 0;
+    for (bool ok = false; !ok; rounds++) {
+        t.left = 5;
+        ok = fj_save_gguf(m, fj_test_path("t/x.gguf"), &o, &e);
+        if (!ok) assert_int_equal(e.code, FJ_ESTOP);
+        assert_true(rounds < 20);
+    }
+    assert_true(rounds > 2);
+    fj_model_close(m);
+    fj_gguf *g = NULL;
+    for (uint32_t count = 3; !g && count < 500; count++) {
+        char *first = fj_gguf_part_path(fj_test_path("s/x.gguf"), 0, count);
+        if (fj_exists(first)) g = fj_gguf_open(first, &e);
+        free(first);
+    }
+    if (!g) fail_msg("no split file was written");
+    for (size_t i = 0; i < g->n_files; i++) {
+        char rel[200];
+        snprintf(rel, sizeof rel, "t/%s", fj_base_name(g->files[i]));
+        assert_true(same_file(g->files[i], fj_test_path(rel)));
+    }
+    fj_gguf_close(g);
+    fj_dev_close(d);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_without_loading),
-        cmocka_unit_test(test_merged),
-        cmocka_unit_test(test_goes_on),
-        cmocka_unit_test(test_shards_go_on),
+        cmocka_unit_test(test_without_loading), cmocka_unit_test(test_merged),
+        cmocka_unit_test(test_goes_on),         cmocka_unit_test(test_shards_go_on),
+        cmocka_unit_test(test_splits_go_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

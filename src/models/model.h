@@ -31,8 +31,9 @@ struct fj_model {
     fj_tokenizer *tok;
     fj_weight *w; /* [n_w]: those that are there */
     int n_w;
-    int *index;  /* [row id * (layers + 1) + layer + 1] -> w, -1: not there */
-    fj_buf *buf; /* weights in memory of their own */
+    int *index;     /* [row id * (layers + 1) + layer + 1] -> w, -1: not there */
+    fj_buf *buf;    /* weights in memory of their own */
+    fj_buf *merged; /* those of fj_model_merge, or NULL */
     bool mapped, listed;
     struct fj_source
         *source; /* mapped, listed: keeps the files open, in which weights are; else NULL */

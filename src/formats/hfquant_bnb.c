@@ -105,7 +105,7 @@ static bool same_code(const fj_st *st, const char *x, const float *code, fj_err 
 
 static bool find_4bit(const fj_st *st, const char *x, const fj_st_tensor *t, fj_hfq_weight *w,
                       fj_err *e) {
-    state s;
+    state s = { 0 };
     int64_t n;
     if (!find_state(st, x, &s, e)) return false;
     if (__builtin_mul_overflow(s.rows, s.cols, &n) || fj_hfq_ceil(n, 2) != t->bytes)

@@ -81,7 +81,7 @@ static inline void tile(const fj_hfq_weight *w, lane *l, int64_t *group, int64_t
 static inline void tiles(const fj_hfq_weight *w, int64_t row0, int64_t n, float *out,
                          const bool awq) {
     float t[C][R];
-    lane l;
+    lane l = { 0 };
     for (int64_t a = 0; a < n; a += R) {
         const int m = (int)FJ_MIN(n - a, R);
         int64_t group = -1;

@@ -127,6 +127,7 @@ static void part_rows(const fj_reader *r, const fj_part_from *f, int64_t i, int6
             if (as == FJ_MXFP4) continue;
             src = mx;
         }
+        FJ_ASSERT(src);
         if (t->dtype == as && !p->less_one) {
             memcpy(dst, src, from);
             continue;

@@ -108,6 +108,7 @@ static bool find_4bit(const fj_st *st, const char *x, const fj_st_tensor *t, fj_
     state s = { 0 };
     int64_t n;
     if (!find_state(st, x, &s, e)) return false;
+    FJ_ASSERT(s.block > 0 && s.nested_block > 0);
     if (__builtin_mul_overflow(s.rows, s.cols, &n) || fj_hfq_ceil(n, 2) != t->bytes)
         return fj_fail(e, FJ_EFORMAT,
                        "%s: tensor %s has %lld bytes, its quant_state says %lld x %lld values of "

@@ -170,7 +170,8 @@ static int64_t compare_spelling(fj_verified *v, const fj_dataset *d, const fj_sp
     char name[512];
     for (size_t i = 0; i < d->n; i++) {
         const fj_spelled *x = &a->row[i], *y = &b->row[i];
-        bool talk = d->rows[i].messages != NULL, way = !talk || a->kind == b->kind;
+        bool talk = d->rows[i].messages != NULL,
+             way = !talk || (a->kind == FJ_CHAT_RAW) == (b->kind == FJ_CHAT_RAW);
         bool t = way && same_text(x, y), k = same_ids(x, y);
         v->refused += x->refused != NULL;
         v->texts += talk;

@@ -33,14 +33,19 @@ struct fj_model {
     int n_w;
     int *index;  /* [row id * (layers + 1) + layer + 1] -> w, -1: not there */
     fj_buf *buf; /* weights in memory of their own */
-    bool mapped;
-    struct fj_source *source; /* mapped: keeps the file open, in which weights are; else NULL */
+    bool mapped, listed;
+    struct fj_source
+        *source; /* mapped, listed: keeps the files open, in which weights are; else NULL */
     bool trainable;
     int32_t *ends; /* [n_ends] eos_token_id of generation_config.json: they end an answer, too */
     int n_ends;
     char *tok_json, *tok_config, *gen_config; /* files of an HF folder, kept for saving; or NULL */
     size_t tok_json_n;
 };
+
+/* A model for writing it elsewhere: weights are listed and checked and stay in the files; they have no memory
+ * (buf NULL), so there is no forward pass. */
+fj_model *fj_model_listed(fj_dev *d, const char *path, fj_err *e);
 
 /* Does the token end an answer: by the vocabulary, or by generation_config.json? */
 bool fj_model_ends(const fj_model *m, int32_t id);

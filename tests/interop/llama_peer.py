@@ -8,6 +8,8 @@ exact comparisons are of F32 files.
 import contextlib
 import ctypes
 import os
+import sys
+import time
 
 import llama_cpp as lc
 import numpy as np
@@ -159,3 +161,8 @@ FTYPE = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1":
          "IQ2_XXS": 19, "IQ2_XS": 20, "Q2_K_S": 21, "IQ3_XS": 22, "IQ3_XXS": 23, "IQ1_S": 24, "IQ4_NL": 25,
          "IQ3_S": 26, "IQ3_M": 27, "IQ2_S": 28, "IQ2_M": 29, "IQ4_XS": 30, "IQ1_M": 31, "BF16": 32, "TQ1_0": 36,
          "TQ2_0": 37, "MXFP4_MOE": 38}
+
+if __name__ == "__main__":  # llama_peer.py IN OUT TYPE [THREADS]: quantise, and print the seconds (bench/export.sh)
+    begin = time.perf_counter()
+    quantize(*sys.argv[1:4], threads=int(sys.argv[4]) if len(sys.argv) > 4 else 2)
+    print(f"{time.perf_counter() - begin:.2f}")

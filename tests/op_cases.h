@@ -9,6 +9,7 @@
 
 #include "test_util.h"
 
+#include "any_blocks.h"
 #include "device/device.h"
 #include "ops/gemm.h"
 #include "ops/ops.h"
@@ -168,7 +169,8 @@ static FJ_UNUSED fj_tensor *oc_weights(oc *c, fj_dtype dt, int64_t packs, int64_
     for (int64_t r = 0; r < n; r++) {
         char *q = rows + (size_t)r * stride;
         for (int64_t j = 0; j < k; j++) row[j] = (float)v[r * k + j];
-        fj_quant_row(dt, row, q, k);
+        if (fj_dtype_quantises(dt)) fj_quant_row(dt, row, q, k);
+        else any_row(&c->rng, dt, q, k, 1);
         fj_dequant_row(dt, q, row, k);
         for (int64_t j = 0; j < k; j++) v[r * k + j] = row[j];
     }
@@ -300,8 +302,18 @@ static FJ_UNUSED void oc_tol(oc *c, fj_dtype dt) {
                                              : 1e-5;
 }
 
-static FJ_UNUSED const fj_dtype oc_formats[] = { FJ_F32,   FJ_F16,  FJ_BF16, FJ_Q8_0, FJ_Q4_0,
-                                                 FJ_MXFP4, FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
+static FJ_UNUSED const fj_dtype oc_formats[] = {
+    FJ_F32,    FJ_F16,   FJ_BF16,    FJ_Q8_0,  FJ_Q4_0,  FJ_MXFP4, FJ_Q4_K,   FJ_Q6_K,   FJ_NF4,
+    FJ_Q4_1,   FJ_Q5_0,  FJ_Q5_1,    FJ_Q2_K,  FJ_Q3_K,  FJ_Q5_K,  FJ_IQ4_NL, FJ_IQ4_XS, FJ_IQ2_XXS,
+    FJ_IQ2_XS, FJ_IQ2_S, FJ_IQ3_XXS, FJ_IQ3_S, FJ_IQ1_S, FJ_IQ1_M, FJ_TQ1_0,  FJ_TQ2_0
+};
+
+/* A GPU computes with every weight of the case. */
+static FJ_UNUSED bool oc_on_gpu(const oc *c) {
+    for (int i = 0; i < c->n_args; i++)
+        if (c->arg[i].rows && !fj_dtype_on_gpu(c->arg[i].t->dtype)) return false;
+    return true;
+}
 
 /* k, or as much more as makes whole blocks. */
 static FJ_UNUSED int64_t oc_whole(fj_dtype dt, int64_t k) {
@@ -640,6 +652,9 @@ OC_CASE(head_ce) {
         { 9, 40, 256, true, false, FJ_Q4_K, false, 1, 0 },
         { 9, 40, 256, true, false, FJ_Q6_K, false, 1, 0 },
         { 9, 40, 64, true, false, FJ_NF4, false, 1, 0 },
+        { 9, 40, 64, true, false, FJ_Q5_1, true, 1, 0 },
+        { 9, 40, 256, true, false, FJ_Q3_K, false, 1, 0 },
+        { 9, 40, 256, true, false, FJ_IQ2_XS, false, 1, 0 },
     };
     if (v >= (int)FJ_LEN(list)) return false;
     c->panels = list[v].panels;

@@ -1,16 +1,39 @@
-#include "base/dtype.h"
+#include "base/blocks.h"
+#include "base/mem.h"
 
 #include <math.h>
 #include <string.h>
 #include <strings.h>
 
 static const fj_dtype_info infos[FJ_DTYPES] = {
-    [FJ_F32] = { "F32", 1, 4, 0, "F32" },       [FJ_F16] = { "F16", 1, 2, 1, "F16" },
-    [FJ_BF16] = { "BF16", 1, 2, 30, "BF16" },   [FJ_Q8_0] = { "Q8_0", 32, 34, 8, NULL },
-    [FJ_Q4_0] = { "Q4_0", 32, 18, 2, NULL },    [FJ_MXFP4] = { "MXFP4", 32, 17, 39, NULL },
-    [FJ_Q4_K] = { "Q4_K", 256, 144, 12, NULL }, [FJ_Q6_K] = { "Q6_K", 256, 210, 14, NULL },
-    [FJ_NF4] = { "NF4", 64, 34, -1, NULL },     [FJ_I32] = { "I32", 1, 4, 26, "I32" },
+    [FJ_F32] = { "F32", 1, 4, 0, "F32" },
+    [FJ_F16] = { "F16", 1, 2, 1, "F16" },
+    [FJ_BF16] = { "BF16", 1, 2, 30, "BF16" },
+    [FJ_Q8_0] = { "Q8_0", 32, 34, 8, NULL },
+    [FJ_Q4_0] = { "Q4_0", 32, 18, 2, NULL },
+    [FJ_MXFP4] = { "MXFP4", 32, 17, 39, NULL },
+    [FJ_Q4_K] = { "Q4_K", 256, 144, 12, NULL },
+    [FJ_Q6_K] = { "Q6_K", 256, 210, 14, NULL },
+    [FJ_NF4] = { "NF4", 64, 34, -1, NULL },
+    [FJ_I32] = { "I32", 1, 4, 26, "I32" },
     [FJ_F64] = { "F64", 1, 8, 28, "F64" },
+    [FJ_Q4_1] = { "Q4_1", 32, 20, 3, NULL },
+    [FJ_Q5_0] = { "Q5_0", 32, 22, 6, NULL },
+    [FJ_Q5_1] = { "Q5_1", 32, 24, 7, NULL },
+    [FJ_Q2_K] = { "Q2_K", 256, 84, 10, NULL },
+    [FJ_Q3_K] = { "Q3_K", 256, 110, 11, NULL },
+    [FJ_Q5_K] = { "Q5_K", 256, 176, 13, NULL },
+    [FJ_IQ4_NL] = { "IQ4_NL", 32, 18, 20, NULL },
+    [FJ_IQ4_XS] = { "IQ4_XS", 256, 136, 23, NULL },
+    [FJ_IQ2_XXS] = { "IQ2_XXS", 256, 66, 16, NULL },
+    [FJ_IQ2_XS] = { "IQ2_XS", 256, 74, 17, NULL },
+    [FJ_IQ2_S] = { "IQ2_S", 256, 82, 22, NULL },
+    [FJ_IQ3_XXS] = { "IQ3_XXS", 256, 98, 18, NULL },
+    [FJ_IQ3_S] = { "IQ3_S", 256, 110, 21, NULL },
+    [FJ_IQ1_S] = { "IQ1_S", 256, 50, 19, NULL },
+    [FJ_IQ1_M] = { "IQ1_M", 256, 56, 29, NULL },
+    [FJ_TQ1_0] = { "TQ1_0", 256, 54, 34, NULL },
+    [FJ_TQ2_0] = { "TQ2_0", 256, 66, 35, NULL },
 };
 
 const int8_t fj_e2m1_doubled[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
@@ -102,45 +125,15 @@ uint16_t fj_f32_to_f16(float f) {
     return (uint16_t)(sign | (a - 0x38000000) >> 13);
 }
 
-/* ---- 32 values of a larger block, the j-th 32 ---------------------------------------------------- */
-static void part_q4_k(const fj_q4_k *b, int j, float *dst) {
-    int scale, min;
-    fj_q4_k_scale(b->s, j, &scale, &min);
-    float d = fj_f16_to_f32(b->d) * (float)scale, m = fj_f16_to_f32(b->dmin) * (float)min;
-    const uint8_t *q = b->q + j / 2 * 32;
-    for (int i = 0; i < 32; i++) dst[i] = d * (float)(q[i] >> j % 2 * 4 & 15) - m;
-}
-
-static void part_q6_k(const fj_q6_k *b, int j, float *dst) {
-    const uint8_t *low = b->low + j / 4 * 64 + j % 2 * 32, *high = b->high + j / 4 * 32;
-    for (int i = 0; i < 32; i++) {
-        int q = (low[i] >> j % 4 / 2 * 4 & 15) | (high[i] >> j % 4 * 2 & 3) << 4;
-        dst[i] = fj_f16_to_f32(b->d) * (float)b->scale[2 * j + i / 16] * (float)(q - 32);
-    }
-}
-
-static void part_nf4(const fj_nf4 *b, int j, float *dst) {
-    float d = fj_f16_to_f32(b->absmax);
-    for (int i = 0; i < 16; i++) {
-        uint8_t two = b->q[j * 16 + i];
-        dst[2 * i] = d * fj_nf4_code[two >> 4];
-        dst[2 * i + 1] = d * fj_nf4_code[two & 15];
-    }
-}
-
 void fj_dequant_part(fj_dtype t, const void *src, int64_t from, float *dst, int64_t n) {
     const fj_dtype_info *d = &infos[t];
-    if (d->block <= 32) {
-        fj_dequant_row(t, (const char *)src + from / d->block * d->bytes, dst, n);
+    if (d->block == 1) {
+        fj_dequant_row(t, (const char *)src + from * d->bytes, dst, n);
         return;
     }
-    for (int64_t i = from; i < from + n; i += 32, dst += 32) {
-        const void *b = (const char *)src + i / d->block * d->bytes;
-        int j = (int)(i % d->block / 32);
-        if (t == FJ_Q4_K) part_q4_k(b, j, dst);
-        else if (t == FJ_Q6_K) part_q6_k(b, j, dst);
-        else part_nf4(b, j, dst);
-    }
+    for (int64_t i = from; i < from + n; i += 32, dst += 32)
+        fj_block_part(t, (const char *)src + i / d->block * d->bytes, (int)(i % d->block / 32),
+                      dst);
 }
 
 void fj_dequant_row(fj_dtype t, const void *src, float *dst, int64_t n) {
@@ -155,38 +148,9 @@ void fj_dequant_row(fj_dtype t, const void *src, float *dst, int64_t n) {
     case FJ_BF16:
         for (int64_t i = 0; i < n; i++) dst[i] = fj_bf16_to_f32(((const uint16_t *)src)[i]);
         break;
-    case FJ_Q8_0:
-        for (int64_t b = 0; b < n / 32; b++) {
-            const fj_q8_0 *q = (const fj_q8_0 *)src + b;
-            float d = fj_f16_to_f32(q->d);
-            for (int i = 0; i < 32; i++) dst[b * 32 + i] = d * q->q[i];
-        }
-        break;
-    case FJ_Q4_0:
-        for (int64_t b = 0; b < n / 32; b++) {
-            const fj_q4_0 *q = (const fj_q4_0 *)src + b;
-            float d = fj_f16_to_f32(q->d);
-            for (int i = 0; i < 16; i++) {
-                dst[b * 32 + i] = d * ((q->q[i] & 15) - 8);
-                dst[b * 32 + 16 + i] = d * ((q->q[i] >> 4) - 8);
-            }
-        }
-        break;
-    case FJ_MXFP4:
-        for (int64_t b = 0; b < n / 32; b++) {
-            const fj_mxfp4 *q = (const fj_mxfp4 *)src + b;
-            float d = fj_e8m0_half(q->e);
-            for (int i = 0; i < 16; i++) {
-                dst[b * 32 + i] = d * fj_e2m1_doubled[q->q[i] & 15];
-                dst[b * 32 + 16 + i] = d * fj_e2m1_doubled[q->q[i] >> 4];
-            }
-        }
-        break;
-    case FJ_Q4_K:
-    case FJ_Q6_K:
-    case FJ_NF4: fj_dequant_part(t, src, 0, dst, n); break;
     case FJ_I32:
     case FJ_DTYPES: break;
+    default: fj_dequant_part(t, src, 0, dst, n);
     }
 }
 
@@ -289,8 +253,7 @@ void fj_quant_row(fj_dtype t, const float *src, void *dst, int64_t n) {
     case FJ_NF4:
         for (int64_t b = 0; b < n / 64; b++) quant_nf4(src + b * 64, (fj_nf4 *)dst + b);
         break;
-    case FJ_I32:
-    case FJ_DTYPES: break;
+    default: FJ_ASSERT(!"a format that is only read"); break;
     }
 }
 

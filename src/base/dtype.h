@@ -21,6 +21,23 @@ typedef enum fj_dtype {
     FJ_NF4,
     FJ_I32,
     FJ_F64,
+    FJ_Q4_1, /* from here on: blocks.h */
+    FJ_Q5_0,
+    FJ_Q5_1,
+    FJ_Q2_K,
+    FJ_Q3_K,
+    FJ_Q5_K,
+    FJ_IQ4_NL,
+    FJ_IQ4_XS,
+    FJ_IQ2_XXS,
+    FJ_IQ2_XS,
+    FJ_IQ2_S,
+    FJ_IQ3_XXS,
+    FJ_IQ3_S,
+    FJ_IQ1_S,
+    FJ_IQ1_M,
+    FJ_TQ1_0,
+    FJ_TQ2_0,
     FJ_DTYPES
 } fj_dtype;
 
@@ -35,6 +52,11 @@ const fj_dtype_info *fj_dtype_get(fj_dtype t);
 /* By name, case does not matter; false: unknown. */
 bool fj_dtype_parse(const char *name, fj_dtype *t);
 bool fj_dtype_from_gguf(uint32_t id, fj_dtype *t);
+
+/* Weights of this format meet the kernels of a GPU as they are; others are dequantised on the way there. */
+static inline bool fj_dtype_on_gpu(fj_dtype t) { return t <= FJ_NF4; }
+/* fj_quant_row makes this format. */
+static inline bool fj_dtype_quantises(fj_dtype t) { return t <= FJ_NF4 || t == FJ_F64; }
 
 /* Bytes of `rows` rows of `cols` values; -1: cols is not whole blocks, or the size overflows. */
 int64_t fj_dtype_size(fj_dtype t, int64_t rows, int64_t cols);

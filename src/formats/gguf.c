@@ -330,8 +330,8 @@ const fj_gguf_tensor *fj_gguf_tensor_get(const fj_gguf *g, const char *name, fj_
     }
     if (t->usable) return t;
     fj_fail(e, FJ_EUNSUP,
-            "%s: tensor %s has the format %s, forja computes with F32, F16, BF16, Q8_0, Q4_0, "
-            "Q4_K, Q6_K and MXFP4",
+            "%s: tensor %s has the format %s, forja computes with F32, F16, BF16, Q4_0 to Q8_0, "
+            "Q2_K to Q6_K, IQ1 to IQ4, TQ1_0, TQ2_0 and MXFP4",
             g->name, name, t->type_name);
     return NULL;
 }

@@ -302,6 +302,7 @@ fj_model *fj_model_listed(fj_dev *d, const char *path, fj_err *e) {
 void fj_model_close(fj_model *m) {
     if (!m) return;
     m->dev->fn->free(m->buf);
+    m->dev->fn->free(m->merged);
     if (m->source) fj_source_close(m->source);
     free(m->source);
     fj_tokenizer_free(m->tok);

@@ -8,9 +8,8 @@
 #include <stdatomic.h>
 
 enum {
-    BATCH = 8,      /* rows of a thread at once: those of a tile of kern->gemm */
-    TILE = 48,      /* columns of such a tile */
-    OUT = 16 << 20, /* bytes of the file at once */
+    BATCH = FJ_MERGE_ROWS, /* rows of a thread at once */
+    OUT = 16 << 20,        /* bytes of the file at once */
     MIN_ROWS = 64,
 };
 
@@ -24,7 +23,7 @@ static fj_dtype type_for(const fj_weight *w, fj_dtype source, bool gguf, fj_dtyp
 }
 
 bool fj_pieces_open(fj_pieces *p, const fj_model *m, bool gguf, const fj_save_opts *o, fj_err *e) {
-    *p = (fj_pieces){ .m = m, .o = o, .a_of = -1 };
+    *p = (fj_pieces){ .m = m, .o = o };
     size_t cap = 0;
     for (int i = 0; i < m->n_w; i++) {
         const fj_weight *w = &m->w[i];
@@ -53,15 +52,12 @@ bool fj_pieces_open(fj_pieces *p, const fj_model *m, bool gguf, const fj_save_op
             if (w->cols % fj_dtype_get(x->s.to)->block && !fj_weight_is_vector(w)) x->s.to = FJ_F16;
         }
     }
-    if (!o->merge) return true;
-    p->ab = fj_try_alloc(o->merge->bytes, 1, "a copy of the adapter", e);
-    return p->ab && m->dev->fn->download(o->merge->buf, 0, p->ab, o->merge->bytes, e);
+    return !o->merge || fj_merger_open(&p->merger, o->merge, e);
 }
 
 void fj_pieces_close(fj_pieces *p) {
     free(p->v);
-    free(p->ab);
-    free(p->a);
+    fj_merger_close(&p->merger);
     free(p->out);
     fj_arena_free(&p->mem);
 }
@@ -72,7 +68,6 @@ typedef struct job {
     fj_piece *x;
     fj_reader from;
     const fj_lora_pair *pair; /* or NULL */
-    int64_t lda;              /* of A in p->a */
     const float *importance;
     int64_t mat, r0, r1,
         at0;      /* rows [r0, r1) of matrix mat of the part; row at0 of the file is out's first */
@@ -82,48 +77,10 @@ typedef struct job {
     double *sums; /* [threads][2]: of squares of values and of errors */
 } job;
 
-/* A of the pair with rows of lda values, whole tiles of columns. */
-static void pad_a(fj_pieces *p, job *j) {
-    const fj_lora_pair *q = j->pair;
-    int at = (int)(q - p->o->merge->pairs);
-    j->lda = (q->in + TILE - 1) / TILE * TILE;
-    if (p->a_of == at) return;
-    int64_t ranks = q->mats * q->r;
-    FJ_GROW(p->a, (size_t)(ranks * j->lda), p->a_cap);
-    for (int64_t k = 0; k < ranks; k++) {
-        memcpy(p->a + k * j->lda, p->ab + q->a / sizeof(float) + (size_t)(k * q->in),
-               (size_t)q->in * sizeof(float));
-        memset(p->a + k * j->lda + q->in, 0, (size_t)(j->lda - q->in) * sizeof(float));
-    }
-    p->a_of = at;
-}
-
-/* wide [n, cols] += scale * B A of the weight's rows [row, row + n), all of one matrix; n <= BATCH. */
-static void merge(const job *j, int64_t row, int64_t n, float *wide) {
-    const fj_lora_pair *q = j->pair;
-    const fj_kern *kern = j->p->m->dev->kern;
-    const float *b = j->p->ab + q->b / sizeof(float) + (size_t)(row * q->r);
-    const float *a = j->p->a + row / (q->out / q->mats) * q->r * j->lda;
-    float scale = (float)q->scale, t[BATCH * TILE];
-    for (int64_t c = 0; c < q->in; c += TILE) {
-        int64_t cols = FJ_MIN(TILE, q->in - c);
-        if (kern) kern->gemm(t, TILE, b, q->r, 1, a + c, j->lda, q->r, (int)n, TILE / 16, true);
-        for (int64_t i = 0; !kern && i < n; i++)
-            for (int64_t k = 0; k < TILE; k++) {
-                float sum = 0;
-                for (int64_t r = 0; r < q->r; r++)
-                    sum = fmaf(b[i * q->r + r], a[r * j->lda + c + k], sum);
-                t[i * TILE + k] = sum;
-            }
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t k = 0; k < cols; k++) wide[i * q->in + c + k] += scale * t[i * TILE + k];
-    }
-}
-
 /* Rows of the weight [row, row + n), one matrix, as f32 with the adapter's share. */
 static bool values(job *j, int64_t row, int64_t n, float *wide, fj_err *e) {
     if (!fj_reader_rows(&j->from, FJ_F32, row, n, wide, e)) return false;
-    if (j->pair) merge(j, row, n, wide);
+    if (j->pair) fj_merger_rows(&j->p->merger, row, n, wide);
     return true;
 }
 
@@ -280,7 +237,7 @@ bool fj_piece_write(fj_pieces *p, fj_piece *x, void (*sink)(void *ctx, const voi
     if (!fj_reader_open(&j.from, p->m, NULL, x->s.w, e)) return false;
     if (x->s.merged) {
         j.pair = fj_lora_find(p->o->merge, x->w);
-        pad_a(p, &j);
+        fj_merger_at(&p->merger, j.pair);
     }
     int threads = 1;
     fj_dev_team_run(p->m->dev, count_team, &threads);

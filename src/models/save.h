@@ -7,6 +7,7 @@
 #define FJ_MODELS_SAVE_H
 
 #include "formats/gguf.h"
+#include "models/merge.h"
 #include "models/parts.h"
 
 /* One tensor of the file that is written. */
@@ -58,9 +59,8 @@ typedef struct fj_pieces {
     fj_arena mem;
     fj_piece *v;
     int n;
-    float *ab, *a; /* the adapter's matrices, and A with rows padded; see pieces.c */
-    int a_of;      /* pair whose A is in a, -1: none */
-    size_t a_cap, out_cap;
+    fj_merger merger; /* where there is an adapter */
+    size_t out_cap;
     uint8_t *out;
 } fj_pieces;
 

@@ -189,9 +189,9 @@ static void to_bf16(const fj_team *t, int64_t m, int64_t k, const float *x, int6
 typedef enum arith { IN_F32, IN_BF16, IN_INT8 } arith;
 
 static arith fwd_arith(const fj_wmat *w, bool f32) {
-    if (f32 || w->dtype == FJ_F32 || w->dtype == FJ_F16 || fj_dtype_get(w->dtype)->block > 32)
-        return IN_F32;
-    return w->dtype == FJ_BF16 ? IN_BF16 : IN_INT8;
+    if (f32) return IN_F32;
+    if (w->dtype == FJ_Q8_0 || w->dtype == FJ_Q4_0 || w->dtype == FJ_MXFP4) return IN_INT8;
+    return w->dtype == FJ_BF16 ? IN_BF16 : IN_F32;
 }
 
 static size_t fwd_shared(int64_t m, const fj_wmat *w, bool f32) {

@@ -9,8 +9,8 @@
  * at team->barrier inside, and none may use the result before all have returned (the executor's own
  * barrier).  Inputs and outputs do not overlap.
  *
- * Arithmetic of fwd, by weight format and whatever m: F32, F16, Q4_K, Q6_K and NF4 (these
- * dequantised as rows are read) meet f32 rows; BF16 meets rows rounded to bf16; Q8_0 and MXFP4 meet rows in int8 with a scale per 32 values, Q4_0 with a scale per 256.
+ * Arithmetic of fwd, by weight format and whatever m: F32, F16 and formats in blocks that have no panels
+ * (dequantised as rows are read) meet f32 rows; BF16 meets rows rounded to bf16; Q8_0 and MXFP4 meet rows in int8 with a scale per 32 values, Q4_0 with a scale per 256.
  * dx: F32 weights in f32; others as bf16 times dy rounded to bf16.  dw: x and dy rounded to bf16, sums
  * in f32.  With team->f32 everything is f32 and weights are dequantised exactly.
  * Same bits: an output of fwd or dx depends on its row and the weights alone: not on m, the place of
@@ -26,7 +26,7 @@
 #include "ops/real.h"
 
 /* A weight [n, k].  panels: re-laid by fj_wmat_pack, 64-byte aligned; else rows as in files.
- * k is whole blocks: a multiple of 32 for Q8_0, Q4_0 and MXFP4, of 64 for NF4, of 256 for Q4_K and Q6_K. */
+ * k is whole blocks. */
 typedef struct fj_wmat {
     fj_dtype dtype;
     bool panels;
@@ -36,8 +36,8 @@ typedef struct fj_wmat {
 
 #ifndef FJ_F64
 /* Panels of F32, F16, BF16, Q8_0, Q4_0, MXFP4: a re-layout of the same bits.  The bytes of a weight are a
- * multiple of 64, so that panels may follow each other; -1: no panels of this format (Q4_K, Q6_K, NF4),
- * or the size overflows.  Work is shared by nth callers without a barrier. */
+ * multiple of 64, so that panels may follow each other; -1: no panels of this format
+ * (other blocks), or the size overflows.  Work is shared by nth callers without a barrier. */
 int64_t fj_wmat_packed_bytes(fj_dtype t, int64_t n, int64_t k);
 void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows,
                   void *panels, int ith, int nth);

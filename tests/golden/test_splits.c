@@ -107,7 +107,7 @@ static void test_model(void **state) {
     (void)state;
     fj_err e = { 0 };
     fj_dev *d = golden_dev();
-    fj_model *m = golden_model(d, golden_path("tiny-default"), false);
+    fj_model *m = golden_model(d, fj_test_source("tests/golden/tiny-default"), false);
     const char *one = fj_test_path("model.gguf");
     FJ_OK_OR_FAIL(fj_model_save_gguf(m, one, "f32", &e), e);
     fj_model_close(m);

@@ -243,6 +243,50 @@ static void test_super_blocks(void **state) {
     }
 }
 
+/* Blocks of every format that GGUF has, as gguf reads them, bit for bit (tools/golden/blocks.py). */
+static void test_blocks(void **state) {
+    (void)state;
+    const char *path = FORJA_SOURCE_DIR "/tests/golden/blocks/blocks.txt";
+    FILE *f = fopen(path, "r");
+    if (!f) fail_msg("cannot open %s", path);
+    char name[16], hex[512];
+    unsigned long long hash;
+    unsigned first, last;
+    int lines = 0;
+    bool seen[FJ_DTYPES] = { false };
+    while (fscanf(f, "%15s %511s %llx %x %x", name, hex, &hash, &first, &last) == 5) {
+        fj_dtype t;
+        assert_true(fj_dtype_parse(name, &t));
+        const fj_dtype_info *d = fj_dtype_get(t);
+        uint8_t bytes[256];
+        float y[256], part[32];
+        uint32_t u[256] = { 0 };
+        assert_int_equal(strlen(hex), 2 * d->bytes);
+        unhex(hex, bytes);
+        fj_dequant_row(t, bytes, y, d->block);
+        for (int i = 0; i < d->block; i++) {
+            memcpy(&u[i], &y[i], 4);
+            if (isnan(y[i])) u[i] = 0x7fc00000;
+        }
+        if (u[0] != first || u[d->block - 1] != last || fnv(u, (size_t)d->block * 4) != hash)
+            fail_msg("%s, line %d: first %08x, last %08x, hash %016llx", name, lines + 1, u[0],
+                     u[d->block - 1], (unsigned long long)fnv(u, (size_t)d->block * 4));
+        for (int j = 0; j < d->block / 32; j++) {
+            fj_dequant_part(t, bytes, 32 * j, part, 32);
+            for (int i = 0; i < 32; i++)
+                assert_true(part[i] == y[32 * j + i] || (isnan(part[i]) && isnan(y[32 * j + i])));
+        }
+        seen[t] = true;
+        lines++;
+    }
+    assert_true(feof(f));
+    fclose(f);
+    for (int i = 0; i < FJ_DTYPES; i++) /* none is forgotten */
+        if (fj_dtype_get((fj_dtype)i)->block > 1 && fj_dtype_get((fj_dtype)i)->gguf >= 0 &&
+            !seen[i])
+            fail_msg("%s has no golden block", fj_dtype_get((fj_dtype)i)->name);
+}
+
 /* Every code, both nibbles, the middles between codes, and a quantile's own definition for its order. */
 static void test_nf4(void **state) {
     (void)state;
@@ -369,8 +413,9 @@ int main(void) {
         cmocka_unit_test(test_rounding),     cmocka_unit_test(test_quant),
         cmocka_unit_test(test_quant_known),  cmocka_unit_test(test_mxfp4),
         cmocka_unit_test(test_mxfp4_blocks), cmocka_unit_test(test_quant_hostile),
-        cmocka_unit_test(test_super_blocks), cmocka_unit_test(test_nf4),
-        cmocka_unit_test(test_quant_large),  cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_super_blocks), cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_nf4),          cmocka_unit_test(test_quant_large),
+        cmocka_unit_test(test_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -307,6 +307,11 @@ bool fj_mkdirs(const char *path, fj_err *e) {
     return fj_is_dir(path) || fj_fail(e, FJ_EIO, "%s is there and is not a folder", path);
 }
 
+bool fj_move(const char *from, const char *to, fj_err *e) {
+    if (rename(from, to) == 0 && sync_folder_of(to)) return true;
+    return fj_fail_errno(e, "cannot rename %s to %s", from, to);
+}
+
 bool fj_exists(const char *path) {
     struct stat st;
     return stat(path, &st) == 0;

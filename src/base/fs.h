@@ -43,7 +43,8 @@ bool fj_append_line(const char *path, const char *line, fj_err *e);
 bool fj_mkdirs(const char *path, fj_err *e);
 bool fj_exists(const char *path);
 bool fj_is_dir(const char *path);
-int64_t fj_file_size(const char *path); /* -1: not there */
+int64_t fj_file_size(const char *path);                    /* -1: not there */
+bool fj_move(const char *from, const char *to, fj_err *e); /* rename, and its folder is synced */
 /* Removes a folder and what is in it; follows no links. */
 bool fj_remove_tree(const char *path, fj_err *e);
 char *fj_path_join(const char *dir, const char *name); /* caller frees */

@@ -310,11 +310,7 @@ static void derive(fj_ollama_work *w, fj_ollama_template *out, fj_err *e) {
     free(text);
 }
 
-/* ---- the default template --------------------------------------------------------------------- */
-static const char chatml[] =
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
-
+/* ---- the whole ------------------------------------------------------------------------------- */
 static const char *spelled_bos(fj_arena *mem, const fj_tokenizer *tok) {
     if (fj_token_bos(tok) < 0) return "";
     fj_bytes piece = fj_token_piece(tok, fj_token_bos(tok));
@@ -327,7 +323,7 @@ void fj_ollama_template_of(const fj_templates *t, const fj_tokenizer *tok,
     fj_err e = { 0 };
     fj_templates own = { 0 };
     const char *source = fj_templates_find(t, "default");
-    if (!t->n && fj_chat_default(tok) == FJ_CHAT_CHATML) source = chatml;
+    if (!t->n && fj_chat_default(tok) == FJ_CHAT_CHATML) source = fj_chatml_template;
     if (!source) {
         out->why = fj_strdup("the model has no chat template");
         return;

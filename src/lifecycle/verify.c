@@ -152,7 +152,8 @@ static void ids_differ(fj_err *w, const char *name, const fj_spelled *a, const f
 
 static bool same_text(const fj_spelled *a, const fj_spelled *b) {
     if (a->refused || b->refused) return a->refused && b->refused;
-    return a->text_n == b->text_n && !memcmp(a->text, b->text, a->text_n);
+    if (a->text_n != b->text_n) return false;
+    return !a->text_n || !memcmp(a->text, b->text, a->text_n);
 }
 
 static bool same_ids(const fj_spelled *a, const fj_spelled *b) {
@@ -228,6 +229,11 @@ static void judge(fj_verified *v, int64_t mangled, const fj_verify_opts *o) {
         lose(v, FJ_LOST_TOKENIZER,
              "the trained model predicts %lld tokens, the export %lld: they cannot be compared",
              (long long)v->trained.vocab, (long long)v->exported.vocab);
+    else if (v->n.base_kl < 0.8 * v->n.near_kl)
+        lose(v, FJ_LOST_MERGE,
+             "the export is nearer to the base without the adapter (mean KL %.3g) than to the "
+             "trained model (%.3g): the adapter is not in it",
+             v->n.base_kl, v->n.near_kl);
     else if (over(&v->n, v->max_kl)) {
         const char *name = v->kind ? v->kind : "what was asked for";
         double kl = v->n.kl_mean, max = v->max_kl;
@@ -259,7 +265,7 @@ typedef struct job {
     fj_dataset data;
     fj_spelling a, b;
     fj_pieces pieces;
-    fj_kept kept;
+    fj_kept kept, base;
     opened open;
     double now;
 } job;
@@ -280,7 +286,17 @@ static bool trained(job *j, const fj_verify_side *side, fj_err *e) {
     }
     return about(j->v, &j->v->trained, &j->open, side, j->a.chat, e) &&
            fj_kept_open(&j->kept, &j->pieces, j->o->scratch, e) &&
-           fj_verify_keep(&j->kept, &j->pieces, m, j->open.lora, j->log, e);
+           fj_verify_keep(&j->kept, &j->pieces, m, j->open.lora, "verify trained", j->log, e);
+}
+
+/* The trained model's base is in memory now: a part of the rows without the adapter. */
+static bool without_adapter(job *j, fj_err *e) {
+    fj_pieces few = fj_verify_first(&j->pieces, 500);
+    if (!j->open.lora) return true;
+    j->kept.base = &j->base;
+    j->kept.base_positions = few.positions;
+    return fj_kept_open(&j->base, &few, j->o->scratch, e) &&
+           fj_verify_keep(&j->base, &few, j->open.m, NULL, "verify base", j->log, e);
 }
 
 static bool exported(job *j, const fj_verify_side *side, int64_t *mangled, fj_err *e) {
@@ -291,8 +307,8 @@ static bool exported(job *j, const fj_verify_side *side, int64_t *mangled, fj_er
         return false;
     *mangled = compare_spelling(v, &j->data, &j->a, &j->b);
     v->compared = v->trained.vocab == v->exported.vocab;
-    return !v->compared || fj_verify_against(&j->kept, &j->pieces, j->open.m, j->open.lora, j->log,
-                                             "verify exported", &v->n, e);
+    return !v->compared || fj_verify_against(&j->kept, &j->pieces, j->open.m, j->open.lora,
+                                             "verify exported", j->log, &v->n, e);
 }
 
 /* Between the two: only where it decides something. */
@@ -310,7 +326,7 @@ static bool merged(job *j, fj_err *e) {
                        v->merged.model, (long long)v->merged.vocab, v->trained.model,
                        (long long)v->trained.vocab);
     v->has_merged = true;
-    return fj_verify_against(&j->kept, &j->pieces, j->open.m, j->open.lora, j->log, "verify merged",
+    return fj_verify_against(&j->kept, &j->pieces, j->open.m, j->open.lora, "verify merged", j->log,
                              &v->m, e);
 }
 
@@ -328,7 +344,7 @@ bool fj_verify(fj_dev *d, const fj_verify_side *a, const fj_verify_side *b, cons
                const fj_log *log, fj_verified *v, fj_err *e) {
     *v = (fj_verified){ .why = "", .text_differs = "", .ids_differ = "", .max_kl = o->max_kl };
     double t0 = fj_clock();
-    job j = { .d = d, .o = o, .log = log, .v = v, .kept.fd = -1 };
+    job j = { .d = d, .o = o, .log = log, .v = v, .kept.fd = -1, .base.fd = -1 };
     j.now = o->chat_now ? o->chat_now : fj_now(); /* a day that both sides print */
     if (o->kind) v->kind = fj_arena_strdup(&v->arena, o->kind);
     if (!v->max_kl && !(v->max_kl = fj_verify_limit(o->kind)))
@@ -342,11 +358,13 @@ bool fj_verify(fj_dev *d, const fj_verify_side *a, const fj_verify_side *b, cons
     /* A written adapter meets the weights that it was trained on; everything else another arithmetic. */
     if (ok && !o->max_kl && !b->adapter && !b->lora)
         v->max_kl = FJ_MAX(v->max_kl, arithmetic(j.open.m));
-    ok = ok && exported(&j, b, &mangled, e) && merged(&j, e);
+    ok = ok && (b->adapter || b->lora || without_adapter(&j, e)) && exported(&j, b, &mangled, e) &&
+         merged(&j, e);
     if (ok) judge(v, mangled, o);
     v->seconds = fj_clock() - t0;
     close_side(&j.open);
     fj_kept_close(&j.kept);
+    fj_kept_close(&j.base);
     free(j.pieces.p);
     fj_spelling_free(&j.a);
     fj_spelling_free(&j.b);

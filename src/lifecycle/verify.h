@@ -13,7 +13,7 @@
  *
  * One model is in memory at a time, unless both sides name the same file.  Logits of the first wait in a
  * file that has no name (positions * vocabulary * 4 bytes) or, when they are few, in memory.  Cost: a forward
- * pass of `positions` tokens for each side.  One thread at a time for each device. */
+ * pass of `positions` tokens for each side, and of 500 of the base where an adapter was merged.  One thread at a time for each device. */
 #ifndef FJ_LIFECYCLE_VERIFY_H
 #define FJ_LIFECYCLE_VERIFY_H
 
@@ -30,8 +30,8 @@ typedef struct fj_verify_side {
 } fj_verify_side;
 
 typedef struct fj_verify_opts {
-    const char *const
-        *data; /* [n_data] files as `forja eval` takes them; 0: texts of forja's own */
+    /* [n_data] files as `forja eval` takes them (a long text is several rows); 0: texts of forja's own */
+    const char *const *data;
     int n_data;
     const char *system;         /* as fj_eval_opts, for both sides */
     const char *chat_kwargs;    /* likewise */
@@ -68,6 +68,10 @@ typedef struct fj_verify_numbers {
     int64_t agree;              /* positions */
     double trained_perplexity, exported_perplexity;
     int64_t worst_row, worst_at; /* where kl_max is: row from 1, position in it from 0 */
+    /* Is the adapter in a merged export?  Mean KL(base without it || exported) and KL(trained || exported) on
+     * the first positions; 0 positions: there was no adapter, or it is exported as one. */
+    int64_t base_positions;
+    double base_kl, near_kl;
 } fj_verify_numbers;
 
 typedef struct fj_verify_about {
@@ -83,14 +87,15 @@ typedef struct fj_verified {
     const char *data; /* files, or "texts of forja's own" */
     bool own_texts;
     char data_hash[65];
-    int64_t rows, texts; /* rows; those of them that are conversations with a template's text */
-    int64_t refused; /* rows that the trained side's template refuses: they count where both do */
-    int64_t text_equal; /* of texts */
-    int64_t ids_equal;  /* of rows */
-    int64_t tokens; /* of the vocabulary; those that stand for other bytes or end an answer in */
-    int64_t tokens_other; /* only one of the two */
-    bool compared;        /* false: the vocabularies have other sizes, there are no numbers */
-    fj_verify_numbers n;  /* trained against exported */
+    int64_t rows, texts; /* all; those of them that are conversations, which are rendered */
+    int64_t refused;     /* conversations that the trained side's template refuses */
+    int64_t text_equal;  /* of texts; refused by both is equal, here and below */
+    int64_t ids_equal;   /* of rows */
+    /* Of the trained side's vocabulary; those that are other bytes on the exported side, or end an answer on
+     * one side alone. */
+    int64_t tokens, tokens_other;
+    bool compared;       /* false: the vocabularies have other sizes, there are no numbers */
+    fj_verify_numbers n; /* trained against exported */
     bool has_merged;
     fj_verify_numbers m; /* trained against merged */
     const char *kind;
@@ -103,14 +108,17 @@ typedef struct fj_verified {
 } fj_verified;
 
 /* The default limit of the mean KL, by the beginning of what is written: "adapter", "F32", "BF16", "F16" and
- * the names of quantised types and mixes ("Q8_0", "Q4_K_M"), in any case; 0: not known.  Each is two to four
- * times what a sound export of the embedded model (5 million parameters: smaller models lose more) loses on
- * forja's own texts, which are strange to it: 5e-5 BF16, 3e-4 Q8_0, 2.4e-3 Q6_K, 3.6e-2 Q4_K, 6.6e-2 Q4_0,
- * 1.5e-1 MXFP4.  A merged model is allowed what its trained one's arithmetic loses, too: BF16's limit where
- * weights or rows are of 16 bits, Q8_0's where weights are quantised and rows are therefore of 8. */
+ * the names of quantised types and mixes ("Q8_0", "Q4_K_M"), in any case; 0: not known.  They are set by what
+ * sound exports of the embedded model (5 million parameters: larger ones lose less) lose on forja's own texts,
+ * which are strange to it: 6e-10 F32, 5e-5 BF16, 4e-4 Q8_0, 3.3e-3 Q6_K, 4e-2 Q4_K, 8e-2 Q4_0, 1.5e-1 MXFP4.
+ * Coarse types have two to three times that, fine ones more; types in between were placed by their bits.
+ * A merged model is allowed what the trained one's arithmetic loses, too: BF16's limit where weights or rows
+ * are of 16 bits, Q8_0's where weights are quantised and rows are therefore of 8. */
 double fj_verify_limit(const char *kind);
 
-/* false: something could not be opened or read, or was stopped.  An export that lost something is true with
+/* Whatever the limit, an export that is nearer to the base without the adapter than to the trained model (by a
+ * fifth of the KL or more, which quantising does not do) lost the merge.
+ * false: something could not be opened or read, or was stopped.  An export that lost something is true with
  * passed false.  Free v in every case.
  * Errors of the world: files of either side, data without a row that the trained side can spell, a kind
  * that is not known and no max_kl, no room for the logits. */

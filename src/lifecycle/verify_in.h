@@ -52,17 +52,23 @@ typedef struct fj_pieces {
 /* p is zero, but for a room that is asked for; the caller frees p->p. */
 void fj_verify_cut(fj_pieces *p, const fj_spelling *s, const fj_model *m, const fj_verify_opts *o);
 
+/* The first pieces of p, of about n positions; they are p's. */
+fj_pieces fj_verify_first(const fj_pieces *p, int64_t n);
+
 /* Logits of all positions, [positions, vocab] F32, in memory or in a file without a name. */
 typedef struct fj_kept {
     float *mem;
     int fd;
     const char *folder;
+    const struct fj_kept *base; /* of the same model without its adapter, or NULL */
+    int64_t base_positions;     /* the first so many */
 } fj_kept;
 bool fj_kept_open(fj_kept *k, const fj_pieces *p, const char *scratch, fj_err *e);
 void fj_kept_close(fj_kept *k);
-bool fj_verify_keep(fj_kept *k, const fj_pieces *p, fj_model *m, const fj_lora *lora,
-                    const fj_log *log, fj_err *e);
-bool fj_verify_against(fj_kept *k, const fj_pieces *p, fj_model *m, const fj_lora *lora,
-                       const fj_log *log, const char *what, fj_verify_numbers *n, fj_err *e);
+bool fj_verify_keep(const fj_kept *k, const fj_pieces *p, fj_model *m, const fj_lora *lora,
+                    const char *what, const fj_log *log, fj_err *e);
+/* Against what was kept; against its base, too, where that is there. */
+bool fj_verify_against(const fj_kept *k, const fj_pieces *p, fj_model *m, const fj_lora *lora,
+                       const char *what, const fj_log *log, fj_verify_numbers *n, fj_err *e);
 
 #endif

@@ -38,6 +38,17 @@ void fj_verify_cut(fj_pieces *p, const fj_spelling *s, const fj_model *m, const 
     }
 }
 
+fj_pieces fj_verify_first(const fj_pieces *p, int64_t n) {
+    fj_pieces few = *p;
+    few.n = 0;
+    few.positions = 0;
+    while (few.n < p->n && few.positions < n) {
+        const fj_piece *x = &p->p[few.n++];
+        few.positions = x->at + x->to - x->from;
+    }
+    return few;
+}
+
 /* ---- the store ------------------------------------------------------------------------------------ */
 bool fj_kept_open(fj_kept *k, const fj_pieces *p, const char *scratch, fj_err *e) {
     *k = (fj_kept){ .fd = -1 };
@@ -86,14 +97,16 @@ typedef struct pass {
     const fj_pieces *p;
     const fj_kept *k;
     fj_dev *dev;
-    fj_verify_numbers *n; /* NULL: keep */
-    float *logits, *kept; /* [room, vocab] */
+    fj_verify_numbers *n;        /* NULL: keep */
+    float *logits, *kept, *base; /* [room, vocab] */
     struct gap {
         fj_row_gap apart;
+        double base_kl;
         bool agree;
     } * gap;       /* [room] */
     int32_t *next; /* [room] tokens that follow */
-    int64_t rows;  /* of this batch */
+    int64_t rows;  /* of this batch; the first of them that are compared with the base */
+    int64_t base_rows;
 } pass;
 
 static int64_t best(const float *x, int64_t n) {
@@ -108,8 +121,11 @@ static void gaps(void *ctx, int i, int n) {
     int64_t vocab = x->p->vocab;
     for (int64_t r = i; r < x->rows; r += n) {
         const float *a = x->kept + r * vocab, *b = x->logits + r * vocab;
-        x->gap[r] = (struct gap){ fj_rows_apart(a, b, vocab, x->next[r]),
-                                  best(a, vocab) == best(b, vocab) };
+        struct gap *g = &x->gap[r];
+        g->apart = fj_rows_apart(a, b, vocab, x->next[r]);
+        g->agree = best(a, vocab) == best(b, vocab);
+        if (r < x->base_rows)
+            g->base_kl = fj_rows_apart(x->base + r * vocab, b, vocab, x->next[r]).kl;
     }
 }
 
@@ -125,6 +141,11 @@ static void add_up(pass *x, const fj_piece *of, int64_t row) {
         n->agree += g->agree;
         n->kl_mean += kl;
         n->logp_mean += logp;
+        if (row < x->base_rows) {
+            n->base_positions++;
+            n->base_kl += g->base_kl;
+            n->near_kl += kl;
+        }
         if (larger(logp, n->logp_max)) n->logp_max = logp;
         if (larger(kl, n->kl_max)) {
             n->kl_max = kl;
@@ -146,6 +167,9 @@ static bool one_batch(pass *x, fj_scorer *s, fj_batch *b, size_t first, size_t l
         return false;
     if (!x->n) return move(x->k, true, x->logits, bytes, at, e);
     if (!move(x->k, false, x->kept, bytes, at, e)) return false;
+    x->base_rows = FJ_MIN(x->rows, FJ_MAX(0, x->k->base_positions - x->p->p[first].at));
+    bytes = (size_t)x->base_rows * (size_t)x->p->vocab * sizeof(float);
+    if (x->base_rows && !move(x->k->base, false, x->base, bytes, at, e)) return false;
     fj_dev_team_run(x->dev, gaps, x);
     for (size_t i = first, row = 0; i < last; i++) {
         add_up(x, &x->p->p[i], (int64_t)row);
@@ -164,7 +188,9 @@ static bool run(pass *x, fj_model *m, const fj_lora *lora, const fj_log *log, co
     x->next = fj_alloc((size_t)p->room * sizeof *x->next);
     x->gap = fj_alloc((size_t)p->room * sizeof *x->gap);
     bool ok = (x->logits = fj_try_alloc(most, sizeof *x->logits, "logits", e)) &&
-              (!x->n || (x->kept = fj_try_alloc(most, sizeof *x->kept, "logits", e)));
+              (!x->n || (x->kept = fj_try_alloc(most, sizeof *x->kept, "logits", e))) &&
+              (!x->n || !x->k->base_positions ||
+               (x->base = fj_try_alloc(most, sizeof *x->base, "logits", e)));
     double t0 = fj_clock();
     for (size_t i = 0, last; ok && i < p->n; i = last) {
         fj_batch_clear(&b);
@@ -195,23 +221,28 @@ static bool run(pass *x, fj_model *m, const fj_lora *lora, const fj_log *log, co
     free(x->gap);
     free(x->logits);
     free(x->kept);
+    free(x->base);
     return ok;
 }
 
-bool fj_verify_keep(fj_kept *k, const fj_pieces *p, fj_model *m, const fj_lora *lora,
-                    const fj_log *log, fj_err *e) {
+bool fj_verify_keep(const fj_kept *k, const fj_pieces *p, fj_model *m, const fj_lora *lora,
+                    const char *what, const fj_log *log, fj_err *e) {
     pass x = { .p = p, .k = k };
-    return run(&x, m, lora, log, "verify trained", e);
+    return run(&x, m, lora, log, what, e);
 }
 
-bool fj_verify_against(fj_kept *k, const fj_pieces *p, fj_model *m, const fj_lora *lora,
-                       const fj_log *log, const char *what, fj_verify_numbers *n, fj_err *e) {
+bool fj_verify_against(const fj_kept *k, const fj_pieces *p, fj_model *m, const fj_lora *lora,
+                       const char *what, const fj_log *log, fj_verify_numbers *n, fj_err *e) {
     *n = (fj_verify_numbers){ 0 };
     pass x = { .p = p, .k = k, .n = n };
     if (!run(&x, m, lora, log, what, e)) return false;
     double all = (double)n->positions, learned = (double)n->learned;
     n->kl_mean /= all;
     n->logp_mean /= all;
+    if (n->base_positions) {
+        n->base_kl /= (double)n->base_positions;
+        n->near_kl /= (double)n->base_positions;
+    }
     n->trained_perplexity = exp(n->trained_perplexity / learned);
     n->exported_perplexity = exp(n->exported_perplexity / learned);
     return true;

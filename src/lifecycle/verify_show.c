@@ -49,6 +49,11 @@ static json_t *numbers(const fj_verify_numbers *n) {
     json_object_set_new(o, "logp_max", number(n->logp_max));
     put_int(o, "agree", n->agree);
     json_object_set_new(o, "agreement", number((double)n->agree / (double)n->positions));
+    if (n->base_positions) {
+        put_int(o, "base_positions", n->base_positions);
+        json_object_set_new(o, "kl_base_mean", number(n->base_kl));
+        json_object_set_new(o, "kl_base_trained_mean", number(n->near_kl));
+    }
     json_object_set_new(o, "perplexity_trained", number(n->trained_perplexity));
     json_object_set_new(o, "perplexity_exported", number(n->exported_perplexity));
     return o;
@@ -110,6 +115,10 @@ static void put_numbers(fj_str *s, const fj_verified *v) {
     line(s, "KL", "mean %.3g nats (limit %.3g%s%s), largest %.3g in row %lld at %lld", n->kl_mean,
          v->max_kl, v->kind ? ", " : "", v->kind ? v->kind : "", n->kl_max, (long long)n->worst_row,
          (long long)n->worst_at);
+    if (n->base_positions)
+        line(s, "adapter",
+             "mean KL from the base without it %.3g nats, from the trained model %.3g", n->base_kl,
+             n->near_kl);
     line(s, "|log p difference|", "mean %.3g nats, largest %.3g", n->logp_mean, n->logp_max);
     line(s, "same first choice", "%lld of %lld (%.2f %%)", (long long)n->agree,
          (long long)n->positions, 100 * (double)n->agree / all);

@@ -48,7 +48,8 @@ bool fj_pieces_open(fj_pieces *p, const fj_model *m, bool gguf, const fj_save_op
                                     .rms = NAN,
                                     .rmse = NAN } };
             x->s.to = type_for(w, source, gguf, o->type);
-            if (o->pick && gguf && !fj_weight_is_vector(w)) x->s.to = o->pick(o->ctx, &x->s);
+            if (o->pick && gguf && !fj_weight_is_vector(w) && !o->pick(o->ctx, &x->s, e))
+                return false;
             if (w->cols % fj_dtype_get(x->s.to)->block && !fj_weight_is_vector(w)) x->s.to = FJ_F16;
         }
     }

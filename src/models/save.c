@@ -90,8 +90,14 @@ static bool replaced(const char *key) {
 static bool put_metadata(const fj_model *m, const fj_save_opts *o, fj_gguf_writer *w, fj_err *e) {
     const fj_gguf *g = m->source ? m->source->gguf : NULL;
     bool ok = true;
+    static const char template[] = "tokenizer.chat_template";
     for (size_t i = 0; g && i < g->n_kv; i++)
-        if (!replaced(g->kv[i].key)) fj_gguf_put(w, &g->kv[i]);
+        if (replaced(g->kv[i].key)) continue;
+        else if (m->chat_template && !strcmp(g->kv[i].key, template))
+            fj_gguf_put_string(w, template, m->chat_template);
+        else fj_gguf_put(w, &g->kv[i]);
+    if (g && m->chat_template && !fj_gguf_find(g, template)) /* given since */
+        fj_gguf_put_string(w, template, m->chat_template);
     if (!g) {
         fj_tok_parts parts = FJ_TOK_PARTS_INIT;
         fj_gguf_put_string(w, "general.architecture", m->arch->name);

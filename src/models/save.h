@@ -25,8 +25,9 @@ typedef struct fj_save_opts {
     const fj_lora *merge; /* NULL: none */
     fj_dtype type;        /* of matrices; those whose rows are not whole blocks become F16 */
     uint32_t file_type;   /* GGUF: general.file_type */
-    /* GGUF: the format of a matrix, in place of type; t->to is what it would be. */
-    fj_dtype (*pick)(void *ctx, const fj_saved *t);
+    /* GGUF: the format of a matrix, in place of type, in t->to.  Asked for all of them before anything is
+     * written. */
+    bool (*pick)(void *ctx, fj_saved *t, fj_err *e);
     /* Weight of each column's squared error when a tensor is quantised, [mats][cols]; NULL: all alike. */
     const float *(*importance)(void *ctx, const fj_saved *t);
     /* After each tensor, also those of an earlier try, whose rmse is NAN. */

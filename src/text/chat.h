@@ -57,9 +57,13 @@ typedef struct fj_templates {
 } fj_templates;
 void fj_templates_add(fj_templates *t, const char *name,
                       const char *text); /* the first of a name stays */
+void fj_templates_replace(fj_templates *t, const char *name, const char *text);
 void fj_templates_token(fj_templates *t, const char *key, const char *text);
 const char *fj_templates_find(const fj_templates *t, const char *name); /* NULL: none */
 void fj_templates_free(fj_templates *t);
+
+/* What `chatml` writes, as a template. */
+extern const char fj_chatml_template[];
 
 typedef struct fj_chat_opts {
     /* NULL or "auto": the model's own template, else as fj_chat_default; "chatml"; "raw"; "NAME" of one

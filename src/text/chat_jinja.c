@@ -17,6 +17,16 @@ void fj_templates_add(fj_templates *t, const char *name, const char *text) {
     t->v = v;
 }
 
+void fj_templates_replace(fj_templates *t, const char *name, const char *text) {
+    for (size_t i = 0; i < t->n; i++)
+        if (!strcmp(t->v[i].name, name)) t->v[i].text = fj_arena_strdup(&t->arena, text);
+    fj_templates_add(t, name, text); /* where there was none */
+}
+
+const char fj_chatml_template[] =
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
 void fj_templates_token(fj_templates *t, const char *key, const char *text) {
     json_t *s = json_string(text);
     if (!s) return; /* not UTF-8: no template could print it */

@@ -328,7 +328,7 @@ static void test_adapters(void **state) {
                             &(fj_verify_opts){ .kind = "F32", .max_kl = 1e-4, .positions = 300 },
                             NULL, &v, &e),
                   e);
-    assert_true(v.lost == FJ_LOST_WEIGHTS && v.n.kl_mean > 1e-4);
+    assert_true(v.lost == FJ_LOST_MERGE && v.n.kl_mean > 1e-4 && v.n.base_kl == 0);
     fj_verified_free(&v);
     /* One that was written with other numbers. */
     fj_lora *other = adapter(m, 0.11);
@@ -343,6 +343,73 @@ static void test_adapters(void **state) {
     fj_lora_close(l);
     fj_model_close(m);
     fj_dev_close(d);
+}
+
+/* W + scale B A in every weight of the model in F32, saved as type. */
+static void merge(const char *adapter, const char *path, const char *type) {
+    fj_err e = { 0 };
+    fj_dev *d = fj_test_dev(2, false);
+    fj_model *m =
+        fj_model_open(d, fj_test_path("hf"), &(fj_model_opts){ .trainable = true }, NULL, &e);
+    if (!m) fail_msg("%s", e.msg);
+    fj_lora *l = fj_lora_open(m, adapter, &e);
+    if (!l) fail_msg("%s", e.msg);
+    char *all = fj_alloc(l->bytes);
+    FJ_OK_OR_FAIL(d->fn->download(l->buf, 0, all, l->bytes, &e), e);
+    for (int i = 0; i < l->n_pairs; i++) {
+        const fj_lora_pair *p = &l->pairs[i];
+        const fj_weight *w = &m->w[p->w];
+        const float *a = (float *)(all + p->a), *b = (float *)(all + p->b);
+        size_t bytes = (size_t)(p->out * p->in) * sizeof(float);
+        float *x = fj_alloc(bytes);
+        FJ_OK_OR_FAIL(d->fn->download(m->buf, w->off, x, bytes, &e), e);
+        for (int64_t r = 0; r < p->out; r++)
+            for (int64_t k = 0; k < p->r; k++)
+                for (int64_t c = 0; c < p->in; c++)
+                    x[r * p->in + c] += (float)p->scale * b[r * p->r + k] * a[k * p->in + c];
+        FJ_OK_OR_FAIL(d->fn->upload(m->buf, w->off, x, bytes, &e), e);
+        free(x);
+    }
+    FJ_OK_OR_FAIL(fj_model_save_gguf(m, path, type, &e), e);
+    free(all);
+    fj_lora_close(l);
+    fj_model_close(m);
+    fj_dev_close(d);
+}
+
+/* A small adapter, whose absence no limit of the quantised types would see. */
+static void test_merge(void **state) {
+    (void)state;
+    fj_err e = { 0 };
+    fj_dev *d = fj_test_dev(2, false);
+    fj_model *m = model(d, fj_test_path("hf"));
+    fj_lora *l = adapter(m, 0.14);
+    const char *peft = fj_test_path("small"), *f32 = fj_test_path("m32.gguf"),
+               *q4 = fj_test_path("m4.gguf");
+    FJ_OK_OR_FAIL(fj_lora_save_peft(l, peft, &e), e);
+    fj_lora_close(l);
+    fj_model_close(m);
+    fj_dev_close(d);
+    merge(peft, f32, "F32");
+    merge(peft, q4, "Q4_0");
+    fj_verify_side trained = { .model = fj_test_path("hf"), .adapter = peft };
+    fj_verify_side whole = { .model = f32 }, quantised = { .model = q4 };
+    fj_verify_opts o = { .kind = "F32", .positions = 600 };
+    fj_verified v = verify_on(2, &trained, &whole, &o);
+    double effect = v.n.base_kl;
+    printf("effect %g, merged %g\n", effect, v.n.kl_mean);
+    assert_true(v.passed && v.max_kl == 1e-6 && v.n.base_positions >= 500 && effect > 1e-2);
+    fj_verified_free(&v);
+    o.kind = "Q4_0";
+    v = verify_on(2, &trained, &quantised, &o);
+    assert_true(v.passed && v.n.base_kl > v.n.near_kl);
+    fj_verified_free(&v);
+    quantised.model = fj_test_path("q4.gguf"); /* nobody merged it */
+    v = verify_on(2, &trained, &quantised, &o);
+    printf("not merged: %g from the base, %g from the trained model\n", v.n.base_kl, v.n.near_kl);
+    assert_true(v.n.kl_mean < v.max_kl && v.lost == FJ_LOST_MERGE);
+    assert_non_null(strstr(v.why, "the adapter is not in it"));
+    fj_verified_free(&v);
 }
 
 /* An adapter that peft trained, on both files of its base. */
@@ -405,10 +472,12 @@ static void test_pieces(void **state) {
     fj_verify_cut(&small, &s, m, &o);
     assert_true(small.n > whole.n && small.positions == 300 && whole.positions == 300);
     fj_kept k;
+    assert_int_equal(fj_verify_first(&small, 100).positions,
+                     small.p[fj_verify_first(&small, 100).n].at);
     fj_verify_numbers n;
     FJ_OK_OR_FAIL(fj_kept_open(&k, &whole, NULL, &e), e);
-    FJ_OK_OR_FAIL(fj_verify_keep(&k, &whole, m, NULL, NULL, &e), e);
-    FJ_OK_OR_FAIL(fj_verify_against(&k, &small, m, NULL, NULL, "", &n, &e), e);
+    FJ_OK_OR_FAIL(fj_verify_keep(&k, &whole, m, NULL, "", NULL, &e), e);
+    FJ_OK_OR_FAIL(fj_verify_against(&k, &small, m, NULL, "", NULL, &n, &e), e);
     assert_true(n.positions == 300 && n.agree == 300 && n.logp_max == 0 && n.kl_max == 0);
     fj_kept_close(&k);
     free(whole.p);
@@ -513,9 +582,10 @@ int main(void) {
         cmocka_unit_test(test_nothing_is_lost), cmocka_unit_test(test_one_weight),
         cmocka_unit_test(test_quantised),       cmocka_unit_test(test_template),
         cmocka_unit_test(test_tokenizer),       cmocka_unit_test(test_other_vocabulary),
-        cmocka_unit_test(test_adapters),        cmocka_unit_test(test_adapter_of_peft),
-        cmocka_unit_test(test_threads),         cmocka_unit_test(test_pieces),
-        cmocka_unit_test(test_data_and_errors), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_adapters),        cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_adapter_of_peft), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_pieces),          cmocka_unit_test(test_data_and_errors),
+        cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);
 }

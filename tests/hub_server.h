@@ -3,7 +3,8 @@
  * one for each time it is asked for; after the last all is well.
  *
  *     ok                 as it should be
- *     404:RepoNotFound   a status, with X-Error-Code; 429:N and 503:N with Retry-After; 500 alone
+ *     404:RepoNotFound   a status, with X-Error-Code; 429:N and 503:N with Retry-After, 429:tN with
+ *                        RateLimit; 500 alone
  *     cut:N              the connection ends after N bytes of the answer's body
  *     slow               a few bytes, then nothing for up to five seconds
  *     norange            the whole file, whatever was asked for
@@ -56,7 +57,7 @@ typedef struct hub {
     /* what was seen */
     char log[1 << 16]; /* "hub|cdn GET PATH [range=N] [token]\n" */
     size_t n_log;
-    int requests, at_once, most_at_once;
+    int requests;
     /* of its own */
     int fd[2], port[2], live;
     bool stop;
@@ -92,13 +93,14 @@ static inline void hub_text(int fd, const char *fmt, ...) {
 }
 
 static inline void hub_status(int fd, int status, const char *arg) {
-    bool wait = status == 429 || status == 503;
+    const char *key = "X-Error-Code: ";
+    if (status == 429 || status == 503) key = "Retry-After: ";
+    if (status == 429 && *arg == 't') {
+        key = "RateLimit: \"api\";r=0;t=";
+        arg++;
+    }
     hub_text(fd, "HTTP/1.1 %d No\r\n%s%s%sContent-Length: 3\r\nConnection: close\r\n\r\nno\n",
-             status,
-             !*arg  ? ""
-             : wait ? "Retry-After: "
-                    : "X-Error-Code: ",
-             arg, *arg ? "\r\n" : "");
+             status, *arg ? key : "", arg, *arg ? "\r\n" : "");
 }
 
 /* The next word of a plan. */
@@ -242,6 +244,7 @@ static inline void hub_resolve(hub *h, int fd, const char *path, const char *nam
     pthread_mutex_lock(&h->mutex);
     hub_file *f = hub_find(h, name);
     if (f) hub_next(f->plan, &f->asked, word);
+    if (f && !strcmp(word, "loop")) f->asked--; /* and once more */
     pthread_mutex_unlock(&h->mutex);
     if (!f) {
         hub_status(fd, 404, "EntryNotFound");
@@ -274,7 +277,6 @@ static inline void hub_resolve(hub *h, int fd, const char *path, const char *nam
         hub_text(fd,
                  "HTTP/1.1 302 Found\r\n%s%s%sContent-Length: 4\r\nConnection: close\r\n\r\nway\n",
                  *way ? "Location: " : "", way, *way ? "\r\n" : "");
-        if (!strcmp(word, "loop")) f->asked--; /* and once more */
     } else if (f->lfs) {
         hub_text(
             fd,
@@ -377,10 +379,7 @@ static inline void *hub_accept(void *ctx) {
         int fd = accept(l->fd, NULL, NULL);
         pthread_mutex_lock(&l->h->mutex);
         bool stop = l->h->stop, full = l->h->live >= 64;
-        if (fd >= 0 && !stop && !full) {
-            l->h->live++;
-            l->h->most_at_once = FJ_MAX(l->h->most_at_once, l->h->live);
-        }
+        if (fd >= 0 && !stop && !full) l->h->live++;
         pthread_mutex_unlock(&l->h->mutex);
         if (stop || full || fd < 0) {
             if (fd >= 0) close(fd);

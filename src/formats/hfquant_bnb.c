@@ -105,9 +105,10 @@ static bool same_code(const fj_st *st, const char *x, const float *code, fj_err 
 
 static bool find_4bit(const fj_st *st, const char *x, const fj_st_tensor *t, fj_hfq_weight *w,
                       fj_err *e) {
-    state s;
+    state s = { 0 };
     int64_t n;
     if (!find_state(st, x, &s, e)) return false;
+    FJ_ASSERT(s.block > 0 && s.nested_block > 0);
     if (__builtin_mul_overflow(s.rows, s.cols, &n) || fj_hfq_ceil(n, 2) != t->bytes)
         return fj_fail(e, FJ_EFORMAT,
                        "%s: tensor %s has %lld bytes, its quant_state says %lld x %lld values of "

@@ -45,40 +45,56 @@ bool fj_hfq_find_packed(const fj_hfq *q, const fj_st *st, const char *x, fj_hfq_
     return true;
 }
 
-/* Codes of one column lie side by side in the file, values of one row in memory: a tile of both. */
-static inline void tiles(const fj_hfq_weight *w, int64_t row0, int64_t n, float *out,
-                         const bool awq) {
-    enum { R = 32, C = 32 };
+enum { R = 32, C = 32 };
+typedef struct lane {
+    float scale[R];
+    int32_t zero[R], shift[R];
+    int64_t word[R]; /* AWQ: with shift, where the codes of row k are */
+} lane;
+
+/* The codes of one column lie side by side in the file, values of one row in memory: a tile of both is made
+ * here, m rows from r0 on and columns from c0 on. */
+static inline void tile(const fj_hfq_weight *w, lane *l, int64_t *group, int64_t r0, int64_t c0,
+                        int columns, float to[C][R], const int m, const bool awq) {
     const uint32_t *q = (const uint32_t *)w->q->data, *zero = (const uint32_t *)w->zero->data;
     const int bits = w->bits, per = 32 / bits;
     const uint32_t mask = (1u << bits) - 1;
     const int64_t words = w->rows / per;
-    float tile[R][C], s[R];
-    int32_t z[R];
+    for (int c = 0; c < columns; c++) {
+        const int64_t i = c0 + c, g = w->group_of ? w->group_of[i] : i / w->block;
+        for (int k = 0; k < m && g != *group; k++) {
+            const int64_t r = r0 + k;
+            const int at = awq ? awq_nibble[r % 8] : (int)(r % per);
+            l->scale[k] = fj_hfq_scale(w->scale, g * w->rows + r);
+            l->zero[k] = (int32_t)((zero[g * words + r / per] + w->zero_add) >> at * bits & mask);
+        }
+        *group = g;
+        const uint32_t *line = awq ? q + i * words : q + i / per * w->rows + r0;
+        const int shift = (int)(i % per) * bits;
+        for (int k = 0; k < m; k++) {
+            const uint32_t code = awq ? line[l->word[k]] >> l->shift[k] : line[k] >> shift;
+            to[c][k] = l->scale[k] * (float)((int32_t)(code & mask) - l->zero[k]);
+        }
+    }
+}
+
+static inline void tiles(const fj_hfq_weight *w, int64_t row0, int64_t n, float *out,
+                         const bool awq) {
+    float t[C][R];
+    lane l = { 0 };
     for (int64_t a = 0; a < n; a += R) {
         const int m = (int)FJ_MIN(n - a, R);
-        const int64_t r0 = row0 + a;
         int64_t group = -1;
+        for (int k = 0; awq && k < m; k++) {
+            l.word[k] = (row0 + a + k) / 8;
+            l.shift[k] = 4 * awq_nibble[(row0 + a + k) % 8];
+        }
         for (int64_t c0 = 0; c0 < w->cols; c0 += C) {
-            const int mc = (int)FJ_MIN(w->cols - c0, C);
-            for (int c = 0; c < mc; c++) {
-                const int64_t i = c0 + c, g = w->group_of ? w->group_of[i] : i / w->block;
-                for (int k = 0; k < m && g != group; k++) {
-                    const int64_t r = r0 + k;
-                    const int at = awq ? awq_nibble[r % 8] : (int)(r % per);
-                    s[k] = fj_hfq_scale(w->scale, g * w->rows + r);
-                    z[k] = (int32_t)((zero[g * words + r / per] + w->zero_add) >> at * bits & mask);
-                }
-                group = g;
-                for (int k = 0; k < m; k++) {
-                    const int64_t r = r0 + k;
-                    const uint32_t word = awq ? q[i * words + r / 8] : q[i / per * w->rows + r];
-                    const int at = awq ? awq_nibble[r % 8] : (int)(i % per);
-                    tile[k][c] = s[k] * (float)((int32_t)(word >> at * bits & mask) - z[k]);
-                }
-            }
+            const int columns = (int)FJ_MIN(w->cols - c0, C);
+            if (m == R) tile(w, &l, &group, row0 + a, c0, columns, t, R, awq);
+            else tile(w, &l, &group, row0 + a, c0, columns, t, m, awq);
             for (int k = 0; k < m; k++)
-                memcpy(out + (a + k) * w->cols + c0, tile[k], (size_t)mc * sizeof tile[0][0]);
+                for (int c = 0; c < columns; c++) out[(a + k) * w->cols + c0 + c] = t[c][k];
         }
     }
 }

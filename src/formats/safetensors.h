@@ -23,6 +23,7 @@ typedef struct fj_st_tensor {
     int64_t dim[FJ_ST_DIMS]; /* row-major order: the last is the row length; 1 beyond n_dims */
     int64_t bytes;
     const uint8_t *data; /* aligned to the size of one value */
+    bool copied;         /* data are not in the map: there they are not aligned */
     int file;            /* index into files */
 } fj_st_tensor;
 

@@ -130,6 +130,7 @@ static bool bring(pull *p, const fj_hub_net *net, fj_hub_result *r, fj_err *e) {
     for (size_t i = 0; ok && i < r->n; i++)
         r->files[i].size = f[i].size; /* where the list had none */
     if (ok && !p->place.cache) ok = fj_remove_tree(p->place.meta, e);
+    else if (ok && !p->o->offline) fj_hub_sweep(&p->place, &p->list);
     fj_hub_unlock(&p->place);
     free(f);
     return ok;

@@ -19,7 +19,7 @@
  * https, or to http on the endpoint's own host where the endpoint is http.  The network is used in fj_hub_pull alone, on
  * the caller's thread; SIGPIPE should be ignored (TLS).  Environment: HF_ENDPOINT, HF_TOKEN, else the file HF_TOKEN_PATH,
  * else token in HF_HOME or ~/.cache/huggingface; FORJA_CACHE, else XDG_CACHE_HOME/forja/hub, else ~/.cache/forja/hub;
- * HF_HUB_OFFLINE=1 is `offline`; what libcurl reads of proxies. */
+ * HF_HUB_OFFLINE=1 is `offline`; CURL_CA_BUNDLE or SSL_CERT_FILE for certificates; what libcurl reads of proxies. */
 #ifndef FJ_LIFECYCLE_HUB_H
 #define FJ_LIFECYCLE_HUB_H
 

@@ -53,30 +53,44 @@ static void put_range(fj_hub_head *h, const char *v, size_t k) {
     if (dash && slash && dash < slash) h->from = number(v, (size_t)(dash - v));
 }
 
+/* Where ;t=N stands in it. */
+static int64_t limit(const char *v, size_t k) {
+    for (size_t i = 0; i + 2 < k; i++) {
+        if (v[i] != ';' || v[i + 1] != 't' || v[i + 2] != '=') continue;
+        size_t n = 0;
+        while (i + 3 + n < k && isdigit((unsigned char)v[i + 3 + n])) n++;
+        return number(v + i + 3, n);
+    }
+    return -1;
+}
+
 void fj_hub_head_clear(fj_hub_head *h) {
     free(h->location);
-    *h = (fj_hub_head){ .length = -1, .from = -1, .total = -1, .linked_size = -1, .retry_s = -1 };
+    *h = (fj_hub_head){
+        .length = -1, .from = -1, .total = -1, .linked_size = -1, .retry_s = -1, .limit_s = -1
+    };
 }
 
 void fj_hub_head_line(fj_hub_head *h, const char *line, size_t n) {
     const char *v;
     size_t k;
+    h->bytes += n;
+    if (h->bytes > HEAD_MOST) h->bad = "a head of over 64 KiB";
     if (n >= 5 && !memcmp(line, "HTTP/", 5)) { /* also behind "100 Continue": the last one counts */
         size_t bytes = h->bytes;
-        const char *bad = h->bad;
+        const char *bad = h->bad, *space = memchr(line, ' ', n);
+        size_t left = space ? (size_t)(line + n - space - 1) : 0;
         fj_hub_head_clear(h);
         h->bytes = bytes;
         h->bad = bad;
-        const char *space = memchr(line, ' ', n);
-        size_t left = space ? (size_t)(line + n - space - 1) : 0;
         if (left >= 3) h->status = (int)FJ_MAX(number(space + 1, 3), 0);
+        return;
     }
-    h->bytes += n;
-    if (h->bytes > HEAD_MOST) h->bad = "a head of over 64 KiB";
     if (is(line, n, "content-length", &v, &k)) h->length = number(v, k);
     else if (is(line, n, "content-range", &v, &k)) put_range(h, v, k);
     else if (is(line, n, "x-linked-size", &v, &k)) h->linked_size = number(v, k);
     else if (is(line, n, "retry-after", &v, &k)) h->retry_s = number(v, k);
+    else if (is(line, n, "ratelimit", &v, &k)) h->limit_s = limit(v, k);
     else if (is(line, n, "etag", &v, &k)) put_etag(h->etag, sizeof h->etag, v, k);
     else if (is(line, n, "x-linked-etag", &v, &k))
         put_etag(h->linked_etag, sizeof h->linked_etag, v, k);
@@ -122,7 +136,7 @@ bool fj_hub_refused(const fj_hub_net *net, const fj_hub_head *h, const char *url
                 net->token ? net->token_from : "", net->token ? " still good?" : "", "");
     } else if (h->status == 429) {
         fj_fail(e, FJ_EIO, "%s asks for patience (HTTP 429): try again %s%s", host,
-                h->retry_s > 0 ? "later" : "in a few minutes",
+                h->retry_s > 0 || h->limit_s > 0 ? "later" : "in a few minutes",
                 net->token ? "" : "; with a token (HF_TOKEN) more is allowed");
     } else {
         fj_fail(e, FJ_EIO, "%s answers %d for %s of %s%s%s", host, h->status,

@@ -1,5 +1,6 @@
 /* hub_in.h - the parts of hub.h among themselves: names and addresses (hub_name.c), lists (hub_list.c), what to take
- * (hub_pick.c), places of files (hub_place.c), heads of answers (hub_head.c), transfers (hub_fetch.c). */
+ * (hub_pick.c), places of files (hub_place.c), heads of answers (hub_head.c), contents on their way (hub_sink.c), transfers (hub_fetch.c,
+ * hub_answer.c). */
 #ifndef FJ_LIFECYCLE_HUB_IN_H
 #define FJ_LIFECYCLE_HUB_IN_H
 
@@ -37,7 +38,9 @@ typedef struct fj_hub_head {
     int status;
     int64_t length, from,
         total; /* Content-Length; first byte and whole size of Content-Range; -1: not said */
-    int64_t linked_size, retry_s;
+    int64_t linked_size;
+    int64_t retry_s; /* Retry-After */
+    int64_t limit_s; /* t of RateLimit ("api";r=0;t=55): seconds until more is allowed */
     char etag[130], linked_etag[130]; /* without W/ and quotes */
     char commit[65], error[65], message[200];
     char *location;  /* or NULL; owned */
@@ -84,6 +87,8 @@ bool fj_hub_look(const fj_hub_place *p, const char *commit, fj_hub_file *f, fj_e
 /* From what other commits of the cache have; true when f is in its place after it. */
 bool fj_hub_adopt(const fj_hub_place *p, const char *cache_repo, fj_hub_file *f, const fj_log *log,
                   fj_err *e);
+/* Removes what broke off of contents that the list no longer has. */
+void fj_hub_sweep(const fj_hub_place *p, const fj_hub_list *l);
 /* part -> its name, synced. */
 bool fj_hub_settle(const fj_hub_place *p, const char *part, const char *name, fj_err *e);
 
@@ -106,6 +111,8 @@ bool fj_hub_sink_rehash(fj_hub_sink *s, fj_err *e);
 bool fj_hub_sink_restart(fj_hub_sink *s, fj_err *e);
 /* Hash and size of an answer, where the list has none: noted beside the part. */
 bool fj_hub_sink_note(fj_hub_sink *s, const char *etag, int64_t size, fj_err *e);
+/* A size that the list did not have; for git's hash it stands in front, so nothing may be there yet. */
+void fj_hub_sink_size(fj_hub_sink *s, int64_t size);
 bool fj_hub_sink_write(fj_hub_sink *s, const void *bytes, size_t n, fj_err *e);
 /* Whole: *right says whether the hash is, and then the file is in its place; `found` is the hash. */
 bool fj_hub_sink_end(fj_hub_sink *s, const fj_hub_place *p, bool *right, char found[65], fj_err *e);

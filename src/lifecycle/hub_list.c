@@ -52,8 +52,12 @@ static int by_name(const void *a, const void *b) {
 
 bool fj_hub_list_parse(fj_hub_list *l, const char *text, size_t n, const char *name, fj_err *e) {
     *l = (fj_hub_list){ 0 };
-    json_t *j = fj_json_parse(text, n, name, e);
-    if (!j) return false;
+    /* Models put what they like into other keys, zeros too: those are no reason to refuse the list. */
+    json_error_t je;
+    json_t *j = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
+    if (!j)
+        return fj_fail(e, FJ_EFORMAT, "%s: line %d column %d: not valid JSON: %s", name, je.line,
+                       je.column, je.text);
     const json_t *sha = json_object_get(j, "sha"), *list = json_object_get(j, "siblings");
     size_t count = json_array_size(list);
     if (!json_is_string(sha) ||
@@ -61,7 +65,7 @@ bool fj_hub_list_parse(fj_hub_list *l, const char *text, size_t n, const char *n
         fj_fail(e, FJ_EFORMAT, "%s: \"sha\" is not a commit", name);
         goto bad;
     }
-    memcpy(l->commit, json_string_value(sha), json_string_length(sha) + 1);
+    memcpy(l->commit, json_string_value(sha), strlen(json_string_value(sha)) + 1);
     if (!json_is_array(list) || count > FILES_MOST) {
         fj_fail(e, FJ_EFORMAT, "%s: \"siblings\" is not a list of at most %d files", name,
                 FILES_MOST);

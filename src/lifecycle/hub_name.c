@@ -124,27 +124,31 @@ char *fj_hub_follow(const fj_hub_end *p, const char *url, const char *location, 
                     fj_err *e) {
     *ours = false;
     CURLU *u = curl_url();
-    char *to = NULL, *scheme = NULL, *host = NULL, *port = NULL, *user = NULL;
-    if (!u || strlen(location) > URL_MOST || curl_url_set(u, CURLUPART_URL, url, 0) != CURLUE_OK ||
-        curl_url_set(u, CURLUPART_URL, location, CURLU_URLENCODE | CURLU_NON_SUPPORT_SCHEME) !=
-            CURLUE_OK) {
+    char *to = NULL, *scheme = NULL, *host = NULL, *port = NULL;
+    unsigned flags = CURLU_URLENCODE | CURLU_NON_SUPPORT_SCHEME | CURLU_DISALLOW_USER;
+    CURLUcode rc = CURLUE_BAD_HANDLE;
+    if (u && strlen(location) <= URL_MOST) rc = curl_url_set(u, CURLUPART_URL, url, 0);
+    if (!rc) rc = curl_url_set(u, CURLUPART_URL, location, flags);
+    if (rc == CURLUE_USER_NOT_ALLOWED) {
+        fj_fail(e, FJ_EFORMAT, "the server redirects to an address with a user in it");
+        goto end;
+    }
+    if (rc) {
         fj_fail(e, FJ_EFORMAT, "the server redirects to what is no address");
         goto end;
     }
     scheme = piece(u, CURLUPART_SCHEME, 0);
     host = piece(u, CURLUPART_HOST, 0);
     port = piece(u, CURLUPART_PORT, CURLU_DEFAULT_PORT);
-    user = piece(u, CURLUPART_USER, 0);
-    bool own_host = !strcasecmp(host, p->host);
+    bool own_host = *host && !strcasecmp(host, p->host);
     if (strcmp(scheme, "https") &&
         !(!strcmp(scheme, "http") && !strcmp(p->scheme, "http") && own_host)) {
         fj_fail(e, FJ_EFORMAT, "the server redirects to %.20s://%.100s; only https is followed",
                 scheme, host);
         goto end;
     }
-    if (*user || !*host) {
-        fj_fail(e, FJ_EFORMAT,
-                "the server redirects to an address with a user in it, or without a host");
+    if (!*host) {
+        fj_fail(e, FJ_EFORMAT, "the server redirects to an address without a host");
         goto end;
     }
     *ours = own_host && !strcmp(scheme, p->scheme) && !strcmp(port, p->port);
@@ -153,7 +157,6 @@ end:
     free(scheme);
     free(host);
     free(port);
-    free(user);
     curl_url_cleanup(u);
     return to;
 }

@@ -308,3 +308,25 @@ bool fj_hub_adopt(const fj_hub_place *p, const char *cache_repo, fj_hub_file *f,
     free(meta);
     return ok;
 }
+
+void fj_hub_sweep(const fj_hub_place *p, const fj_hub_list *l) {
+    char *dir = fj_path_join(p->meta, "parts");
+    DIR *d = opendir(dir);
+    fj_map keep = { 0 };
+    for (size_t i = 0; i < l->n; i++) {
+        char *part = fj_hub_part_path(p, l->f + i, l->commit);
+        const char *name = fj_base_name(part);
+        fj_map_put(&keep, name, strcspn(name, "."), NULL);
+        free(part);
+    }
+    for (struct dirent *x; d && (x = readdir(d));) {
+        size_t n = strcspn(x->d_name, ".");
+        if (n == 0 || fj_map_get(&keep, x->d_name, n)) continue;
+        char *path = fj_path_join(dir, x->d_name);
+        unlink(path);
+        free(path);
+    }
+    fj_map_free(&keep);
+    if (d) closedir(d);
+    free(dir);
+}

@@ -60,7 +60,9 @@ bool fj_hub_sink_open(fj_hub_sink *s, const fj_hub_place *p, const fj_hub_file *
         json_decref(j);
         if (!known && s->pos) return fj_hub_sink_restart(s, e);
     }
-    if (s->want.size >= 0 && s->pos > s->want.size) return fj_hub_sink_restart(s, e);
+    bool unhashable = s->want.size < 0 && *s->want.blob && s->pos;
+    if (unhashable || (s->want.size >= 0 && s->pos > s->want.size))
+        return fj_hub_sink_restart(s, e);
     hash_init(s);
     return true;
 }
@@ -108,6 +110,11 @@ bool fj_hub_sink_note(fj_hub_sink *s, const char *etag, int64_t size, fj_err *e)
     bool ok = fj_json_save(s->note, j, e);
     json_decref(j);
     return ok;
+}
+
+void fj_hub_sink_size(fj_hub_sink *s, int64_t size) {
+    s->want.size = size;
+    if (s->pos == 0) hash_init(s);
 }
 
 bool fj_hub_sink_write(fj_hub_sink *s, const void *bytes, size_t n, fj_err *e) {

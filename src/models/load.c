@@ -8,6 +8,7 @@
 #include "ops/gemm.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 enum { ALIGN = 64 };
@@ -168,6 +169,28 @@ static bool no_strangers(const fj_model *m, const fj_source *s, fj_err *e) {
     return ok;
 }
 
+typedef struct read_job {
+    const fj_reader *from;
+    uint8_t *rows;
+    fj_err err;
+    _Atomic bool failed;
+} read_job;
+
+/* A thread's share of the rows, whole batches of a reader. */
+static void read_fn(void *ctx, int ith, int nth) {
+    enum { BATCH = 32 };
+    read_job *j = ctx;
+    const fj_weight *w = j->from->w;
+    int64_t batches = (w->rows + BATCH - 1) / BATCH,
+            r0 = FJ_MIN(w->rows, batches * ith / nth * BATCH),
+            r1 = FJ_MIN(w->rows, batches * (ith + 1) / nth * BATCH);
+    uint8_t *to = j->rows + (size_t)fj_dtype_size(w->dtype, r0, w->cols);
+    fj_err e = { 0 };
+    if (r0 < r1 && !fj_reader_rows(j->from, w->dtype, r0, r1 - r0, to, &e) &&
+        !atomic_exchange(&j->failed, true))
+        j->err = e;
+}
+
 /* Rows of a weight in its own format: those of the file where nothing has to change, else in *rows. */
 static const void *rows_of(const fj_model *m, const fj_weight *w, const fj_source *s,
                            uint8_t **rows, size_t *cap, fj_err *e) {
@@ -176,7 +199,10 @@ static const void *rows_of(const fj_model *m, const fj_weight *w, const fj_sourc
     const void *p = r.type == w->dtype ? r.whole : NULL;
     if (!p) {
         FJ_GROW(*rows, (size_t)fj_dtype_size(w->dtype, w->rows, w->cols), *cap);
-        if (fj_reader_rows(&r, w->dtype, 0, w->rows, *rows, e)) p = *rows;
+        read_job j = { .from = &r, .rows = *rows };
+        fj_dev_team_run(m->dev, read_fn, &j);
+        if (!j.failed) p = *rows;
+        else if (e) *e = j.err;
     }
     fj_reader_close(&r);
     return p;

@@ -127,6 +127,7 @@ static void part_rows(const fj_reader *r, const fj_part_from *f, int64_t i, int6
             if (as == FJ_MXFP4) continue;
             src = mx;
         }
+        FJ_ASSERT(src);
         if (t->dtype == as && !p->less_one) {
             memcpy(dst, src, from);
             continue;
@@ -138,26 +139,27 @@ static void part_rows(const fj_reader *r, const fj_part_from *f, int64_t i, int6
     }
 }
 
-/* The same of a quantised weight, up to SOME rows at a time: codes of several rows lie in one word.  row
- * [SOME * cols] */
+/* The same of a quantised weight, up to SOME rows at a time: codes of several rows lie in one word.  Its
+ * values in forja are those of t->dtype, whatever they are read for.  row [(SOME + 1) * cols] */
 enum { SOME = 32 };
 static bool quantised_rows(const fj_reader *r, const fj_part_from *f, int64_t i, int64_t r0,
                            int64_t r1, fj_dtype as, int64_t base, uint8_t *out, float *row,
                            fj_err *e) {
     const fj_part *p = &f->part;
+    fj_dtype type = f->t.dtype;
     size_t to = (size_t)fj_dtype_size(as, 1, p->cols);
-    bool codes = as == FJ_NF4 && f->quant.dtype == FJ_NF4;
     for (int64_t x = r0; x < r1; x += SOME) {
         int64_t n = FJ_MIN(SOME, r1 - x);
-        if (!codes) fj_hfq_rows(&f->quant, x, n, row);
+        if (type != FJ_NF4) fj_hfq_rows(&f->quant, x, n, row);
         for (int64_t k = 0; k < n; k++) {
             uint8_t *dst = out + (size_t)(fj_part_row(r->m, r->w, p, i, x + k) - base) * to;
             float *wide = row + k * p->cols;
-            if (codes) {
-                if (!fj_hfq_rows_nf4(&f->quant, x + k, 1, (fj_nf4 *)(void *)dst, e))
-                    return fj_wrap(e, "%s", r->m->path);
-                continue;
-            }
+            void *own = as == type && !p->less_one ? (void *)dst : row + SOME * p->cols;
+            if (type != FJ_NF4) fj_quant_row(type, wide, own, p->cols);
+            else if (!fj_hfq_rows_nf4(&f->quant, x + k, 1, own, e))
+                return fj_wrap(e, "%s", r->m->path);
+            if (own == dst) continue;
+            fj_dequant_row(type, own, wide, p->cols);
             for (int64_t c = 0; p->less_one && c < p->cols; c++) wide[c] += 1;
             fj_quant_row(as, wide, dst, p->cols);
         }
@@ -241,7 +243,7 @@ bool fj_reader_rows(const fj_reader *r, fj_dtype as, int64_t from, int64_t n, vo
             bool quantised = f->quant.kind != FJ_HFQ_PLAIN;
             FJ_GROW(scratch,
                     (size_t)(p->turned   ? (hi - lo) * (p->cols + 1)
-                             : quantised ? SOME * p->cols
+                             : quantised ? (SOME + 1) * p->cols
                                          : 2 * p->cols + 1),
                     cap);
             if (quantised) {
@@ -259,7 +261,10 @@ void fj_reader_done(const fj_reader *r) {
     for (int i = 0; r->from && i < r->n; i++) {
         const fj_part_from *f = &r->from[i];
         int64_t rows = f->part.mats * f->part.rows, cols = f->part.cols;
-        if (f->t.data) fj_map_forget(f->t.data, (size_t)fj_dtype_size(f->t.dtype, rows, cols));
+        if (f->t.data && !f->t.copied)
+            fj_map_forget(f->t.data, (size_t)fj_dtype_size(f->t.dtype, rows, cols));
+        const fj_st_tensor *q = f->quant.kind != FJ_HFQ_PLAIN ? f->quant.q : NULL;
+        if (q && !q->copied) fj_map_forget(q->data, (size_t)q->bytes);
         if (f->blocks) fj_map_forget(f->blocks, (size_t)(rows * (cols / 2)));
         if (f->scales) fj_map_forget(f->scales, (size_t)(rows * (cols / 32)));
     }

@@ -99,7 +99,9 @@ bool fj_source_tensor_get(const fj_source *s, const char *name, fj_source_tensor
         if (k && !strncmp(name, s->prefix, k) && !fj_st_find(s->st, name)) name += k;
         const fj_st_tensor *x = fj_st_get(s->st, name, e);
         if (!x) return false;
-        *t = (fj_source_tensor){ .name = x->name, .dtype = x->dtype, .data = x->data };
+        *t = (fj_source_tensor){
+            .name = x->name, .dtype = x->dtype, .data = x->data, .copied = x->copied
+        };
         n = x->n_dims;
         dim = x->dim;
     }

@@ -24,6 +24,7 @@ typedef struct fj_source_tensor {
     int n_dims;
     int64_t dim[3]; /* the length of a row last */
     const uint8_t *data;
+    bool copied; /* data are not in a mapped file */
 } fj_source_tensor;
 
 bool fj_source_open(fj_source *s, const char *path, fj_err *e);

@@ -4,6 +4,7 @@
 
 #include "formats/hf.h"
 #include "formats/hfquant.h"
+#include "models/reader.h"
 
 static const char *const cases[] = {
     "awq",     "bnb-fp4",    "bnb-fp4-double", "bnb-int8",       "bnb-nf4", "ct-float",
@@ -166,12 +167,44 @@ static void test_logits(void **state) {
     fj_dev_close(d);
 }
 
+/* What is read from the files for an export is what a loaded model computes with, in any cut of rows. */
+static void test_reader(void **state) {
+    (void)state;
+    fj_dev *d = golden_dev();
+    for (size_t i = 0; i < FJ_LEN(cases); i++) {
+        char rel[128];
+        fj_err e = { 0 };
+        snprintf(rel, sizeof rel, "hfquant/%s", cases[i]);
+        fj_model *m = golden_model(d, golden_path(rel), false);
+        fj_model *l = fj_model_listed(d, golden_path(rel), &e);
+        FJ_OK_OR_FAIL(l, e);
+        for (int k = 0; k < m->n_w; k++) {
+            const fj_weight *w = &m->w[k];
+            fj_reader r;
+            int64_t half = w->rows * 2 / 3;
+            size_t bytes = (size_t)(w->rows * w->cols) * sizeof(float);
+            float *memory = malloc(bytes), *files = malloc(bytes);
+            FJ_OK_OR_FAIL(fj_weight_get(m, w, memory, &e), e);
+            FJ_OK_OR_FAIL(fj_reader_open(&r, l, NULL, &l->w[k], &e), e);
+            FJ_OK_OR_FAIL(fj_reader_rows(&r, FJ_F32, 0, half, files, &e), e);
+            fj_reader_done(&r);
+            FJ_OK_OR_FAIL(
+                fj_reader_rows(&r, FJ_F32, half, w->rows - half, files + half * w->cols, &e), e);
+            assert_memory_equal(memory, files, bytes);
+            fj_reader_close(&r);
+            free(memory);
+            free(files);
+        }
+        fj_model_close(l);
+        fj_model_close(m);
+    }
+    fj_dev_close(d);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_nf4),
-        cmocka_unit_test(test_owners),
-        cmocka_unit_test(test_logits),
+        cmocka_unit_test(test_values), cmocka_unit_test(test_nf4),    cmocka_unit_test(test_owners),
+        cmocka_unit_test(test_logits), cmocka_unit_test(test_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

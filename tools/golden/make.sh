@@ -15,3 +15,4 @@ python=${PYTHON:-../../build/interop-venv/bin/python}
 "$python" templates.py "$@"
 if "$python" -c 'import llama_cpp' 2>/dev/null; then "$python" mixes.py "$@"; else echo "mixes.txt stays: no llama-cpp-python"; fi
 PYTHONPATH=../../tests/interop "$python" vocabularies.py "$@"
+if "$python" -c 'import bitsandbytes, compressed_tensors' 2>/dev/null; then "$python" hfquant.py "$@"; else echo "hfquant/ stays: no bitsandbytes, compressed-tensors"; fi

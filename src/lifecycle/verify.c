@@ -161,8 +161,9 @@ static bool same_ids(const fj_spelled *a, const fj_spelled *b) {
     return a->n == b->n && !memcmp(a->ids, b->ids, a->n * sizeof *a->ids);
 }
 
-/* Returns rows of the same text whose ids are not the same.  ChatML and raw have no text of their own:
- * the ids are the spelling then, unless the two sides spell in different ways. */
+/* Returns rows of the same text whose ids are not the same.  ChatML and raw have no text of their own: the
+ * ids are the spelling then, also beside a template, as for a model trained with forja's ChatML whose own
+ * template is ChatML, too. */
 static int64_t compare_spelling(fj_verified *v, const fj_dataset *d, const fj_spelling *a,
                                 const fj_spelling *b) {
     fj_err text = { 0 }, ids = { 0 };
@@ -170,8 +171,8 @@ static int64_t compare_spelling(fj_verified *v, const fj_dataset *d, const fj_sp
     char name[512];
     for (size_t i = 0; i < d->n; i++) {
         const fj_spelled *x = &a->row[i], *y = &b->row[i];
-        bool talk = d->rows[i].messages != NULL, way = !talk || a->kind == b->kind;
-        bool t = way && same_text(x, y), k = same_ids(x, y);
+        bool talk = d->rows[i].messages != NULL, alike = !talk || a->kind == b->kind;
+        bool k = same_ids(x, y), way = alike || k, t = alike ? same_text(x, y) : k;
         v->refused += x->refused != NULL;
         v->texts += talk;
         v->text_equal += talk && t;

@@ -236,6 +236,15 @@ static void test_template(void **state) {
     v = verify(bad, bad, &(fj_verify_opts){ .kind = "F32" });
     assert_true(v.passed && v.refused == v.texts && v.n.positions > 100);
     fj_verified_free(&v);
+    /* Trained with forja's own ChatML, exported with a template that spells it: the ids are the proof. */
+    static const char chatml[] =
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    put(bad, "chat_template.jinja", chatml, sizeof chatml - 1);
+    v = verify_on(2, &(fj_verify_side){ .model = hf, .chat = "chatml" },
+                  &(fj_verify_side){ .model = bad }, &(fj_verify_opts){ .kind = "F32" });
+    assert_true(v.passed && v.text_equal == v.texts && v.texts > 10);
+    fj_verified_free(&v);
     /* ChatML is not raw, although neither has a text of its own. */
     v = verify_on(2, &(fj_verify_side){ .model = hf, .chat = "chatml" },
                   &(fj_verify_side){ .model = hf, .chat = "raw" },

@@ -92,7 +92,7 @@ try 0 export run three --to gguf:Q8_0 --no-verify
 out_has "not compared"
 
 # A loss over the limit: exit code 3, the step is named, and nothing has the name.
-try 3 export run small.gguf --to gguf:Q4_0 --max-kl 0.01
+try 3 export run small.gguf --to gguf:Q4_0 --max-kl 0.002
 err_has "small.gguf.unverified stays under that name"
 out_matches '^verdict +lost by: quantise'
 [ ! -e small.gguf ] || fail "what did not pass has the name"

@@ -55,7 +55,7 @@ bool fj_dtype_from_gguf(uint32_t id, fj_dtype *t);
 
 /* Weights of this format meet the kernels of a GPU as they are; others are dequantised on the way there. */
 static inline bool fj_dtype_on_gpu(fj_dtype t) { return t <= FJ_NF4; }
-/* fj_quant_row makes this format. */
+/* fj_quant_row makes this format; kernels/quant.h makes more of them, and better. */
 static inline bool fj_dtype_quantises(fj_dtype t) { return t <= FJ_NF4 || t == FJ_F64; }
 
 /* Bytes of `rows` rows of `cols` values; -1: cols is not whole blocks, or the size overflows. */

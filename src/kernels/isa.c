@@ -42,10 +42,12 @@ static void climb(fj_kern *k, cpu c) {
     if (c.level < AVX2) return;
     fj_kern_avx2_rows(k);
     fj_kern_avx2(k);
+    fj_kern_avx2_quant(k);
     k->isa = "avx2";
     if (c.level < AVX512) return;
     fj_kern_avx512_rows(k);
     fj_kern_avx512(k);
+    fj_kern_avx512_quant(k);
     k->isa = "avx512";
     if (c.vnni) {
         fj_kern_avx512_vnni(k);

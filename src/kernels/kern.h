@@ -5,8 +5,8 @@
  * have keeps the plainer version.  Tables do not change after fj_kern_init: any thread may call.
  *
  * Same answers: on one table, an output's bits depend on its own inputs alone, never on the number
- * of rows or columns computed with it.  Between tables, gemm, gemm_q8, gemm_q4, gemm_mx4 and all that
- * moves or rounds bits agree exactly; sums and exp agree to rounding; gemm_bf16 of the AVX-512 set
+ * of rows or columns computed with it.  Between tables, gemm, gemm_q8, gemm_q4, gemm_mx4, quant_* and all
+ * that moves or rounds bits agree exactly; sums and exp agree to rounding; gemm_bf16 of the AVX-512 set
  * (vdpbf16ps) and of the scalar one flush denormals, that of AVX2 does not. */
 #ifndef FJ_KERNELS_KERN_H
 #define FJ_KERNELS_KERN_H
@@ -74,8 +74,10 @@ void fj_kern_ref_f32(fj_kern *k);
 void fj_kern_ref_f64(fj_kern64 *k);
 void fj_kern_avx2_rows(fj_kern *k);
 void fj_kern_avx2(fj_kern *k);
+void fj_kern_avx2_quant(fj_kern *k);
 void fj_kern_avx512_rows(fj_kern *k);
 void fj_kern_avx512(fj_kern *k);
+void fj_kern_avx512_quant(fj_kern *k);
 void fj_kern_avx512_vnni(fj_kern *k);
 void fj_kern_avx512_bf16(fj_kern *k);
 

@@ -458,6 +458,8 @@ static void unpack_mx4(float *dst, int64_t ld, const void *b) {
         }
     }
 }
+
+#include "kernels/quant_scalar.inc"
 #endif
 
 #ifdef FJ_F64

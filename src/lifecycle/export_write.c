@@ -1,5 +1,6 @@
 /* export_write.c - the files of an export. */
 #include "base/fs.h"
+#include "kernels/quant.h"
 #include "lifecycle/export_in.h"
 #include "lifecycle/ollama.h"
 #include "models/reader.h"
@@ -19,7 +20,7 @@ static bool split_rule(const char *rule, size_t *pattern, fj_dtype *t, fj_err *e
     const char *eq = strrchr(rule, '=');
     if (!eq || eq == rule)
         return fj_fail(e, FJ_EINVAL, "\"%s\" gives no tensor a type, wanted PATTERN=TYPE", rule);
-    if (!fj_dtype_parse(eq + 1, t) || fj_dtype_get(*t)->gguf < 0 || !fj_dtype_quantises(*t))
+    if (!fj_dtype_parse(eq + 1, t) || fj_dtype_get(*t)->gguf < 0 || !fj_quant_can(*t))
         return fj_fail(e, FJ_EINVAL, "\"%s\": tensors cannot be written as %s", rule, eq + 1);
     *pattern = (size_t)(eq - rule);
     return true;
@@ -100,7 +101,7 @@ static bool pick(void *ctx, fj_saved *t, fj_err *e) {
                 "matrix (--imatrix)",
                 t->name, fj_dtype_get(t->to)->name);
     }
-    if ((t->merged || t->to != t->from) && !fj_dtype_quantises(t->to))
+    if ((t->merged || t->to != t->from) && !fj_quant_can(t->to))
         return fj_fail(
             e, FJ_EUNSUP,
             "%s is %s in the base, which can be read but not written with other values: say a type",

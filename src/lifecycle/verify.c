@@ -161,9 +161,8 @@ static bool same_ids(const fj_spelled *a, const fj_spelled *b) {
     return a->n == b->n && !memcmp(a->ids, b->ids, a->n * sizeof *a->ids);
 }
 
-/* Returns rows of the same text whose ids are not the same.  ChatML and raw have no text of their own: the
- * ids are the spelling then, also beside a template, as for a model trained with forja's ChatML whose own
- * template is ChatML, too. */
+/* Returns rows of the same text whose ids are not the same.  ChatML and raw have no text of their own:
+ * the ids are the spelling then, unless the two sides spell in different ways. */
 static int64_t compare_spelling(fj_verified *v, const fj_dataset *d, const fj_spelling *a,
                                 const fj_spelling *b) {
     fj_err text = { 0 }, ids = { 0 };
@@ -171,8 +170,9 @@ static int64_t compare_spelling(fj_verified *v, const fj_dataset *d, const fj_sp
     char name[512];
     for (size_t i = 0; i < d->n; i++) {
         const fj_spelled *x = &a->row[i], *y = &b->row[i];
-        bool talk = d->rows[i].messages != NULL, alike = !talk || a->kind == b->kind;
-        bool k = same_ids(x, y), way = alike || k, t = alike ? same_text(x, y) : k;
+        bool talk = d->rows[i].messages != NULL,
+             way = !talk || (a->kind == FJ_CHAT_RAW) == (b->kind == FJ_CHAT_RAW);
+        bool t = way && same_text(x, y), k = same_ids(x, y);
         v->refused += x->refused != NULL;
         v->texts += talk;
         v->text_equal += talk && t;

@@ -200,7 +200,7 @@ static void take(spell *x, fj_spelled *r) {
 }
 
 static bool add_text(spell *x, const fj_conv *v, bool prompt, fj_err *e) {
-    if (fj_chat_kind_of(x->chat) != FJ_CHAT_JINJA) return true;
+    if (fj_chat_kind_of(x->chat) == FJ_CHAT_RAW) return true;
     char *s;
     size_t n;
     if (!fj_chat_text(x->chat, v, prompt, &s, &n, NULL, e)) return false;

@@ -1,6 +1,7 @@
 /* pieces.c - the tensors of a file that is written, from rows of weights: read, merged, quantised by the
  * team a few rows a thread at a time. */
 #include "base/fs.h"
+#include "kernels/quant.h"
 #include "models/reader.h"
 #include "models/save.h"
 
@@ -23,7 +24,11 @@ static fj_dtype type_for(const fj_weight *w, fj_dtype source, bool gguf, fj_dtyp
 }
 
 bool fj_pieces_open(fj_pieces *p, const fj_model *m, bool gguf, const fj_save_opts *o, fj_err *e) {
-    *p = (fj_pieces){ .m = m, .o = o };
+    *p = (fj_pieces){ .m = m, .o = o, .kern = m->dev->kern };
+    if (!p->kern) {
+        if (!fj_kern_init(&p->own, NULL, e)) return false;
+        p->kern = &p->own;
+    }
     size_t cap = 0;
     for (int i = 0; i < m->n_w; i++) {
         const fj_weight *w = &m->w[i];
@@ -89,10 +94,12 @@ static bool values(job *j, int64_t row, int64_t n, float *wide, fj_err *e) {
 static void narrow(job *j, const float *row, int64_t cols, void *dst, double sums[2],
                    float *again) {
     fj_dtype to = j->x->s.to;
-    const fj_kern *k = j->p->m->dev->kern;
-    if (k && to == FJ_BF16) k->f32_to_bf16(dst, row, cols);
-    else if (k && to == FJ_F16) k->f32_to_f16(dst, row, cols);
-    else fj_quant_row(to, row, dst, cols);
+    const fj_kern *k = j->p->kern;
+    if (to == FJ_BF16) k->f32_to_bf16(dst, row, cols);
+    else if (to == FJ_F16) k->f32_to_f16(dst, row, cols);
+    else
+        fj_quant_rows(k, to, row, j->importance ? j->importance + j->mat * cols : NULL, dst, 1,
+                      cols);
     if (fj_dtype_get(to)->block == 1) return;
     fj_dequant_row(to, dst, again, cols);
     double squares = 0, errors = 0;

@@ -1,6 +1,7 @@
 /* save.c - a model to a GGUF file or a Hugging Face folder, from the rows that loading reads. */
 #include "models/save.h"
 #include "base/fs.h"
+#include "kernels/quant.h"
 #include "models/reader.h"
 
 #include <math.h>
@@ -22,11 +23,11 @@ fj_dtype fj_save_float(const fj_model *m, fj_err *e) {
 }
 
 static bool parse_type(const char *type, fj_dtype *t, fj_err *e) {
-    if (fj_dtype_parse(type, t) && *t != FJ_I32 && *t != FJ_F64 && *t != FJ_NF4) return true;
+    if (fj_dtype_parse(type, t) && *t != FJ_F64 && *t != FJ_NF4 && fj_quant_can(*t)) return true;
     return fj_fail(
         e, FJ_EINVAL,
-        "weights cannot be written as \"%s\" (F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K and "
-        "MXFP4 can)",
+        "weights cannot be written as \"%s\" (F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, "
+        "Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS and MXFP4 can)",
         type);
 }
 
@@ -179,8 +180,10 @@ bool fj_model_save_gguf(const fj_model *m, const char *path, const char *type, f
         fj_dtype t;
         uint32_t ftype;
     } ftypes[] = {
-        { FJ_F32, 0 },   { FJ_F16, 1 },   { FJ_Q4_0, 2 },  { FJ_Q8_0, 7 },
-        { FJ_Q4_K, 14 }, { FJ_Q6_K, 18 }, { FJ_BF16, 32 }, { FJ_MXFP4, 38 },
+        { FJ_F32, 0 },     { FJ_F16, 1 },     { FJ_Q4_0, 2 },  { FJ_Q4_1, 3 },
+        { FJ_Q8_0, 7 },    { FJ_Q5_0, 8 },    { FJ_Q5_1, 9 },  { FJ_Q2_K, 10 },
+        { FJ_Q3_K, 11 },   { FJ_Q4_K, 14 },   { FJ_Q5_K, 16 }, { FJ_Q6_K, 18 },
+        { FJ_IQ4_NL, 25 }, { FJ_IQ4_XS, 30 }, { FJ_BF16, 32 }, { FJ_MXFP4, 38 },
     };
     fj_save_opts o = { 0 };
     if (!parse_type(type, &o.type, e)) return false;

@@ -61,6 +61,8 @@ typedef struct fj_pieces {
     fj_piece *v;
     int n;
     fj_merger merger; /* where there is an adapter */
+    fj_kern own;      /* of a device that has none: rows are always quantised here */
+    const fj_kern *kern;
     size_t out_cap;
     uint8_t *out;
 } fj_pieces;

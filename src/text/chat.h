@@ -107,7 +107,7 @@ json_t *fj_chat_message(const char *role, const char *content, size_t n);
 bool fj_chat_render(const fj_chat *c, const fj_conv *v, bool add_generation_prompt, fj_ids *ids,
                     fj_mask *mask, fj_err *e);
 
-/* The text of a template kind alone.  Caller frees s.  raised as in fj_jinja_render. */
+/* The text of a template or of chatml; raw has none.  Caller frees s.  raised as in fj_jinja_render. */
 bool fj_chat_text(const fj_chat *c, const fj_conv *v, bool add_generation_prompt, char **s,
                   size_t *n, bool *raised, fj_err *e);
 

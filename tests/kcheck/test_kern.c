@@ -5,7 +5,7 @@
  * words (a write too far is reported), and begin after guard words; their starts take every alignment. */
 #include "test_util.h"
 
-#include "base/dtype.h"
+#include "base/blocks.h"
 #include "kernels/kern.h"
 
 #include <math.h>
@@ -655,6 +655,215 @@ static bool unpack(ctx *c, fj_dtype t) {
 static bool check_unpack_q8(ctx *c) { return unpack(c, FJ_Q8_0); }
 static bool check_unpack_q4(ctx *c) { return unpack(c, FJ_Q4_0); }
 static bool check_unpack_mx4(ctx *c) { return unpack(c, FJ_MXFP4); }
+
+/* ---- quantising: the bits of the scalar form, and errors that are what they are said to be ------------ */
+typedef struct group {
+    arr x, w;
+    const float *weight; /* w, or NULL one time in three */
+    int n;
+} group;
+
+static group group_of(ctx *c) {
+    group g = { .n = c->n % 2 ? 16 : 32 };
+    g.x = numbers(c, g.n, exp(fj_rng_normal(&c->rng)));
+    g.w = numbers(c, g.n, 1);
+    double shift = c->n % 5 ? 0 : 3 * fj_rng_normal(&c->rng);
+    for (int i = 0; i < g.n; i++) {
+        g.x.d[i] = g.x.f[i] += (float)shift;
+        if (c->n % 11 == 0) g.x.d[i] = g.x.f[i] = g.x.f[0]; /* all the same */
+        g.w.d[i] = g.w.f[i] = fj_rng_below(&c->rng, 5) ? (float)(1 - fj_rng_double(&c->rng)) : 0;
+    }
+    g.w.d[0] = g.w.f[0] = 1;
+    g.weight = c->n % 3 ? g.w.f : NULL;
+    return g;
+}
+
+/* In double, by trying every code. */
+static double group_off(const group *g, double s, double m, int lo, int hi, const float *level) {
+    double sum = 0;
+    for (int i = 0; i < g->n; i++) {
+        double least = INFINITY;
+        for (int q = lo; q <= hi; q++)
+            least = fmin(least, pow(s * (level ? (double)level[q] : q) + m - g->x.d[i], 2));
+        sum += (g->weight ? g->w.d[i] : 1) * least;
+    }
+    return sum;
+}
+
+static double group_size(const group *g) {
+    double sum = 1e-30;
+    for (int i = 0; i < g->n; i++) sum += g->x.d[i] * g->x.d[i];
+    return sum;
+}
+
+static bool same_floats(ctx *c, const float *got, const float *want, int n) {
+    for (int i = 0; i < n; i++)
+        if (memcmp(got + i, want + i, 4))
+            return say(c, "not the bits of scalar", i, got[i], want[i]);
+    return true;
+}
+
+static bool known_error(ctx *c, const group *g, double got, double want) {
+    if (fabs(got - want) <= 1e-4 * want + 1e-10 * group_size(g)) return true;
+    return say(c, "error", 0, got, want);
+}
+
+static const int tops[] = { 3, 15, 31 };
+
+static bool check_quant_fit_line(ctx *c) {
+    group g = group_of(c);
+    int top = tops[c->n % 7 % 3], from = (int)(c->n % 13 % 3);
+    bool below = c->n & 4;
+    float want[6];
+    arr best = room(c, 6);
+    c->k->quant_fit_line(best.f, g.x.f, g.weight, g.n, (float)top, below, from);
+    c->scalar->quant_fit_line(want, g.x.f, g.weight, g.n, (float)top, below, from);
+    if (!same_floats(c, best.f, want, 6)) return false;
+    if (below && best.f[1] > 0) return say(c, "min above 0", 1, best.f[1], 0);
+    double lo = INFINITY, hi = -INFINITY;
+    for (int i = 0; i < g.n; i++) lo = fmin(lo, g.x.d[i]), hi = fmax(hi, g.x.d[i]);
+    if (!(hi > lo)) return true;
+    if (below) lo = fmin(lo, 0);
+    double plain = group_off(&g, (hi - lo) / top, lo, 0, top, NULL);
+    /* the second set of starts has the range itself; no round makes it worse */
+    double most = (from == 1 ? 1.0001 : 4) * plain + 1e-10 * group_size(&g);
+    if (!(best.f[3] <= most)) return say(c, "worse than the range", 3, best.f[3], plain);
+    return known_error(c, &g, best.f[3], group_off(&g, best.f[0], best.f[1], 0, top, NULL));
+}
+
+static bool check_quant_fit_scale(ctx *c) {
+    static const int ends[] = { -4, -8, -16, -32 };
+    group g = group_of(c);
+    int lo = ends[c->n % 7 % 4], hi = -lo - 1;
+    float want[2];
+    arr best = room(c, 2);
+    c->k->quant_fit_scale(best.f, g.x.f, g.weight, g.n, (float)lo, (float)hi, (int)(c->n & 1));
+    c->scalar->quant_fit_scale(want, g.x.f, g.weight, g.n, (float)lo, (float)hi, (int)(c->n & 1));
+    if (!same_floats(c, best.f, want, 2)) return false;
+    double largest = 0;
+    for (int i = 0; i < g.n; i++)
+        if (fabs(g.x.d[i]) > fabs(largest)) largest = g.x.d[i];
+    double off = group_off(&g, best.f[0], 0, lo, hi, NULL),
+           plain = group_off(&g, largest / lo, 0, lo, hi, NULL);
+    if (!(off <= 1.3 * plain + 1e-10 * group_size(&g)))
+        return say(c, "worse than plain", 0, off, plain);
+    return hi > 20 || known_error(c, &g, best.f[1], off);
+}
+
+/* Levels of IQ4, and middles of them. */
+static void some_levels(float *level) {
+    for (int i = 0; i < 16; i++) level[i] = fj_iq4_levels[i];
+    for (int i = 0; i < 15; i++) level[16 + i] = (level[i] + level[i + 1]) / 2;
+    level[31] = 0;
+}
+
+static bool check_quant_fit_level(ctx *c) {
+    group g = group_of(c);
+    float want[2], level[32];
+    arr best = room(c, 2);
+    some_levels(level);
+    c->k->quant_fit_level(best.f, g.x.f, g.weight, g.n, level);
+    c->scalar->quant_fit_level(want, g.x.f, g.weight, g.n, level);
+    return same_floats(c, best.f, want, 2) &&
+           known_error(c, &g, best.f[1], group_off(&g, best.f[0], 0, 0, 15, level));
+}
+
+static bool check_quant_try_line(ctx *c) {
+    group g = group_of(c);
+    arr s = numbers(c, 16, 0.2), m = numbers(c, 16, 1), error = room(c, 16);
+    float want[16];
+    s.d[3] = s.f[3] = 0;
+    c->k->quant_try_line(error.f, g.x.f, g.weight, g.n, s.f, m.f, -4, 11);
+    c->scalar->quant_try_line(want, g.x.f, g.weight, g.n, s.f, m.f, -4, 11);
+    if (!same_floats(c, error.f, want, 16)) return false;
+    for (int i = 0; i < 16; i++)
+        if (!known_error(c, &g, error.f[i], group_off(&g, s.d[i], m.d[i], -4, 11, NULL)))
+            return false;
+    return true;
+}
+
+static bool check_quant_try_level(ctx *c) {
+    group g = group_of(c);
+    arr s = numbers(c, 16, 0.02), error = room(c, 16);
+    float want[16], level[32];
+    some_levels(level);
+    s.d[3] = s.f[3] = 0;
+    c->k->quant_try_level(error.f, g.x.f, g.weight, g.n, s.f, level);
+    c->scalar->quant_try_level(want, g.x.f, g.weight, g.n, s.f, level);
+    if (!same_floats(c, error.f, want, 16)) return false;
+    for (int i = 0; i < 16; i++)
+        if (!known_error(c, &g, error.f[i], group_off(&g, s.d[i], 0, 0, 15, level))) return false;
+    return true;
+}
+
+/* Sums and codes belong together. */
+static bool codes_of(ctx *c, bool levels) {
+    group g = group_of(c);
+    float s = (float)(fj_rng_normal(&c->rng) * (levels ? 0.02 : 0.2)), level[32], want[3];
+    float m = levels ? 0 : (float)fj_rng_normal(&c->rng);
+    uint8_t codes[32];
+    double sum[3] = { 0 };
+    arr q = room(c, g.n / 4), sums = room(c, 3);
+    uint8_t *code = (uint8_t *)(void *)q.f;
+    some_levels(level);
+    if (levels) {
+        c->k->quant_codes_level(code, g.x.f, g.n, s, level);
+        c->k->quant_sums_level(sums.f, g.x.f, g.weight, g.n, s, level);
+        c->scalar->quant_codes_level(codes, g.x.f, g.n, s, level);
+        c->scalar->quant_sums_level(want, g.x.f, g.weight, g.n, s, level);
+    } else {
+        c->k->quant_codes(code, g.x.f, g.n, s, m, -8, 7);
+        c->k->quant_sums(sums.f, g.x.f, g.weight, g.n, s, m, -8, 7);
+        c->scalar->quant_codes(codes, g.x.f, g.n, s, m, -8, 7);
+        c->scalar->quant_sums(want, g.x.f, g.weight, g.n, s, m, -8, 7);
+    }
+    double off = 0, most = 0;
+    for (int i = 0; i < g.n; i++) {
+        if (code[i] != codes[i]) return say(c, "code", i, code[i], codes[i]);
+        double v = levels ? (double)level[code[i]] : code[i] - 8, w = g.weight ? g.w.d[i] : 1;
+        off += w * pow(s * v + m - g.x.d[i], 2);
+        sum[0] += levels ? 0 : w * v;
+        sum[1] += w * v * v;
+        sum[2] += w * g.x.d[i] * v;
+        most += w * fabs(g.x.d[i] * v);
+    }
+    for (int i = 0; i < 3; i++)
+        if (fabs(sums.f[i] - sum[i]) > 1e-5 * (sum[1] + most))
+            return say(c, "sum", i, sums.f[i], sum[i]);
+    return same_floats(c, sums.f, want, 3) &&
+           known_error(c, &g, off,
+                       levels ? group_off(&g, s, 0, 0, 15, level)
+                              : group_off(&g, s, m, -8, 7, NULL));
+}
+
+static bool check_quant_codes(ctx *c) { return codes_of(c, false); }
+static bool check_quant_codes_level(ctx *c) { return codes_of(c, true); }
+static bool check_quant_sums(ctx *c) { return codes_of(c, false); }
+static bool check_quant_sums_level(ctx *c) { return codes_of(c, true); }
+
+static bool check_quant_q8_0(ctx *c) {
+    int64_t count = 1 + c->n % 9;
+    arr x = numbers(c, 32 * count, exp(4 * fj_rng_normal(&c->rng))),
+        q = room(c, (34 * count + 3) / 4);
+    static const float bad[] = { NAN, INFINITY, -INFINITY, 3e38f, 1e-40f };
+    if (c->n % 4 == 0) x.f[c->n % 32] = bad[c->n / 4 % 5];
+    uint8_t *got = (uint8_t *)(void *)(q.f + q.n) - 34 * count, want[34 * 9];
+    fj_q8_0 b[9];
+    memset(q.f, 0, (size_t)q.n * 4);
+    got -= (uintptr_t)got % 2; /* an f16 is aligned */
+    c->k->quant_q8_0(got, x.f, 32 * count);
+    c->scalar->quant_q8_0(want, x.f, 32 * count);
+    for (int64_t i = 0; i < 34 * count; i++)
+        if (got[i] != want[i]) return say(c, "byte", i, got[i], want[i]);
+    memcpy(b, got, (size_t)(34 * count));
+    for (int64_t i = 0; i < 32 * count; i++) { /* half a step, of scales that f16 has */
+        double d = fj_f16_to_f32(b[i / 32].d), v = isfinite(x.f[i]) ? x.f[i] : 0;
+        if (fabs(v) > 127 * 65504.0) continue;
+        if (fabs(d * b[i / 32].q[i % 32] - v) > 0.5001 * d + 127 * 0x1p-25 + fabs(v) * 0x1p-11)
+            return say(c, "value", i, d * b[i / 32].q[i % 32], v);
+    }
+    return true;
+}
 
 static const struct {
     const char *name;

@@ -120,9 +120,7 @@ static bool merged(void *ctx, fj_verify_side *side, fj_err *e) {
     s->m = fj_model_open(s->j->d, o->base, NULL, o->log, e);
     s->l = s->m ? fj_lora_open(s->m, o->adapter, e) : NULL;
     if (!s->l || !fj_model_merge(s->m, s->l, e)) return false;
-    *side = (fj_verify_side){
-        .model = o->base, .adapter = o->adapter, .m = s->m, .hash = s->j->base_hash
-    };
+    *side = (fj_verify_side){ .model = o->base, .m = s->m, .hash = s->j->base_hash };
     return true;
 }
 

@@ -202,4 +202,16 @@ OC_CASE(moe_linear_dw) {
     return true;
 }
 
+OC_CASE(col_sumsq) {
+    static const int64_t shape[][2] = { { 1, 1 }, { 7, 33 }, { 300, 131 }, { 0, 5 }, { 70, 264 } };
+    static const oc_moe experts = { 33, 6, 3, 5 };
+    if (v > (int)FJ_LEN(shape)) return false;
+    bool all = v < (int)FJ_LEN(shape);
+    int64_t rows = all ? shape[v][0] : experts.n * experts.k, cols = all ? shape[v][1] : 70;
+    fj_tensor *sums = oc_extern(c, all ? 1 : experts.experts, cols, true);
+    oc_out(c, fj_col_sumsq(c->g, sums, oc_real(c, rows, cols, false),
+                           all ? NULL : oc_plan(c, &experts)));
+    return true;
+}
+
 #endif

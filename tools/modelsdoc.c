@@ -48,7 +48,7 @@ static const char head[] =
 
 static const char foot[] =
     "\nAll of them: rotary positions plain, linear, dynamic, llama3, YaRN, LongRoPE, of a part of each head; tied and untied heads;\n"
-    "weights in F32, F16, BF16, Q8_0, Q4_0, MXFP4, Q4_K, Q6_K. A key of `config.json`, an architecture, a tensor or a rope scaling that is not known is\n"
+    "weights in every format of GGUF and of the quantised folders in use. A key of `config.json`, an architecture, a tensor or a rope scaling that is not known is\n"
     "refused by its name.\n\n"
     "## What GGUF cannot say\n"
     "- Dynamic rope scaling; YaRN with unrounded bounds (but for gpt-oss, whose definition they are); SmolLM3 with other layers\n"

@@ -27,6 +27,7 @@ pc libsodium | libsodium-dev
 pc zlib | zlib1g-dev
 pc libzstd | libzstd-dev
 pc libedit | libedit-dev
+pc libcurl | libcurl4-openssl-dev
 pc cmocka | libcmocka-dev
 '
 case $what in

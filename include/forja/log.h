@@ -17,8 +17,8 @@ typedef enum fj_level { FJ_INFO, FJ_WARN } fj_level;
 typedef struct fj_progress {
     const char *what;    /* "train", "eval base", "load" */
     int64_t done, total; /* in units of `unit`; total 0 when not known */
-    const char *unit;    /* "step", "row", "token" */
-    double rate;         /* tokens per second, 0 when not meaningful */
+    const char *unit;    /* "step", "row", "token", "byte" */
+    double rate;         /* tokens, or bytes, per second; 0 when not meaningful */
     double loss;         /* NAN when not meaningful */
     int64_t mem_bytes;   /* device bytes in use, 0 when not meaningful */
     double eta_s;        /* seconds left, negative when not known */

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -68,14 +69,24 @@ void fj_unmap_file(fj_mapped *m) {
     *m = (fj_mapped){ 0 };
 }
 
+void fj_map_forget(const void *p, size_t n) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE),
+              from = ((uintptr_t)p + page - 1) & ~(page - 1), to = ((uintptr_t)p + n) & ~(page - 1);
+    /* A private map that is only read: the pages come from the file again. */
+    if (from < to) (void)madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 /* ---- writer ----------------------------------------------------------------------------------- */
 struct fj_out {
     int fd, err; /* first errno, sticky */
     uint64_t pos;
     size_t used;
     char *path, *tmp;
+    char *mark, *key; /* of a file that may take several tries; or NULL */
+    uint64_t marked;
     uint8_t buf[1 << 16];
 };
+enum { MARK_EVERY = 256 << 20 };
 
 fj_out *fj_out_open(const char *path, fj_err *e) {
     fj_str tmp = { 0 };
@@ -93,6 +104,59 @@ fj_out *fj_out_open(const char *path, fj_err *e) {
     return o;
 }
 
+/* The line of the mark at path: KEY BYTES. */
+static bool read_mark(const char *path, const char *key, uint64_t *bytes) {
+    size_t n, k = strlen(key);
+    char *text = fj_exists(path) ? fj_read_file(path, 4096, &n, NULL) : NULL;
+    bool ok = text && !strncmp(text, key, k) && text[k] == ' ';
+    if (ok) {
+        char *end;
+        errno = 0;
+        unsigned long long v = strtoull(text + k + 1, &end, 10);
+        ok = end > text + k + 1 && *end == '\n' && !errno;
+        *bytes = v;
+    }
+    free(text);
+    return ok;
+}
+
+fj_out *fj_out_resume(const char *path, const char *key, uint64_t *have, fj_err *e) {
+    fj_str part = { 0 }, mark = { 0 };
+    fj_str_addf(&part, "%s.part", path);
+    fj_str_addf(&mark, "%s.part.mark", path);
+    int fd = open(part.s, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+    struct stat st;
+    uint64_t n = 0;
+    bool ok = fd >= 0 && fstat(fd, &st) == 0;
+    if (!ok) fj_fail_errno(e, "cannot create %s", part.s);
+    else if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        ok = fj_fail(e, FJ_EIO, "%s is being written by another process", part.s);
+    if (ok && (!read_mark(mark.s, key, &n) || (uint64_t)st.st_size < n)) n = 0;
+    if (ok && (ftruncate(fd, (off_t)n) != 0 || lseek(fd, (off_t)n, SEEK_SET) < 0))
+        ok = fj_fail_errno(e, "cannot go on with %s", part.s);
+    if (!ok) {
+        if (fd >= 0) close(fd);
+        fj_str_free(&part);
+        fj_str_free(&mark);
+        return NULL;
+    }
+    fj_out *o = fj_zalloc(sizeof *o);
+    o->fd = fd;
+    o->path = fj_strdup(path);
+    o->tmp = fj_str_take(&part);
+    o->mark = fj_str_take(&mark);
+    o->key = fj_strdup(key);
+    o->pos = o->marked = *have = n;
+    return o;
+}
+
+void fj_out_cut(fj_out *o, uint64_t n) {
+    FJ_ASSERT(n <= o->pos && !o->used);
+    if (n == o->pos) return;
+    if (ftruncate(o->fd, (off_t)n) != 0 || lseek(o->fd, (off_t)n, SEEK_SET) < 0) o->err = errno;
+    o->pos = o->marked = n;
+}
+
 static void flush(fj_out *o, const uint8_t *p, size_t n) {
     while (n && !o->err) {
         ssize_t r = write(o->fd, p, n);
@@ -105,7 +169,19 @@ static void flush(fj_out *o, const uint8_t *p, size_t n) {
     }
 }
 
+/* What is written so far will be there next time. */
+static void set_mark(fj_out *o) {
+    flush(o, o->buf, o->used);
+    o->used = 0;
+    if (o->err || fdatasync(o->fd) != 0) return;
+    fj_str s = { 0 };
+    fj_str_addf(&s, "%s %llu\n", o->key, (unsigned long long)o->pos);
+    if (fj_write_file(o->mark, s.s, s.n, NULL)) o->marked = o->pos;
+    fj_str_free(&s);
+}
+
 void fj_out_write(fj_out *o, const void *bytes, size_t n) {
+    if (o->mark && o->pos - o->marked >= MARK_EVERY) set_mark(o);
     o->pos += n;
     if (o->used + n <= sizeof o->buf) {
         if (n) memcpy(o->buf + o->used, bytes, n);
@@ -133,13 +209,20 @@ void fj_out_pad(fj_out *o, size_t align) {
 
 uint64_t fj_out_pos(const fj_out *o) { return o->pos; }
 
-void fj_out_abort(fj_out *o) {
-    if (!o) return;
-    if (o->fd >= 0) close(o->fd);
-    unlink(o->tmp);
+static void release(fj_out *o) {
     free(o->path);
     free(o->tmp);
+    free(o->mark);
+    free(o->key);
     free(o);
+}
+
+void fj_out_abort(fj_out *o) {
+    if (!o) return;
+    if (o->mark && o->pos && o->fd >= 0 && !o->err) set_mark(o);
+    if (o->fd >= 0) close(o->fd);
+    if (!o->mark || !o->pos) unlink(o->tmp);
+    release(o);
 }
 
 static bool sync_folder_of(const char *path) {
@@ -159,16 +242,18 @@ bool fj_out_commit(fj_out *o, fj_err *e) {
     if (close(o->fd) != 0 && !o->err) o->err = errno;
     o->fd = -1;
     if (!o->err && rename(o->tmp, o->path) != 0) o->err = errno;
+    if (!o->err && o->mark) unlink(o->mark);
     if (!o->err && !sync_folder_of(o->path)) o->err = errno;
     if (o->err) {
         errno = o->err;
         fj_fail_errno(e, "cannot write %s", o->path);
+        if (o->mark && o->marked)
+            fj_wrap(e, "the same command goes on from %s, where %llu MB are done", o->tmp,
+                    (unsigned long long)o->marked >> 20);
         fj_out_abort(o);
         return false;
     }
-    free(o->path);
-    free(o->tmp);
-    free(o);
+    release(o);
     return true;
 }
 
@@ -220,6 +305,11 @@ bool fj_mkdirs(const char *path, fj_err *e) {
     }
     free(p);
     return fj_is_dir(path) || fj_fail(e, FJ_EIO, "%s is there and is not a folder", path);
+}
+
+bool fj_move(const char *from, const char *to, fj_err *e) {
+    if (rename(from, to) == 0 && sync_folder_of(to)) return true;
+    return fj_fail_errno(e, "cannot rename %s to %s", from, to);
 }
 
 bool fj_exists(const char *path) {

@@ -18,6 +18,8 @@ typedef struct fj_mapped {
 } fj_mapped;
 bool fj_map_file(const char *path, fj_mapped *m, fj_err *e);
 void fj_unmap_file(fj_mapped *m);
+/* Bytes of a mapped file that are not needed for now: they leave this process's memory. */
+void fj_map_forget(const void *p, size_t n);
 
 typedef struct fj_out fj_out;
 fj_out *fj_out_open(const char *path, fj_err *e);
@@ -27,13 +29,22 @@ uint64_t fj_out_pos(const fj_out *o);
 bool fj_out_commit(fj_out *o, fj_err *e); /* frees o in every case */
 void fj_out_abort(fj_out *o);             /* NULL is fine */
 
+/* A file that may take several tries.  It grows as "PATH.part"; abort keeps that, and "PATH.part.mark"
+ * says how much of it is surely on the disk, and under which key: one line that says all the bytes depend
+ * on.  With the same key *have bytes are there and writing goes on behind them; else it begins anew.
+ * Another process that writes it is an error. */
+fj_out *fj_out_resume(const char *path, const char *key, uint64_t *have, fj_err *e);
+void fj_out_cut(fj_out *o,
+                uint64_t n); /* before the first write: only n of the *have bytes count */
+
 /* A log that is only appended to (metrics.jsonl): one call is one whole line, flushed to the kernel. */
 bool fj_append_line(const char *path, const char *line, fj_err *e);
 
 bool fj_mkdirs(const char *path, fj_err *e);
 bool fj_exists(const char *path);
 bool fj_is_dir(const char *path);
-int64_t fj_file_size(const char *path); /* -1: not there */
+int64_t fj_file_size(const char *path);                    /* -1: not there */
+bool fj_move(const char *from, const char *to, fj_err *e); /* rename, and its folder is synced */
 /* Removes a folder and what is in it; follows no links. */
 bool fj_remove_tree(const char *path, fj_err *e);
 char *fj_path_join(const char *dir, const char *name); /* caller frees */

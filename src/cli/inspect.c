@@ -183,6 +183,12 @@ static json_t *inspect_gguf(const char *path, fj_err *e) {
             : !g->n_tensors ? "GGUF vocabulary"
                             : "GGUF model");
     put(doc, "gguf_version", json_integer(g->version));
+    if (g->n_files > 1) {
+        json_t *files = json_array();
+        for (size_t i = 0; i < g->n_files; i++)
+            json_array_append_new(files, fj_json_text(g->files[i], strlen(g->files[i])));
+        put(doc, "files", files);
+    }
     put(doc, "size_bytes", json_integer((json_int_t)g->file_bytes));
     put(doc, "alignment", json_integer(g->alignment));
     gguf_string(doc, g, "general.architecture", "architecture");

@@ -1,7 +1,9 @@
 /* main.c - finds the command, lets its table read the words, runs it, and turns errors into exit
  * codes: 0 fine, 1 failed, 2 usage, 3 a gate said no. */
+#include "base/fs.h"
 #include "cli/opt.h"
 #include "cli/term.h"
+#include "lifecycle/hub.h"
 #include <errno.h>
 #include <locale.h>
 #include <stdio.h>
@@ -34,6 +36,21 @@ static int unknown_command(const char *word) {
         fj_fail(&e, FJ_EINVAL, "there is no command \"%s\"; did you mean \"%s\"?", word, near);
     else fj_fail(&e, FJ_EINVAL, "there is no command \"%s\"; forja help lists them", word);
     return usage_error("", e.msg);
+}
+
+/* Words that a command calls MODEL may name what forja pull has put into the cache: OWNER/NAME[:FILE].  A path that
+ * is there stays what it is.  The paths are the caller's, in the same places. */
+static char **models_of_cache(const fj_cmd *cmd, fj_parsed *p) {
+    char **mine = fj_zalloc(((size_t)p->n_args + 1) * sizeof *mine);
+    const char *word = cmd->args;
+    for (int i = 0; i < p->n_args && *word; i++) {
+        word += strspn(word, " [");
+        if (!strncmp(word, "MODEL", 5) && !fj_exists(p->args[i]))
+            mine[i] = fj_hub_cached(p->args[i]);
+        if (mine[i]) p->args[i] = mine[i];
+        word += strcspn(word, " ");
+    }
+    return mine;
 }
 
 /* stdout may be a full disk: what it did not take is a failure even when the command was happy.  A
@@ -69,8 +86,11 @@ int main(int argc, char **argv) {
     if (p.help) {
         fj_cmd_print(cmd, stdout);
     } else {
+        char **paths = models_of_cache(cmd, &p);
         fj_call c = { cmd, p.opts, p.n_args, p.args, &t };
         rc = cmd->run(&c);
+        for (int i = 0; i < p.n_args; i++) free(paths[i]);
+        free(paths);
     }
     fj_term_close(&t);
     rc = close_stdout(&t, rc);

@@ -38,9 +38,17 @@ static void clear_bar(fj_term *t) {
 void fj_progress_line(const fj_progress *p, int width, fj_str *out) {
     fj_str tail = { 0 }, part = { 0 };
     fj_str_add(out, p->what ? p->what : "");
-    fj_str_addf(out, " %lld", (long long)p->done);
-    if (p->total > 0) fj_str_addf(out, "/%lld", (long long)p->total);
-    if (p->unit) fj_str_addf(out, " %s", p->unit);
+    bool bytes = p->unit && !strcmp(p->unit, "byte");
+    if (bytes) {
+        fj_str_addc(out, ' ');
+        fj_put_bytes(out, (double)p->done);
+        if (p->total > 0) fj_str_add(out, " of ");
+        if (p->total > 0) fj_put_bytes(out, (double)p->total);
+    } else {
+        fj_str_addf(out, " %lld", (long long)p->done);
+        if (p->total > 0) fj_str_addf(out, "/%lld", (long long)p->total);
+        if (p->unit) fj_str_addf(out, " %s", p->unit);
+    }
     int room = width - fj_text_width(out->s);
     for (int i = 0; i < 4; i++) {
         fj_str_clear(&part);
@@ -50,8 +58,9 @@ void fj_progress_line(const fj_progress *p, int width, fj_str *out) {
         } else if (i == 1 && isfinite(p->loss)) {
             fj_str_addf(&part, "loss %.4f", p->loss);
         } else if (i == 2 && p->rate > 0) {
-            fj_put_count(&part, p->rate);
-            fj_str_add(&part, " tok/s");
+            if (bytes) fj_put_bytes(&part, p->rate);
+            else fj_put_count(&part, p->rate);
+            fj_str_add(&part, bytes ? "/s" : " tok/s");
         } else if (i == 3 && p->mem_bytes > 0) {
             fj_put_bytes(&part, (double)p->mem_bytes);
         }

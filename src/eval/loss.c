@@ -144,19 +144,24 @@ static double log_norm(const float *l, int64_t n) {
     return (double)top + log(sum);
 }
 
+fj_row_gap fj_rows_apart(const float *a, const float *b, int64_t vocab, int32_t target) {
+    double la = log_norm(a, vocab), lb = log_norm(b, vocab), kl = 0;
+    for (int64_t i = 0; i < vocab; i++) {
+        double p = (double)a[i] - la, q = (double)b[i] - lb, w = exp(p);
+        if (w != 0) kl += w * (p - q); /* NaN, too */
+    }
+    return (fj_row_gap){ (double)a[target] - la, (double)b[target] - lb, kl };
+}
+
 typedef struct gone {
     double base, tuned, kl, n;
 } gone;
 
 static void compare(const float *a, const float *b, int64_t vocab, int32_t target, gone *g) {
-    double la = log_norm(a, vocab), lb = log_norm(b, vocab), kl = 0;
-    for (int64_t i = 0; i < vocab; i++) {
-        double p = (double)a[i] - la, q = (double)b[i] - lb;
-        kl += exp(p) * (p - q);
-    }
-    g->base += la - (double)a[target];
-    g->tuned += lb - (double)b[target];
-    g->kl += kl;
+    fj_row_gap x = fj_rows_apart(a, b, vocab, target);
+    g->base -= x.a;
+    g->tuned -= x.b;
+    g->kl += x.kl;
     g->n++;
 }
 

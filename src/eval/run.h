@@ -32,6 +32,13 @@ bool fj_scorer_forward(fj_scorer *s, const fj_batch *b, fj_want_out out, fj_err 
 bool fj_scorer_nll(void *scorer, const fj_batch *b, float *nll, fj_err *e);
 void fj_scorer_free(fj_scorer *s);
 
+/* Two rows of logits [vocab]: log softmax of both at target, and KL(softmax a || softmax b), in nats.  In
+ * double, in the order of the vocabulary. */
+typedef struct fj_row_gap {
+    double a, b, kl;
+} fj_row_gap;
+fj_row_gap fj_rows_apart(const float *a, const float *b, int64_t vocab, int32_t target);
+
 /* Greedy answers to the rows of d that say what is right; fills exact, contains, regex. */
 bool fj_eval_answers(fj_model *m, const fj_lora *lora, const fj_dataset *d, const fj_chat *chat,
                      const fj_eval_opts *o, const fj_log *log,

@@ -1,18 +1,9 @@
-#include "formats/gguf.h"
-
-#include "base/fs.h"
+#include "formats/gguf_in.h"
 #include "formats/rd.h"
 
 #include <inttypes.h>
 
 enum { MAX_NAME = 4096, MAX_ALIGN = 1 << 24 };
-
-struct fj_gguf_own {
-    fj_gguf pub;
-    fj_mapped map;
-    fj_arena mem;
-    fj_map keys, tensors; /* name to index */
-};
 
 /* ---- types ----------------------------------------------------------------------------------- */
 static const struct {
@@ -267,30 +258,44 @@ static bool parse(struct fj_gguf_own *o, const void *bytes, size_t n, fj_err *e)
     }
     uint64_t pos = fj_rd_pos(&r), a = g->alignment;
     g->data_start = (pos + a - 1) / a * a;
-    return place(o, t, bytes, e);
+    return place(o, t, bytes, e) && fj_gguf_split_keys(o, e);
 }
 
 static struct fj_gguf_own *fresh_own(const char *name) {
     struct fj_gguf_own *o = fj_zalloc(sizeof *o);
+    const char **files = fj_arena_alloc(&o->mem, sizeof *files);
     o->pub.own = o;
-    o->pub.name = fj_arena_strdup(&o->mem, name);
+    o->pub.name = files[0] = fj_arena_strdup(&o->mem, name);
+    o->pub.files = files;
+    o->pub.n_files = 1;
     return o;
 }
 
-fj_gguf *fj_gguf_open(const char *path, fj_err *e) {
+struct fj_gguf_own *fj_gguf_part_open(const char *path, fj_err *e) {
     struct fj_gguf_own *o = fresh_own(path);
     if (fj_map_file(path, &o->map, e)) {
         o->pub.file_bytes = o->map.n;
-        if (parse(o, o->map.p, o->map.n, e)) return &o->pub;
+        if (parse(o, o->map.p, o->map.n, e)) return o;
     }
     fj_gguf_close(&o->pub);
     return NULL;
 }
 
+fj_gguf *fj_gguf_open(const char *path, fj_err *e) {
+    struct fj_gguf_own *o = fj_gguf_part_open(path, e);
+    return o ? fj_gguf_split_join(o, e) : NULL;
+}
+
 fj_gguf *fj_gguf_open_mem(const void *bytes, size_t n, const char *name, fj_err *e) {
     struct fj_gguf_own *o = fresh_own(name);
     o->pub.file_bytes = n;
-    if (parse(o, bytes, n, e)) return &o->pub;
+    if (parse(o, bytes, n, e)) {
+        if (o->count < 2) return &o->pub;
+        fj_fail(e, FJ_EUNSUP,
+                "%s: it is part %" PRIu32 " of %" PRIu32
+                " of a split model, which is opened by the name of its file",
+                name, o->no + 1, o->count);
+    }
     fj_gguf_close(&o->pub);
     return NULL;
 }
@@ -298,6 +303,7 @@ fj_gguf *fj_gguf_open_mem(const void *bytes, size_t n, const char *name, fj_err 
 void fj_gguf_close(fj_gguf *g) {
     if (!g) return;
     struct fj_gguf_own *o = g->own;
+    for (size_t i = 0; i < o->n_parts; i++) fj_gguf_close(&o->parts[i]->pub);
     fj_unmap_file(&o->map);
     fj_map_free(&o->keys);
     fj_map_free(&o->tensors);

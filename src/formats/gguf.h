@@ -4,7 +4,12 @@
  * live until fj_gguf_close.  Everything is checked at open: counts and lengths against the file,
  * duplicate keys and tensors, alignment, data ranges inside the file and apart from each other.
  * After open an fj_gguf is read-only and may be used by any number of threads.  Big-endian files
- * are refused. */
+ * are refused.
+ *
+ * A model split into NAME-00001-of-0000N.gguf ... is opened by the name of any of its files and is one
+ * fj_gguf: the metadata of the first file, the tensors of all in their order.  A file that is missing,
+ * has another number, count or metadata, or a tensor that is there already is refused by its name.
+ * The keys split.no, split.count and split.tensors.count are not in kv, so that metadata can be copied. */
 #ifndef FJ_FORMATS_GGUF_H
 #define FJ_FORMATS_GGUF_H
 
@@ -53,20 +58,25 @@ typedef struct fj_gguf_tensor {
     uint64_t offset;     /* in the data section */
     int64_t bytes;       /* -1: size of the format not known */
     const uint8_t *data; /* NULL when bytes is -1; aligned to 8 at least in a mapped file */
+    int file;            /* index into files */
 } fj_gguf_tensor;
 
 typedef struct fj_gguf {
-    const char *name; /* path, for messages */
+    const char *name; /* path of the first file, for messages */
     uint32_t version, alignment;
-    uint64_t data_start; /* of the data section in the file */
-    size_t n_kv, n_tensors, file_bytes;
+    uint64_t data_start; /* of the data section in the first file */
+    size_t n_kv, n_tensors;
+    size_t file_bytes;             /* of all files */
+    size_t n_files;                /* 1, or the parts of a split model */
+    const char *const *files;      /* paths */
     const fj_gguf_kv *kv;          /* in the order of the file */
     const fj_gguf_tensor *tensors; /* in the order of the file */
     struct fj_gguf_own *own;
 } fj_gguf;
 
 fj_gguf *fj_gguf_open(const char *path, fj_err *e);
-/* The bytes stay the caller's, aligned to 8, and must outlive the result. */
+/* The bytes stay the caller's, aligned to 8, and must outlive the result.  A part of a split model is
+ * refused. */
 fj_gguf *fj_gguf_open_mem(const void *bytes, size_t n, const char *name, fj_err *e);
 void fj_gguf_close(fj_gguf *g); /* NULL is fine */
 
@@ -108,6 +118,16 @@ const char *fj_ggml_type_info(uint32_t id, int *block, int *bytes);
 typedef struct fj_gguf_writer fj_gguf_writer;
 
 fj_gguf_writer *fj_gguf_writer_open(const char *path, fj_err *e);
+/* A file that may take several tries (fj_out_resume): tensors that are there whole need no data. */
+fj_gguf_writer *fj_gguf_writer_resume(const char *path, const char *key, fj_err *e);
+/* Before the first tensor: files of at most max_bytes of tensor data each (one tensor at least), as
+ * gguf-split --split-max-size counts them; NAME-00001-of-0000N.gguf for a path NAME.gguf, with the
+ * metadata in the first, or the path alone where all fits into one.  A failed close leaves none of
+ * the files; the first gets its name last. */
+void fj_gguf_writer_split(fj_gguf_writer *w, uint64_t max_bytes);
+size_t fj_gguf_writer_parts(const fj_gguf_writer *w); /* files, as far as tensors were added */
+/* Of part `no` (from 0) of `count` of the model NAME.gguf.  Caller frees. */
+char *fj_gguf_part_path(const char *path, uint32_t no, uint32_t count);
 void fj_gguf_put_u32(fj_gguf_writer *w, const char *key, uint32_t v);
 void fj_gguf_put_u64(fj_gguf_writer *w, const char *key, uint64_t v);
 void fj_gguf_put_i32(fj_gguf_writer *w, const char *key, int32_t v);
@@ -122,6 +142,8 @@ void fj_gguf_put(fj_gguf_writer *w, const fj_gguf_kv *kv);
 /* dim in ggml order (dim[0] values in a row), n_dims 1..4. */
 void fj_gguf_add_tensor(fj_gguf_writer *w, const char *name, fj_dtype t, int n_dims,
                         const int64_t *dim);
+/* The tensor (as counted by add_tensor) whose data come next; -1: all are there, or an error. */
+int64_t fj_gguf_writer_next(fj_gguf_writer *w);
 void fj_gguf_write_data(fj_gguf_writer *w, const void *bytes, size_t n);
 bool fj_gguf_writer_close(fj_gguf_writer *w, fj_err *e); /* frees w in every case */
 void fj_gguf_writer_abort(fj_gguf_writer *w);            /* NULL is fine */

@@ -129,6 +129,7 @@ static bool align(struct fj_st_own *o, fj_st_tensor *t, fj_err *e) {
     FJ_GROW(o->copies, o->n_copies + 1, o->copies_cap);
     o->copies[o->n_copies++] = copy;
     t->data = copy;
+    t->copied = true;
     return true;
 }
 

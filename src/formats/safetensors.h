@@ -23,6 +23,7 @@ typedef struct fj_st_tensor {
     int64_t dim[FJ_ST_DIMS]; /* row-major order: the last is the row length; 1 beyond n_dims */
     int64_t bytes;
     const uint8_t *data; /* aligned to the size of one value */
+    bool copied;         /* data are not in the map: there they are not aligned */
     int file;            /* index into files */
 } fj_st_tensor;
 
@@ -58,6 +59,9 @@ fj_st_writer *fj_st_writer_open(const char *path, fj_err *e);
 /* Files model-00001-of-0000N.safetensors of at most max_bytes of data each (one tensor at least)
  * and their index in the folder dir, or model.safetensors alone where all fits. */
 fj_st_writer *fj_st_writer_open_sharded(const char *dir, int64_t max_bytes, fj_err *e);
+/* Of the sharded form, for files that may take several tries (fj_out_resume): before the data.  Next then
+ * leaves out the tensors that are there. */
+void fj_st_writer_resume(fj_st_writer *w, const char *key);
 void fj_st_writer_meta(fj_st_writer *w, const char *key,
                        const char *value); /* format=pt is there */
 /* type: a safetensors name such as "F32" (fj_dtype_get(t)->st). */

@@ -16,17 +16,20 @@ typedef struct entry {
     int n_dims, size; /* bytes of one value */
     int64_t dim[FJ_ST_DIMS], bytes;
     size_t index, shard; /* order of add; file */
+    bool there;          /* from an earlier try */
 } entry;
 
 typedef struct shard {
     fj_out *out;
     char *path;
-    bool done; /* has its final name */
+    uint64_t have; /* bytes of an earlier try */
+    bool done;     /* has its final name */
 } shard;
 
 struct fj_st_writer {
     fj_err err;
     char *path, *dir; /* one of them */
+    char *key;        /* of files that may take several tries, or NULL */
     int64_t max_bytes, total;
     json_t *meta;
     entry *t;
@@ -55,7 +58,8 @@ static const char *place(const fj_st_writer *w) { return w->path ? w->path : w->
 static bool add_shard(fj_st_writer *w, const char *path) {
     FJ_GROW(w->shards, w->n_shards + 1, w->shards_cap);
     shard *s = &w->shards[w->n_shards++];
-    *s = (shard){ .path = fj_strdup(path), .out = fj_out_open(path, &w->err) };
+    *s = (shard){ .path = fj_strdup(path) };
+    s->out = w->key ? fj_out_resume(path, w->key, &s->have, &w->err) : fj_out_open(path, &w->err);
     return s->out != NULL;
 }
 
@@ -76,6 +80,11 @@ fj_st_writer *fj_st_writer_open_sharded(const char *dir, int64_t max_bytes, fj_e
         return NULL;
     }
     return fresh(NULL, dir, max_bytes);
+}
+
+void fj_st_writer_resume(fj_st_writer *w, const char *key) {
+    FJ_ASSERT(w->dir && !w->body && !w->key);
+    w->key = fj_strdup(key);
 }
 
 void fj_st_writer_meta(fj_st_writer *w, const char *key, const char *value) {
@@ -119,11 +128,11 @@ static int by_file(const void *a, const void *b) {
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-static bool write_header(fj_st_writer *w, size_t k, size_t first, size_t end) {
+static bool write_header(fj_st_writer *w, size_t k, size_t first, size_t end_of_shard) {
     json_t *h = json_object();
     bool ok = json_object_set(h, "__metadata__", w->meta) == 0;
     int64_t at = 0;
-    for (size_t i = first; i < end; i++) {
+    for (size_t i = first; i < end_of_shard; i++) {
         const entry *t = &w->t[i];
         json_t *shape = json_array();
         for (int d = 0; d < t->n_dims; d++) json_array_append_new(shape, json_integer(t->dim[d]));
@@ -142,10 +151,19 @@ static bool write_header(fj_st_writer *w, size_t k, size_t first, size_t end) {
     size_t n = strlen(text), padded = (n + 7) / 8 * 8;
     uint8_t len[8];
     for (int i = 0; i < 8; i++) len[i] = (uint8_t)((uint64_t)padded >> (8 * i));
-    fj_out *o = w->shards[k].out;
-    fj_out_write(o, len, 8);
-    fj_out_write(o, text, n);
-    while (n++ < padded) fj_out_write(o, " ", 1);
+    shard *s = &w->shards[k];
+    uint64_t end = 8 + padded;
+    bool fresh_file = s->have < end;
+    for (size_t i = first; i < end_of_shard && end + (uint64_t)w->t[i].bytes <= s->have; i++) {
+        w->t[i].there = true;
+        end += (uint64_t)w->t[i].bytes;
+    }
+    if (s->have) fj_out_cut(s->out, fresh_file ? 0 : end);
+    if (fresh_file) {
+        fj_out_write(s->out, len, 8);
+        fj_out_write(s->out, text, n);
+        while (n++ < padded) fj_out_write(s->out, " ", 1);
+    }
     free(text);
     return true;
 }
@@ -189,7 +207,8 @@ int64_t fj_st_writer_next(fj_st_writer *w) {
                 w->t[w->cur].name);
         return -1;
     }
-    while (w->cur < w->n && w->t[w->cur].bytes == 0) w->cur++; /* empty ones have no data */
+    while (w->cur < w->n && (w->t[w->cur].bytes == 0 || w->t[w->cur].there))
+        w->cur++; /* empty ones have no data */
     return w->cur < w->n ? (int64_t)w->t[w->cur].index : -1;
 }
 
@@ -249,6 +268,7 @@ void fj_st_writer_abort(fj_st_writer *w) {
     free(w->t);
     free(w->path);
     free(w->dir);
+    free(w->key);
     json_decref(w->meta);
     fj_map_free(&w->names);
     fj_arena_free(&w->mem);

@@ -94,6 +94,42 @@ static int parts_of(fj_fwd *f, const fj_weight *w, fj_lora_rows *part, int64_t *
     return n;
 }
 
+/* The matrix that gives the logits. */
+static const fj_weight *head_of(const fj_model *m) {
+    return fj_model_weight(m, m->hp.tied ? FJ_W_EMBED : FJ_W_HEAD, -1);
+}
+
+size_t fj_input_sums(const fj_model *m, size_t *off) {
+    size_t bytes = 0;
+    for (int i = 0; i < m->n_w; i++) {
+        const fj_weight *w = &m->w[i];
+        off[i] = SIZE_MAX;
+        if (!(w->row->is & FJ_IS_LINEAR) && w != head_of(m)) continue;
+        off[i] = bytes;
+        bytes += fj_param_bytes(w->mats, w->cols);
+    }
+    return bytes;
+}
+
+/* Adds the squares of x, which w multiplies, to the sums; of the same rows once. */
+static void note_input(fj_fwd *f, fj_tensor *x, const fj_weight *w, fj_tensor *plan) {
+    if (!f->o.inputs || !x || !w) return;
+    int i = (int)(w - f->m->w);
+    if (x != f->noted) {
+        size_t *off = fj_alloc((size_t)f->m->n_w * sizeof *off);
+        fj_input_sums(f->m, off);
+        FJ_ASSERT(off[i] != SIZE_MAX);
+        fj_tensor *sums =
+            fj_extern(f->g, "sums of squares", FJ_F32, w->mats, w->cols, f->o.inputs, off[i]);
+        free(off);
+        fj_col_sumsq(f->g, sums, x, plan);
+        f->noted = x;
+        f->noted_at = i;
+    }
+    f->sum_at[i] = f->noted_at;
+    if (plan) f->starts[i] = fj_keep(plan->node->out[2]);
+}
+
 void fj_proj_many(fj_fwd *f, fj_tensor *x, int layer, int n, const fj_proj_of *of, fj_tensor *c,
                   fj_tensor **y) {
     enum { MOST = 4 };
@@ -106,6 +142,7 @@ void fj_proj_many(fj_fwd *f, fj_tensor *x, int layer, int n, const fj_proj_of *o
         fj_arena_alloc(&f->g->arena, (size_t)(n * f->o.n_loras + 1) * sizeof *part);
     for (int i = 0; i < n; i++) {
         w[i] = fj_model_weight(f->m, of[i].id, layer);
+        note_input(f, x, w[i], NULL);
         one[i] = one_node(f, w[i], x, c || (of[i].bias >= 0 && fj_w(f, of[i].bias, layer)));
         if (!one[i] && !f->o.train_lora) all += have[i] = parts_of(f, w[i], part + all, &cols);
     }
@@ -152,6 +189,7 @@ fj_tensor *fj_proj_experts(fj_fwd *f, fj_tensor *x, int id, int bias_id, int lay
     fj_tensor *bias = bias_id >= 0 ? fj_w(f, bias_id, layer) : NULL;
     if (bias) y = fj_moe_bias(f->g, y, bias, plan);
     const fj_weight *w = fj_model_weight(f->m, id, layer);
+    note_input(f, x, w, plan);
     for (int i = 0; i < f->o.n_loras && w; i++) {
         const fj_rows_lora *r = &f->o.loras[i];
         const fj_lora_pair *p = fj_lora_find(r->lora, (int)(w - f->m->w));
@@ -232,6 +270,12 @@ fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
     if (o->train_lora)
         f->ab =
             fj_arena_alloc(&g->arena, (size_t)(2 * loras[0].lora->n_pairs) * sizeof(fj_tensor *));
+    if (o->inputs) {
+        FJ_ASSERT(!o->train_lora && !o->train_full);
+        f->sum_at = fj_arena_alloc(&g->arena, (size_t)m->n_w * sizeof *f->sum_at);
+        for (int i = 0; i < m->n_w; i++) f->sum_at[i] = -1;
+        f->starts = fj_arena_alloc(&g->arena, (size_t)m->n_w * sizeof(fj_tensor *));
+    }
     f->ids = fj_input(g, "ids", FJ_I32, 1, o->n);
     f->pos = fj_input(g, "positions", FJ_I32, 1, o->n);
     f->seqs = fj_input(g, "sequences", FJ_I32, o->n_seqs, 4);
@@ -245,6 +289,7 @@ fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
         /* Also where all rows are wanted: then every shape has the same nodes (fj_graph_plan_like). */
         fj_tensor *x = fj_gather(g, f->hidden, f->out_rows);
         fj_tensor *head = fj_w(f, m->hp.tied ? FJ_W_EMBED : FJ_W_HEAD, -1);
+        note_input(f, x, head_of(m), NULL);
         double scale = 1 / m->hp.logit_div, cap = m->hp.logit_softcap;
         if (o->out == FJ_OUT_LOGITS || o->out == FJ_OUT_TOKENS) {
             fj_tensor *y = fj_linear_real(g, x, head);
@@ -266,6 +311,7 @@ fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
         }
     } else {
         fj_keep(f->hidden);
+        note_input(f, f->hidden, head_of(m), NULL);
     }
     if (g->err.code == FJ_OK) return f;
     if (e) *e = g->err;

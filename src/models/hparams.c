@@ -492,6 +492,7 @@ static bool check_known(const fj_source *s, const fj_arch *a, fj_err *e) {
     json_object_foreach(s->hf->config, key, value) {
         bool ok =
             key[0] == '_' || !strcmp(key, a->act_key) || in_list(a->ignored, key) ||
+            (!strcmp(key, "quantization_config") && s->quant) || /* every key of it was looked at */
             (!strcmp(key, "no_rope_layers") && fj_arch_has(a, offsetof(fj_hparams, rope_every))) ||
             (!strcmp(key, "mlp_only_layers") && fj_arch_has(a, offsetof(fj_hparams, sparse_step)));
         for (int i = 0; i < a->n_hp && !ok; i++) ok = a->hp[i].hf && among(a->hp[i].hf, key);

@@ -3,12 +3,12 @@
  * Two passes: sizes first, so that memory is asked for once and its lack is told before any work; then
  * every weight is checked, brought into HF row order, converted where needed and packed by the team. */
 #include "base/fs.h"
-#include "models/parts.h"
-#include "models/source.h"
+#include "models/reader.h"
 #include "models/templates.h"
 #include "ops/gemm.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 enum { ALIGN = 64 };
@@ -64,162 +64,6 @@ bool fj_weight_put(fj_model *m, const fj_weight *w, const void *rows, fj_err *e)
     return true;
 }
 
-/* ---- from the file ------------------------------------------------------------------------------- */
-static void add_dims(fj_str *s, int n, const int64_t *dim) {
-    for (int i = 0; i < n; i++) fj_str_addf(s, "%s%lld", i ? " x " : "", (long long)dim[i]);
-}
-
-static bool shaped(const fj_model *m, const char *name, int n, const int64_t *dim, int n_want,
-                   const int64_t *dim_want, fj_err *e) {
-    bool same = n == n_want;
-    for (int i = 0; i < n_want && same; i++) same = dim[i] == dim_want[i];
-    if (!same) {
-        fj_str found = { 0 }, want = { 0 };
-        add_dims(&found, n, dim);
-        add_dims(&want, n_want, dim_want);
-        fj_fail(e, FJ_EFORMAT, "%s: tensor %s is %s, the hyper-parameters say %s", m->path, name,
-                found.s, want.s);
-        fj_str_free(&found);
-        fj_str_free(&want);
-    }
-    return same;
-}
-
-/* gpt-oss as released: X_blocks [E, out, in / 32, 16] and X_scales [E, out, in / 32], whatever way X
- * itself is turned.  blocks NULL: it is not so. */
-typedef struct mx_tensor {
-    const fj_st_tensor *blocks, *scales;
-} mx_tensor;
-
-static bool find_mx(const fj_model *m, const fj_source *s, const fj_part *p, mx_tensor *mx,
-                    fj_err *e) {
-    *mx = (mx_tensor){ 0 };
-    if (s->gguf || fj_st_find(s->st, p->name)) return true;
-    fj_arena names = { 0 };
-    const char *blocks = fj_arena_printf(&names, "%s_blocks", p->name),
-               *scales = fj_arena_printf(&names, "%s_scales", p->name);
-    mx->blocks = fj_st_find(s->st, blocks);
-    mx->scales = fj_st_find(s->st, scales);
-    int64_t dim[4] = { p->mats, p->rows, p->cols / 32, 16 };
-    bool ok = true;
-    if (mx->blocks && !mx->scales)
-        ok = fj_fail(e, FJ_EFORMAT, "%s: tensor %s is missing beside %s", m->path, scales, blocks);
-    else if (mx->blocks)
-        ok = shaped(m, blocks, mx->blocks->n_dims, mx->blocks->dim, 4, dim, e) &&
-             shaped(m, scales, mx->scales->n_dims, mx->scales->dim, 3, dim, e);
-    if (ok && mx->blocks && mx->scales &&
-        (strcmp(mx->blocks->type_name, "U8") || strcmp(mx->scales->type_name, "U8") ||
-         p->cols % 32))
-        ok = fj_fail(e, FJ_EFORMAT, "%s: tensor %s is not MXFP4: wanted U8 in blocks of 32",
-                     m->path, blocks);
-    fj_arena_free(&names);
-    return ok;
-}
-
-/* The tensor of a part, checked against the hyper-parameters. */
-static bool part_tensor(const fj_model *m, const fj_source *s, const fj_part *p,
-                        fj_source_tensor *t, fj_err *e) {
-    if (!fj_source_tensor_get(s, p->name, t, e) ||
-        !shaped(m, p->name, t->n_dims, t->dim, p->n_dims, p->dim, e))
-        return false;
-    if (t->dtype == FJ_I32)
-        return fj_fail(e, FJ_EFORMAT, "%s: tensor %s holds whole numbers", m->path, p->name);
-    if (p->turned && fj_dtype_get(t->dtype)->block > 1)
-        return fj_fail(e, FJ_EUNSUP, "%s: tensor %s, stored [in, out], is in blocks of %s", m->path,
-                       p->name, fj_dtype_get(t->dtype)->name);
-    return true;
-}
-
-/* The format of w in the file; where its parts differ, one that holds both.  *where: its bytes, when they
- * are as they are computed with (a matrix, nothing moved or turned); else NULL. */
-static bool look_up(const fj_model *m, const fj_weight *w, const fj_source *s, fj_dtype *type,
-                    const uint8_t **where, fj_err *e) {
-    fj_arena names = { 0 };
-    fj_part *parts;
-    int n = fj_parts_of(m, w, s->gguf, &names, &parts);
-    bool ok = true;
-    for (int i = 0; i < n && ok; i++) {
-        fj_source_tensor t = { .dtype = FJ_MXFP4 };
-        mx_tensor mx;
-        ok = find_mx(m, s, &parts[i], &mx, e) && (mx.blocks || part_tensor(m, s, &parts[i], &t, e));
-        if (ok) *type = i == 0 || *type == t.dtype ? t.dtype : FJ_F32;
-        *where = n == 1 && !mx.blocks && fj_part_is_whole(w, &parts[0]) && !fj_weight_is_vector(w)
-                     ? t.data
-                     : NULL;
-    }
-    fj_arena_free(&names);
-    return ok;
-}
-
-typedef struct scratch {
-    uint8_t *rows, *mx;
-    float *wide;
-    size_t rows_cap, mx_cap, wide_cap;
-} scratch;
-
-/* Copies a part into its rows of out, in w's format. */
-static void put_part(const fj_model *m, const fj_weight *w, const fj_part *p,
-                     const fj_source_tensor *t, uint8_t *out, scratch *c) {
-    size_t from = (size_t)fj_dtype_size(t->dtype, 1, p->cols),
-           to = (size_t)fj_dtype_size(w->dtype, 1, p->cols);
-    int64_t count = p->rows * p->cols;
-    FJ_GROW(c->wide, (size_t)(p->turned ? count : 0) + (size_t)p->cols, c->wide_cap);
-    float *row = c->wide, *whole = c->wide + p->cols;
-    for (int64_t i = 0; i < p->mats; i++) {
-        if (p->turned)
-            fj_dequant_row(t->dtype,
-                           t->data + (size_t)i * (size_t)fj_dtype_size(t->dtype, 1, count), whole,
-                           count);
-        for (int64_t r = 0; r < p->rows; r++) {
-            int64_t at = i * p->rows + (p->pairs ? fj_gguf_row(m, w, r) : r);
-            const uint8_t *src = t->data + (size_t)at * from;
-            uint8_t *dst = out + (size_t)fj_part_row(m, w, p, i, r) * to;
-            if (!p->turned && !p->less_one && t->dtype == w->dtype) {
-                memcpy(dst, src, from);
-                continue;
-            }
-            if (p->turned)
-                for (int64_t k = 0; k < p->cols; k++) row[k] = whole[k * p->rows + r];
-            else fj_dequant_row(t->dtype, src, row, p->cols);
-            for (int64_t k = 0; p->less_one && k < p->cols; k++) row[k] += 1;
-            fj_quant_row(w->dtype, row, dst, p->cols);
-        }
-    }
-}
-
-/* Rows of w in its own format and order: those of the file where nothing has to change, else in *c. */
-static const void *rows_of(const fj_model *m, const fj_weight *w, const fj_source *s, scratch *c,
-                           fj_err *e) {
-    fj_arena names = { 0 };
-    fj_part *parts;
-    int n = fj_parts_of(m, w, s->gguf, &names, &parts);
-    const void *rows = NULL;
-    bool ok = true;
-    for (int i = 0; i < n && ok; i++) {
-        fj_source_tensor t = { .dtype = FJ_MXFP4 };
-        mx_tensor mx;
-        ok = find_mx(m, s, &parts[i], &mx, e) && (mx.blocks || part_tensor(m, s, &parts[i], &t, e));
-        if (!ok) break;
-        if (mx.blocks) {
-            fj_part *p = &parts[i];
-            int64_t count = p->mats * p->rows;
-            FJ_GROW(c->mx, (size_t)fj_dtype_size(FJ_MXFP4, count, p->cols), c->mx_cap);
-            fj_mxfp4_from_blocks(c->mx, mx.blocks->data, mx.scales->data, count, p->cols);
-            t.data = c->mx;
-            p->turned = false;
-        }
-        if (n == 1 && fj_part_is_whole(w, &parts[i]) && t.dtype == w->dtype) {
-            rows = t.data;
-            break;
-        }
-        FJ_GROW(c->rows, (size_t)fj_dtype_size(w->dtype, w->rows, w->cols), c->rows_cap);
-        put_part(m, w, &parts[i], &t, c->rows, c);
-        rows = c->rows;
-    }
-    fj_arena_free(&names);
-    return ok ? rows : NULL;
-}
-
 bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e) {
     const fj_arch *a = m->arch;
     int64_t slots = (int64_t)FJ_W_ROLES * (m->hp.layers + 1);
@@ -240,7 +84,13 @@ bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e) {
                               .cols = fj_size_of(&m->hp, r->cols),
                               .off = total };
             const uint8_t *where = NULL;
-            if (s && !look_up(m, w, s, &type, &where, e)) return false;
+            if (s) {
+                fj_reader from;
+                if (!fj_reader_open(&from, m, s, w, e)) return false;
+                type = from.type;
+                if (!fj_weight_is_vector(w)) where = from.whole;
+                fj_reader_close(&from);
+            }
             choose(m, w, type);
             m->index[(int64_t)id * (m->hp.layers + 1) + l + 1] = m->n_w++;
             if (m->mapped && where && w->dtype == type) {
@@ -264,6 +114,7 @@ bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e) {
                                m->path, fj_weight_name(w, &m->arena), (long long)w->rows,
                                (long long)w->cols, fj_dtype_get(w->dtype)->name);
         }
+    if (m->listed) return true;
     m->buf = m->dev->fn->alloc(m->dev, total, "the weights", e);
     for (int i = 0; i < m->n_w; i++)
         if (!m->w[i].buf) m->w[i].buf = m->buf;
@@ -278,6 +129,11 @@ static bool known_stranger(const fj_model *m, const char *name) {
         if (n >= strlen(ends[i]) && !strcmp(name + n - strlen(ends[i]), ends[i])) return true;
     return !strcmp(name, "rope_freqs.weight") || !strncmp(name, "rope_factors_", 13) ||
            (m->hp.tied && !strcmp(name, "lm_head.weight"));
+}
+
+static bool is_known(const fj_map *known, const fj_source *s, const char *name, fj_arena *a) {
+    const char *full = s->prefix ? fj_arena_printf(a, "%s%s", s->prefix, name) : name;
+    return fj_map_get(known, name, strlen(name)) || fj_map_get(known, full, strlen(full));
 }
 
 /* A tensor that no row knows would change the mathematics: refuse it by name. */
@@ -301,9 +157,10 @@ static bool no_strangers(const fj_model *m, const fj_source *s, fj_err *e) {
     size_t n = s->gguf ? s->gguf->n_tensors : s->st->n_tensors;
     for (size_t i = 0; i < n && ok; i++) {
         const char *name = s->gguf ? s->gguf->tensors[i].name : s->st->tensors[i].name;
-        const char *full = s->prefix ? fj_arena_printf(&known.keys, "%s%s", s->prefix, name) : name;
-        if (fj_map_get(&known, name, strlen(name)) || fj_map_get(&known, full, strlen(full)) ||
-            known_stranger(m, name))
+        const char *of =
+            s->quant && !s->gguf ? fj_hfq_owner(s->quant, s->st, name, &known.keys) : NULL;
+        if (is_known(&known, s, of ? of : name, &known.keys) || known_stranger(m, name) ||
+            (!s->gguf && fj_hfq_idle(s->quant, s->st, name)))
             continue;
         ok = fj_fail(e, FJ_EUNSUP, "%s: tensor %s is not part of %s, so the model is refused",
                      s->path, name, m->arch->name);
@@ -312,12 +169,52 @@ static bool no_strangers(const fj_model *m, const fj_source *s, fj_err *e) {
     return ok;
 }
 
+typedef struct read_job {
+    const fj_reader *from;
+    uint8_t *rows;
+    fj_err err;
+    _Atomic bool failed;
+} read_job;
+
+/* A thread's share of the rows, whole batches of a reader. */
+static void read_fn(void *ctx, int ith, int nth) {
+    enum { BATCH = 32 };
+    read_job *j = ctx;
+    const fj_weight *w = j->from->w;
+    int64_t batches = (w->rows + BATCH - 1) / BATCH,
+            r0 = FJ_MIN(w->rows, batches * ith / nth * BATCH),
+            r1 = FJ_MIN(w->rows, batches * (ith + 1) / nth * BATCH);
+    uint8_t *to = j->rows + (size_t)fj_dtype_size(w->dtype, r0, w->cols);
+    fj_err e = { 0 };
+    if (r0 < r1 && !fj_reader_rows(j->from, w->dtype, r0, r1 - r0, to, &e) &&
+        !atomic_exchange(&j->failed, true))
+        j->err = e;
+}
+
+/* Rows of a weight in its own format: those of the file where nothing has to change, else in *rows. */
+static const void *rows_of(const fj_model *m, const fj_weight *w, const fj_source *s,
+                           uint8_t **rows, size_t *cap, fj_err *e) {
+    fj_reader r;
+    if (!fj_reader_open(&r, m, s, w, e)) return NULL;
+    const void *p = r.type == w->dtype ? r.whole : NULL;
+    if (!p) {
+        FJ_GROW(*rows, (size_t)fj_dtype_size(w->dtype, w->rows, w->cols), *cap);
+        read_job j = { .from = &r, .rows = *rows };
+        fj_dev_team_run(m->dev, read_fn, &j);
+        if (!j.failed) p = *rows;
+        else if (e) *e = j.err;
+    }
+    fj_reader_close(&r);
+    return p;
+}
+
 static bool fill(fj_model *m, const fj_source *s, const fj_log *log, fj_err *e) {
-    scratch c = { 0 };
+    uint8_t *scratch = NULL;
+    size_t cap = 0;
     bool ok = true;
-    for (int i = 0; i < m->n_w && ok; i++) {
+    for (int i = 0; i < m->n_w && ok && !m->listed; i++) {
         if (m->w[i].buf != m->buf) continue; /* it stays in the file */
-        const void *rows = rows_of(m, &m->w[i], s, &c, e);
+        const void *rows = rows_of(m, &m->w[i], s, &scratch, &cap, e);
         ok = rows && fj_weight_put(m, &m->w[i], rows, e);
         fj_log_progress(log, &(fj_progress){ .what = "load",
                                              .done = i + 1,
@@ -326,9 +223,7 @@ static bool fill(fj_model *m, const fj_source *s, const fj_log *log, fj_err *e) 
                                              .loss = NAN,
                                              .eta_s = -1 });
     }
-    free(c.rows);
-    free(c.mx);
-    free(c.wide);
+    free(scratch);
     return ok;
 }
 
@@ -391,12 +286,13 @@ static bool keep_files(fj_model *m, const fj_source *s, fj_err *e) {
     return true;
 }
 
-fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, const fj_log *log,
-                        fj_err *e) {
+static fj_model *open_as(fj_dev *d, const char *path, const fj_model_opts *o, bool listed,
+                         const fj_log *log, fj_err *e) {
     fj_source s;
     if (!fj_source_open(&s, path, e)) return NULL;
     fj_model *m = fj_zalloc(sizeof *m);
     m->mapped = o && o->mapped && !o->trainable && d->kern;
+    m->listed = listed;
     m->dev = d;
     m->path = fj_arena_strdup(&m->arena, path);
     m->trainable = o && o->trainable;
@@ -408,7 +304,7 @@ fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, con
     if (ok && fj_vocab_size(m->tok) > m->hp.vocab)
         ok = fj_fail(e, FJ_EFORMAT, "%s: the tokenizer has %d tokens, the model's table %lld", path,
                      (int)fj_vocab_size(m->tok), (long long)m->hp.vocab);
-    if (ok && m->mapped) {
+    if (ok && (m->mapped || listed)) {
         m->source = fj_zalloc(sizeof s);
         *m->source = s;
         m->source->path = m->path;
@@ -420,9 +316,19 @@ fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, con
     return NULL;
 }
 
+fj_model *fj_model_open(fj_dev *d, const char *path, const fj_model_opts *o, const fj_log *log,
+                        fj_err *e) {
+    return open_as(d, path, o, false, log, e);
+}
+
+fj_model *fj_model_listed(fj_dev *d, const char *path, fj_err *e) {
+    return open_as(d, path, NULL, true, NULL, e);
+}
+
 void fj_model_close(fj_model *m) {
     if (!m) return;
     m->dev->fn->free(m->buf);
+    m->dev->fn->free(m->merged);
     if (m->source) fj_source_close(m->source);
     free(m->source);
     fj_tokenizer_free(m->tok);
@@ -437,27 +343,9 @@ void fj_model_close(fj_model *m) {
 const fj_tokenizer *fj_model_tokenizer(const fj_model *m) { return m->tok; }
 
 bool fj_weight_get(const fj_model *m, const fj_weight *w, float *out, fj_err *e) {
-    size_t n = (size_t)bytes_of(w);
-    uint8_t *raw = fj_try_alloc(n, 1, "a copy of a weight", e);
-    if (!raw) return false;
-    bool ok = m->dev->fn->download(w->buf, w->off, raw, n, e);
-    if (ok && w->panels) {
-        int64_t rows = w->rows / w->mats;
-        for (int64_t i = 0; i < w->mats; i++) {
-            fj_wmat mat = { .dtype = w->dtype,
-                            .panels = true,
-                            .data = raw + i * mat_bytes(w),
-                            .n = rows,
-                            .k = w->cols };
-            fj_wmat_block(m->dev->kern, &mat, 0, rows, 0, w->cols, out + i * rows * w->cols,
-                          w->cols);
-        }
-    } else if (ok) {
-        size_t row = (size_t)fj_dtype_size(w->dtype, 1, w->cols);
-        for (int64_t r = 0; r < w->rows; r++)
-            fj_dequant_row(w->dtype, raw + (size_t)r * row, out + r * w->cols, w->cols);
-    }
-    free(raw);
+    fj_reader r;
+    bool ok = fj_reader_open(&r, m, NULL, w, e) && fj_reader_rows(&r, FJ_F32, 0, w->rows, out, e);
+    fj_reader_close(&r);
     return ok;
 }
 
@@ -469,13 +357,29 @@ void fj_model_about(const fj_model *m, fj_model_info *info) {
                              .width = m->hp.width,
                              .vocab = m->hp.vocab,
                              .context = m->hp.context,
-                             .bytes = (int64_t)m->buf->size,
+                             .bytes = m->buf ? (int64_t)m->buf->size : 0,
                              .formats = m->formats,
                              .chat_template = m->chat_template };
 }
 
+/* The hash of a file, or of the hashes of the parts of a split model, whatever these are called. */
+static bool hash_gguf(const char *path, char hex[65], fj_err *e) {
+    fj_gguf *g = fj_gguf_open(path, e);
+    if (!g) return false;
+    fj_str all = { 0 };
+    bool ok = true;
+    for (size_t i = 0; i < g->n_files && ok; i++) {
+        ok = fj_sha256_file(g->files[i], hex, e);
+        fj_str_addf(&all, "%s %zu\n", hex, i + 1);
+    }
+    if (ok && g->n_files > 1) fj_sha256(all.s, all.n, hex);
+    fj_str_free(&all);
+    fj_gguf_close(g);
+    return ok;
+}
+
 bool fj_model_hash(const fj_model *m, char hex[65], fj_err *e) {
-    if (!fj_is_dir(m->path)) return fj_sha256_file(m->path, hex, e);
+    if (!fj_is_dir(m->path)) return hash_gguf(m->path, hex, e);
     /* A folder: the hash of the hashes of its parts, in a fixed order. */
     fj_st *st = fj_st_open(m->path, e);
     if (!st) return false;

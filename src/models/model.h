@@ -31,16 +31,22 @@ struct fj_model {
     fj_tokenizer *tok;
     fj_weight *w; /* [n_w]: those that are there */
     int n_w;
-    int *index;  /* [row id * (layers + 1) + layer + 1] -> w, -1: not there */
-    fj_buf *buf; /* weights in memory of their own */
-    bool mapped;
-    struct fj_source *source; /* mapped: keeps the file open, in which weights are; else NULL */
+    int *index;     /* [row id * (layers + 1) + layer + 1] -> w, -1: not there */
+    fj_buf *buf;    /* weights in memory of their own */
+    fj_buf *merged; /* those of fj_model_merge, or NULL */
+    bool mapped, listed;
+    struct fj_source
+        *source; /* mapped, listed: keeps the files open, in which weights are; else NULL */
     bool trainable;
     int32_t *ends; /* [n_ends] eos_token_id of generation_config.json: they end an answer, too */
     int n_ends;
     char *tok_json, *tok_config, *gen_config; /* files of an HF folder, kept for saving; or NULL */
     size_t tok_json_n;
 };
+
+/* A model for writing it elsewhere: weights are listed and checked and stay in the files; they have no memory
+ * (buf NULL), so there is no forward pass. */
+fj_model *fj_model_listed(fj_dev *d, const char *path, fj_err *e);
 
 /* Does the token end an answer: by the vocabulary, or by generation_config.json? */
 bool fj_model_ends(const fj_model *m, int32_t id);
@@ -162,6 +168,9 @@ typedef struct fj_fwd_opts {
     fj_buf *grads;   /* training: sums of gradients are added here, in the order of params */
     int recompute;   /* training: this many layers, from the first, are recomputed */
     uint64_t dropout_seed;
+    /* Not in training: squares of what every matrix multiplies are added here, see fj_input_sums.  NULL:
+     * nothing is looked at, and nothing costs anything. */
+    fj_buf *inputs;
 } fj_fwd_opts;
 
 typedef struct fj_param {
@@ -188,8 +197,17 @@ typedef struct fj_fwd {
     fj_tensor *hidden, *logits, *loss, *nll;
     fj_tensor *how, *seen, *tokens; /* of FJ_OUT_TOKENS */
     fj_tensor **ab;                 /* trained adapter: A0 B0 A1 B1 ... tensors */
+    fj_tensor *noted;               /* with o.inputs: rows whose squares were added last, */
+    int noted_at;                   /* and in the place of which weight */
+    int *sum_at;        /* [n_w] with o.inputs: the weight in whose place its sums are, -1: none; */
+    fj_tensor **starts; /* [n_w]: slots of its experts (fj_moe_plan), kept; NULL: no experts */
 } fj_fwd;
 
+/* Where the sums of squares of o.inputs are: off[w] for weight w, F32 [mats, cols]; the bytes of all.  Each run
+ * adds the squares of the rows, of experts those of their slots, of the head those of the rows that are
+ * wanted, with FJ_OUT_HIDDEN of all.  Weights that multiply the same rows
+ * share a place (sum_at of the graph).  SIZE_MAX in off: the weight multiplies no rows. */
+size_t fj_input_sums(const fj_model *m, size_t *off);
 /* Builds the graph.  NULL: e.  Not planned yet: fj_dev_prepare does that, or fj_graph_plan for a dry run. */
 fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e);
 void fj_fwd_free(fj_fwd *f);

@@ -1,86 +1,33 @@
 /* save.c - a model to a GGUF file or a Hugging Face folder, from the rows that loading reads. */
+#include "models/save.h"
 #include "base/fs.h"
-#include "models/parts.h"
-#include "models/source.h"
+#include "kernels/quant.h"
+#include "models/reader.h"
 
+#include <math.h>
 #include <stdio.h>
 
-/* Norms, biases and what does not come in whole blocks keep a plain format. */
-static fj_dtype type_for(const fj_weight *w, fj_dtype wanted) {
-    if (fj_weight_is_vector(w)) return FJ_F32;
-    if (w->cols % fj_dtype_get(wanted)->block) return FJ_F16;
-    return wanted;
-}
-
-/* The tensors of a file: the parts of every weight, in order. */
-typedef struct pieces {
-    fj_arena mem;
-    struct piece {
-        const fj_weight *w;
-        fj_part part;
-        fj_dtype type;
-    } * v;
-    int n;
-    const fj_weight *last; /* whose values are in wide */
-    float *wide, *row;
-    uint8_t *buf;
-    size_t wide_cap, row_cap, buf_cap;
-} pieces;
-
-static void list_pieces(pieces *p, const fj_model *m, fj_dtype type, bool gguf) {
-    size_t cap = 0;
+fj_dtype fj_save_float(const fj_model *m, fj_err *e) {
+    int64_t count[FJ_DTYPES] = { 0 };
     for (int i = 0; i < m->n_w; i++) {
-        fj_part *parts;
-        int n = fj_parts_of(m, &m->w[i], gguf, &p->mem, &parts);
-        FJ_GROW(p->v, (size_t)(p->n + n), cap);
-        for (int k = 0; k < n; k++)
-            p->v[p->n++] = (struct piece){ &m->w[i], parts[k], type_for(&m->w[i], type) };
+        fj_reader r;
+        if (fj_weight_is_vector(&m->w[i])) continue;
+        if (!fj_reader_open(&r, m, NULL, &m->w[i], e)) return FJ_DTYPES;
+        count[r.type] += m->w[i].rows * m->w[i].cols;
+        fj_reader_close(&r);
     }
-}
-
-static void free_pieces(pieces *p) {
-    free(p->v);
-    free(p->wide);
-    free(p->row);
-    free(p->buf);
-    fj_arena_free(&p->mem);
-}
-
-/* Bytes of a piece in p->buf, as the file has them. */
-static bool piece_bytes(pieces *p, const fj_model *m, int64_t at_piece, size_t *bytes, fj_err *e) {
-    FJ_ASSERT(p->v && at_piece < p->n);
-    const struct piece *x = &p->v[at_piece];
-    const fj_weight *w = x->w;
-    const fj_part *t = &x->part;
-    int64_t rows = t->turned ? t->cols : t->rows, cols = t->turned ? t->rows : t->cols;
-    size_t one = (size_t)fj_dtype_size(x->type, 1, cols);
-    *bytes = one * (size_t)(rows * t->mats);
-    FJ_GROW(p->buf, *bytes, p->buf_cap);
-    FJ_GROW(p->row, (size_t)cols, p->row_cap);
-    if (p->last != w) {
-        FJ_GROW(p->wide, (size_t)(w->rows * w->cols), p->wide_cap);
-        if (!fj_weight_get(m, w, p->wide, e)) return false;
-        p->last = w;
-    }
-    for (int64_t i = 0; i < t->mats; i++)
-        for (int64_t r = 0; r < rows; r++) {
-            int64_t from = t->turned ? 0 : fj_part_row(m, w, t, i, r) * t->cols;
-            for (int64_t k = 0; k < cols; k++)
-                p->row[k] = (t->turned ? p->wide[fj_part_row(m, w, t, i, k) * t->cols + r]
-                                       : p->wide[from + k]) -
-                            (t->less_one ? 1 : 0);
-            int64_t at = i * rows + (t->pairs ? fj_gguf_row(m, w, r) : r);
-            fj_quant_row(x->type, p->row, p->buf + (size_t)at * one, cols);
-        }
-    return true;
+    fj_dtype best = FJ_F32;
+    for (int t = 0; t < FJ_DTYPES; t++)
+        if (count[t] > count[best]) best = (fj_dtype)t;
+    return best == FJ_F32 || best == FJ_F16 ? best : FJ_BF16;
 }
 
 static bool parse_type(const char *type, fj_dtype *t, fj_err *e) {
-    if (fj_dtype_parse(type, t) && *t != FJ_I32 && *t != FJ_F64 && *t != FJ_NF4) return true;
+    if (fj_dtype_parse(type, t) && *t != FJ_F64 && *t != FJ_NF4 && fj_quant_can(*t)) return true;
     return fj_fail(
         e, FJ_EINVAL,
-        "weights cannot be written as \"%s\" (F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K and "
-        "MXFP4 can)",
+        "weights cannot be written as \"%s\" (F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, "
+        "Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS and MXFP4 can)",
         type);
 }
 
@@ -134,56 +81,115 @@ static void put_tokenizer(fj_gguf_writer *w, const fj_tok_parts *p, const fj_tem
     free(s);
 }
 
+/* Metadata of the model's own file that a new one has differently. */
+static bool replaced(const char *key) {
+    return !strncmp(key, "split.", 6) || !strcmp(key, "general.file_type") ||
+           !strcmp(key, "general.quantization_version") || !strncmp(key, "quantize.imatrix.", 17);
+}
+
+/* A GGUF file that is open says all by itself; otherwise metadata are made of what the model knows. */
+static bool put_metadata(const fj_model *m, const fj_save_opts *o, fj_gguf_writer *w, fj_err *e) {
+    const fj_gguf *g = m->source ? m->source->gguf : NULL;
+    bool ok = true;
+    static const char template[] = "tokenizer.chat_template";
+    for (size_t i = 0; g && i < g->n_kv; i++)
+        if (replaced(g->kv[i].key)) continue;
+        else if (m->chat_template && !strcmp(g->kv[i].key, template))
+            fj_gguf_put_string(w, template, m->chat_template);
+        else fj_gguf_put(w, &g->kv[i]);
+    if (g && m->chat_template && !fj_gguf_find(g, template)) /* given since */
+        fj_gguf_put_string(w, template, m->chat_template);
+    if (!g) {
+        fj_tok_parts parts = FJ_TOK_PARTS_INIT;
+        fj_gguf_put_string(w, "general.architecture", m->arch->name);
+        fj_gguf_put_string(w, "general.type", "model");
+        ok = fj_hparams_to_gguf(m->arch, &m->hp, w, e) && fj_tokenizer_parts(m->tok, &parts, e);
+        if (ok) put_tokenizer(w, &parts, &m->templates);
+        fj_tokenizer_parts_free(&parts);
+    }
+    fj_gguf_put_u32(w, "general.file_type", o->file_type);
+    fj_gguf_put_u32(w, "general.quantization_version", 2);
+    if (o->more) o->more(o->ctx, w);
+    return ok;
+}
+
+static bool stopped(const fj_save_opts *o, const char *path, fj_err *e) {
+    if (!fj_log_stop(o->log)) return false;
+    if (o->key)
+        fj_fail(e, FJ_ESTOP,
+                "stopped; what is written of %s is kept, and the same command goes on from there",
+                path);
+    else fj_fail(e, FJ_ESTOP, "stopped before %s was written", path);
+    return true;
+}
+
+/* Tensors before `next` are there. */
+static void tell(const fj_save_opts *o, const fj_pieces *p, const char *path, int64_t next) {
+    fj_log_progress(o->log, &(fj_progress){ .what = fj_base_name(path),
+                                            .done = next,
+                                            .total = p->n,
+                                            .unit = "tensor",
+                                            .loss = NAN,
+                                            .eta_s = -1 });
+}
+
+static void to_gguf(void *w, const void *bytes, size_t n) { fj_gguf_write_data(w, bytes, n); }
+static void to_st(void *w, const void *bytes, size_t n) { fj_st_writer_data(w, bytes, n); }
+
+bool fj_save_gguf(const fj_model *m, const char *path, const fj_save_opts *o, fj_err *e) {
+    fj_gguf_writer *w = NULL;
+    fj_pieces p = { 0 };
+    fj_rope_file rope[2];
+    if (!has_tokenizer(m, e)) return false;
+    int n_rope = fj_hparams_rope_tables(&m->hp, rope);
+    bool ok =
+        fj_pieces_open(&p, m, true, o, e) &&
+        (w = o->key ? fj_gguf_writer_resume(path, o->key, e) : fj_gguf_writer_open(path, e)) &&
+        put_metadata(m, o, w, e);
+    if (ok && o->max_bytes) fj_gguf_writer_split(w, (uint64_t)o->max_bytes);
+    for (int i = 0; ok && i < n_rope; i++)
+        fj_gguf_add_tensor(w, rope[i].name, FJ_F32, 1, (int64_t[]){ m->hp.rope.dims / 2 });
+    for (int i = 0; ok && i < p.n; i++) {
+        const fj_part *x = &p.v[i].part;
+        int64_t dim[3];
+        for (int k = 0; k < x->n_dims; k++) dim[k] = x->dim[x->n_dims - 1 - k];
+        fj_gguf_add_tensor(w, x->name, p.v[i].s.to, x->n_dims, dim);
+    }
+    int64_t next = ok ? fj_gguf_writer_next(w) : -1;
+    for (int64_t i = n_rope; ok && o->wrote && i < (next < 0 ? p.n + n_rope : next); i++)
+        o->wrote(o->ctx, &p.v[i - n_rope].s);
+    for (; ok && next >= 0; next = fj_gguf_writer_next(w)) {
+        if (next < n_rope) {
+            fj_gguf_write_data(w, rope[next].v, (size_t)m->hp.rope.dims / 2 * sizeof(float));
+            continue;
+        }
+        fj_piece *x = &p.v[next - n_rope];
+        ok = !stopped(o, path, e) && fj_piece_write(&p, x, to_gguf, w, e);
+        if (ok && o->wrote) o->wrote(o->ctx, &x->s);
+        if (ok) tell(o, &p, path, next - n_rope + 1);
+    }
+    if (ok) ok = fj_gguf_writer_close(w, e);
+    else fj_gguf_writer_abort(w);
+    for (int i = 0; i < n_rope; i++) free(rope[i].v);
+    fj_pieces_close(&p);
+    return ok;
+}
+
 bool fj_model_save_gguf(const fj_model *m, const char *path, const char *type, fj_err *e) {
     static const struct {
         fj_dtype t;
         uint32_t ftype;
     } ftypes[] = {
-        { FJ_F32, 0 },   { FJ_F16, 1 },   { FJ_Q4_0, 2 },  { FJ_Q8_0, 7 },
-        { FJ_Q4_K, 14 }, { FJ_Q6_K, 18 }, { FJ_BF16, 32 }, { FJ_MXFP4, 38 },
+        { FJ_F32, 0 },     { FJ_F16, 1 },     { FJ_Q4_0, 2 },  { FJ_Q4_1, 3 },
+        { FJ_Q8_0, 7 },    { FJ_Q5_0, 8 },    { FJ_Q5_1, 9 },  { FJ_Q2_K, 10 },
+        { FJ_Q3_K, 11 },   { FJ_Q4_K, 14 },   { FJ_Q5_K, 16 }, { FJ_Q6_K, 18 },
+        { FJ_IQ4_NL, 25 }, { FJ_IQ4_XS, 30 }, { FJ_BF16, 32 }, { FJ_MXFP4, 38 },
     };
-    fj_dtype t;
-    fj_tok_parts parts = FJ_TOK_PARTS_INIT;
-    if (!parse_type(type, &t, e) || !has_tokenizer(m, e) || !fj_tokenizer_parts(m->tok, &parts, e))
-        return false;
-    fj_gguf_writer *w = fj_gguf_writer_open(path, e);
-    if (!w) {
-        fj_tokenizer_parts_free(&parts);
-        return false;
-    }
-    fj_gguf_put_string(w, "general.architecture", m->arch->name);
-    fj_gguf_put_string(w, "general.type", "model");
+    fj_save_opts o = { 0 };
+    if (!parse_type(type, &o.type, e)) return false;
     for (size_t i = 0; i < FJ_LEN(ftypes); i++)
-        if (ftypes[i].t == t) fj_gguf_put_u32(w, "general.file_type", ftypes[i].ftype);
-    fj_gguf_put_u32(w, "general.quantization_version", 2);
-    bool ok = fj_hparams_to_gguf(m->arch, &m->hp, w, e);
-    put_tokenizer(w, &parts, &m->templates);
-    pieces p = { 0 };
-    list_pieces(&p, m, t, true);
-    fj_rope_file rope[2];
-    int n_rope = fj_hparams_rope_tables(&m->hp, rope);
-    for (int i = 0; i < n_rope; i++)
-        fj_gguf_add_tensor(w, rope[i].name, FJ_F32, 1, (int64_t[]){ m->hp.rope.dims / 2 });
-    for (int i = 0; i < p.n; i++) {
-        const fj_part *x = &p.v[i].part;
-        int64_t dim[3];
-        for (int k = 0; k < x->n_dims; k++) dim[k] = x->dim[x->n_dims - 1 - k];
-        fj_gguf_add_tensor(w, x->name, p.v[i].type, x->n_dims, dim);
-    }
-    for (int i = 0; i < n_rope; i++) {
-        fj_gguf_write_data(w, rope[i].v, (size_t)m->hp.rope.dims / 2 * sizeof *rope[i].v);
-        free(rope[i].v);
-    }
-    for (int i = 0; ok && i < p.n; i++) {
-        size_t bytes;
-        ok = piece_bytes(&p, m, i, &bytes, e);
-        if (ok) fj_gguf_write_data(w, p.buf, bytes);
-    }
-    if (ok) ok = fj_gguf_writer_close(w, e);
-    else fj_gguf_writer_abort(w);
-    free_pieces(&p);
-    fj_tokenizer_parts_free(&parts);
-    return ok;
+        if (ftypes[i].t == o.type) o.file_type = ftypes[i].ftype;
+    return fj_save_gguf(m, path, &o, e);
 }
 
 /* ---- Hugging Face folder ------------------------------------------------------------------------- */
@@ -302,36 +308,39 @@ static bool write_tokenizer(const fj_model *m, const char *dir, fj_err *e) {
     return write_json(dir, "generation_config.json", o, e);
 }
 
-bool fj_model_save_hf(const fj_model *m, const char *dir, const char *type, fj_err *e) {
-    fj_dtype t;
-    if (!parse_type(type, &t, e) || !has_tokenizer(m, e)) return false;
-    if (!fj_dtype_get(t)->st)
+bool fj_save_hf(const fj_model *m, const char *dir, const fj_save_opts *o, fj_err *e) {
+    if (!has_tokenizer(m, e)) return false;
+    if (!fj_dtype_get(o->type)->st)
         return fj_fail(e, FJ_EUNSUP,
                        "safetensors has no %s: write F32, F16 or BF16, or a GGUF file",
-                       fj_dtype_get(t)->name);
-    json_t *config = config_json(m, t, e);
+                       fj_dtype_get(o->type)->name);
+    json_t *config = config_json(m, o->type, e);
     if (!config) return false;
-    if (!fj_mkdirs(dir, e)) {
-        json_decref(config);
-        return false;
-    }
-    fj_st_writer *w = fj_st_writer_open_sharded(dir, (int64_t)5 << 30, e);
-    bool ok = w != NULL;
-    pieces p = { 0 };
-    list_pieces(&p, m, t, false);
+    fj_pieces p = { 0 };
+    fj_st_writer *w = NULL;
+    bool ok =
+        fj_mkdirs(dir, e) && fj_pieces_open(&p, m, false, o, e) &&
+        (w = fj_st_writer_open_sharded(dir, o->max_bytes ? o->max_bytes : (int64_t)5 << 30, e));
+    if (ok && o->key) fj_st_writer_resume(w, o->key);
     for (int i = 0; ok && i < p.n; i++)
-        fj_st_writer_add(w, p.v[i].part.name, fj_dtype_get(p.v[i].type)->st, p.v[i].part.n_dims,
+        fj_st_writer_add(w, p.v[i].part.name, fj_dtype_get(p.v[i].s.to)->st, p.v[i].part.n_dims,
                          p.v[i].part.dim);
+    int64_t done = 0;
     for (int64_t i; ok && (i = fj_st_writer_next(w)) >= 0;) {
-        size_t bytes;
-        ok = piece_bytes(&p, m, i, &bytes, e);
-        if (ok) fj_st_writer_data(w, p.buf, bytes);
+        ok = !stopped(o, dir, e) && fj_piece_write(&p, &p.v[i], to_st, w, e);
+        if (ok && o->wrote) o->wrote(o->ctx, &p.v[i].s);
+        if (ok) tell(o, &p, dir, ++done);
     }
     if (ok) ok = fj_st_writer_close(w, e);
     else fj_st_writer_abort(w);
-    free_pieces(&p);
+    fj_pieces_close(&p);
     ok = ok && write_tokenizer(m, dir, e);
     if (ok) return write_json(dir, "config.json", config, e); /* last: a folder with it is whole */
     json_decref(config);
     return false;
+}
+
+bool fj_model_save_hf(const fj_model *m, const char *dir, const char *type, fj_err *e) {
+    fj_save_opts o = { 0 };
+    return parse_type(type, &o.type, e) && fj_save_hf(m, dir, &o, e);
 }

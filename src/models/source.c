@@ -9,15 +9,17 @@ bool fj_source_open(fj_source *s, const char *path, fj_err *e) {
     }
     s->hf = fj_hf_open(path, e);
     if (!s->hf) return false;
-    s->st = fj_st_open(path, e);
-    if (s->st) return true;
-    fj_source_close(s);
-    return false;
+    char *config = fj_path_join(path, "config.json");
+    bool ok = fj_hfq_open(s->hf->config, config, &s->quant, e) && (s->st = fj_st_open(path, e));
+    free(config);
+    if (!ok) fj_source_close(s);
+    return ok;
 }
 
 void fj_source_close(fj_source *s) {
     fj_gguf_close(s->gguf);
     fj_st_close(s->st);
+    fj_hfq_close(s->quant);
     fj_hf_close(s->hf);
     *s = (fj_source){ 0 };
 }
@@ -74,6 +76,15 @@ bool fj_source_has(const fj_source *s, const char *name) {
     return s->gguf ? fj_gguf_tensor_find(s->gguf, name) != NULL : fj_st_find(s->st, name) != NULL;
 }
 
+bool fj_source_quantised(const fj_source *s, const char *name, fj_hfq_weight *w, fj_err *e) {
+    *w = (fj_hfq_weight){ .kind = FJ_HFQ_PLAIN };
+    if (!s->quant) return true;
+    size_t k = s->prefix ? strlen(s->prefix) : 0;
+    return fj_hfq_find(s->quant, s->st, name, w, e) &&
+           (w->kind != FJ_HFQ_PLAIN || !k || strncmp(name, s->prefix, k) != 0 ||
+            fj_hfq_find(s->quant, s->st, name + k, w, e));
+}
+
 bool fj_source_tensor_get(const fj_source *s, const char *name, fj_source_tensor *t, fj_err *e) {
     const int64_t *dim;
     int n;
@@ -88,7 +99,9 @@ bool fj_source_tensor_get(const fj_source *s, const char *name, fj_source_tensor
         if (k && !strncmp(name, s->prefix, k) && !fj_st_find(s->st, name)) name += k;
         const fj_st_tensor *x = fj_st_get(s->st, name, e);
         if (!x) return false;
-        *t = (fj_source_tensor){ .name = x->name, .dtype = x->dtype, .data = x->data };
+        *t = (fj_source_tensor){
+            .name = x->name, .dtype = x->dtype, .data = x->data, .copied = x->copied
+        };
         n = x->n_dims;
         dim = x->dim;
     }

@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "formats/gguf.h"
 #include "formats/hf.h"
+#include "formats/hfquant.h"
 #include "formats/safetensors.h"
 #include "models/model.h"
 
@@ -13,6 +14,7 @@ typedef struct fj_source {
     fj_gguf *gguf;
     fj_hf *hf;
     fj_st *st;
+    fj_hfq *quant;      /* how weights of st are quantised; NULL: they are not */
     const char *prefix; /* of tensor names that files may leave out, or NULL */
 } fj_source;
 
@@ -22,12 +24,15 @@ typedef struct fj_source_tensor {
     int n_dims;
     int64_t dim[3]; /* the length of a row last */
     const uint8_t *data;
+    bool copied; /* data are not in a mapped file */
 } fj_source_tensor;
 
 bool fj_source_open(fj_source *s, const char *path, fj_err *e);
 void fj_source_close(fj_source *s);
 const fj_arch *fj_source_arch(fj_source *s, fj_err *e);
 bool fj_source_tensor_get(const fj_source *s, const char *name, fj_source_tensor *t, fj_err *e);
+/* A weight that config.json's quantization_config speaks of; FJ_HFQ_PLAIN: an ordinary tensor. */
+bool fj_source_quantised(const fj_source *s, const char *name, fj_hfq_weight *w, fj_err *e);
 bool fj_source_has(const fj_source *s, const char *name);
 fj_tokenizer *fj_source_tokenizer(const fj_source *s, fj_err *e);
 

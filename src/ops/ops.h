@@ -134,6 +134,9 @@ fj_tensor *fj_kv_put(fj_graph *g, fj_tensor *cache, fj_tensor *x, fj_tensor *slo
 fj_tensor *fj_accum(fj_graph *g, fj_tensor *acc, fj_tensor *x);
 /* sum of squares, F64 [1, 1], always added in the same order */
 fj_tensor *fj_sumsq(fj_graph *g, fj_tensor *x);
+/* sums [1, d] + the squares of every column of x [n, d], in place; with the plan of experts (below), x being
+ * their slots: sums [E, d], row e + those of expert e.  No gradient. */
+fj_tensor *fj_col_sumsq(fj_graph *g, fj_tensor *sums, fj_tensor *x, fj_tensor *plan);
 /* AdamW (Loshchilov and Hutter 2019, as torch.optim.AdamW): p, m, v in place.
  * hyper [1, 8] F32: lr, beta1, beta2, eps, weight decay, 1 - beta1^t, 1 - beta2^t, gradient scale */
 fj_tensor *fj_adamw_step(fj_graph *g, fj_tensor *p, fj_tensor *grad, fj_tensor *m, fj_tensor *v,

@@ -57,9 +57,13 @@ typedef struct fj_templates {
 } fj_templates;
 void fj_templates_add(fj_templates *t, const char *name,
                       const char *text); /* the first of a name stays */
+void fj_templates_replace(fj_templates *t, const char *name, const char *text);
 void fj_templates_token(fj_templates *t, const char *key, const char *text);
 const char *fj_templates_find(const fj_templates *t, const char *name); /* NULL: none */
 void fj_templates_free(fj_templates *t);
+
+/* What `chatml` writes, as a template. */
+extern const char fj_chatml_template[];
 
 typedef struct fj_chat_opts {
     /* NULL or "auto": the model's own template, else as fj_chat_default; "chatml"; "raw"; "NAME" of one
@@ -103,7 +107,7 @@ json_t *fj_chat_message(const char *role, const char *content, size_t n);
 bool fj_chat_render(const fj_chat *c, const fj_conv *v, bool add_generation_prompt, fj_ids *ids,
                     fj_mask *mask, fj_err *e);
 
-/* The text of a template kind alone.  Caller frees s.  raised as in fj_jinja_render. */
+/* The text of a template or of chatml; raw has none.  Caller frees s.  raised as in fj_jinja_render. */
 bool fj_chat_text(const fj_chat *c, const fj_conv *v, bool add_generation_prompt, char **s,
                   size_t *n, bool *raised, fj_err *e);
 

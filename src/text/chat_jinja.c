@@ -17,6 +17,16 @@ void fj_templates_add(fj_templates *t, const char *name, const char *text) {
     t->v = v;
 }
 
+void fj_templates_replace(fj_templates *t, const char *name, const char *text) {
+    for (size_t i = 0; i < t->n; i++)
+        if (!strcmp(t->v[i].name, name)) t->v[i].text = fj_arena_strdup(&t->arena, text);
+    fj_templates_add(t, name, text); /* where there was none */
+}
+
+const char fj_chatml_template[] =
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
 void fj_templates_token(fj_templates *t, const char *key, const char *text) {
     json_t *s = json_string(text);
     if (!s) return; /* not UTF-8: no template could print it */
@@ -120,15 +130,40 @@ bool fj_chat_flagged(const fj_chat *c, const fj_conv *v, size_t n_messages, bool
     return ok;
 }
 
+/* As fj_chatml_template has it. */
+static bool chatml_text(const fj_conv *v, bool add_generation_prompt, fj_str *out, fj_err *e) {
+    size_t i;
+    json_t *m;
+    json_array_foreach(v->messages, i, m) {
+        const json_t *role = json_object_get(m, "role"), *content = json_object_get(m, "content");
+        if (!json_is_string(role) || !json_is_string(content))
+            return fj_fail(e, FJ_EINVAL,
+                           "message %zu: chatml takes a role and a content that are text", i + 1);
+        fj_str_addf(out, "<|im_start|>%s\n", json_string_value(role));
+        fj_str_addn(out, json_string_value(content), json_string_length(content));
+        fj_str_add(out, "<|im_end|>\n");
+    }
+    if (add_generation_prompt) fj_str_add(out, "<|im_start|>assistant\n");
+    return true;
+}
+
 bool fj_chat_text(const fj_chat *c, const fj_conv *v, bool add_generation_prompt, char **s,
                   size_t *n, bool *raised, fj_err *e) {
     fj_jinja_text x;
     if (raised) *raised = false;
-    if (c->kind != FJ_CHAT_JINJA)
+    if (c->kind == FJ_CHAT_RAW)
         return fj_fail(e, FJ_EINVAL,
                        "chat format %s has no text of its own: expected a chat template", c->name);
     if (!json_array_size(v->messages))
         return fj_fail(e, FJ_EINVAL, "the conversation is empty: expected at least one message");
+    if (c->kind == FJ_CHAT_CHATML) {
+        fj_str text = { 0 };
+        bool ok = chatml_text(v, add_generation_prompt, &text, e);
+        *n = text.n;
+        if (ok) *s = fj_str_take(&text);
+        else fj_str_free(&text);
+        return ok;
+    }
     if (!fj_chat_flagged(c, v, json_array_size(v->messages), add_generation_prompt, &x, raised, e))
         return false;
     *s = x.s;

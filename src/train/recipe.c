@@ -486,7 +486,7 @@ static bool check(fj_recipe *r, const char *name, fj_err *e) {
                        (long long)r->warmup_steps, (long long)r->max_steps);
     if (r->method == FJ_METHOD_FULL && r->init_adapter)
         return fail_at(&at, e, "init_adapter goes with method: lora, and method is full");
-    if (!r->export_gguf && fj_recipe_said(r, "export_type") && r->export_type != FJ_EXPORT_F16)
+    if (!r->export_gguf && fj_recipe_said(r, "export_type") && r->export_type != FJ_RECIPE_F16)
         return fail_at(&at, e, "export_type is set and export_gguf names no file");
     if (r->run_name && (!*r->run_name || strchr(r->run_name, '/') || r->run_name[0] == '.'))
         return fail_at(&at, e,

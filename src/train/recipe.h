@@ -21,16 +21,16 @@ typedef struct fj_strs {
 typedef enum fj_method { FJ_METHOD_LORA, FJ_METHOD_FULL } fj_method;
 typedef enum fj_sched { FJ_SCHED_LINEAR, FJ_SCHED_CONSTANT, FJ_SCHED_COSINE } fj_sched;
 typedef enum fj_auto { FJ_AUTO, FJ_ON, FJ_OFF } fj_auto;
-typedef enum fj_export {
-    FJ_EXPORT_F32,
-    FJ_EXPORT_F16,
-    FJ_EXPORT_BF16,
-    FJ_EXPORT_Q8_0,
-    FJ_EXPORT_Q4_0,
-    FJ_EXPORT_MXFP4,
-    FJ_EXPORT_Q4_K,
-    FJ_EXPORT_Q6_K
-} fj_export;
+typedef enum fj_recipe_export {
+    FJ_RECIPE_F32,
+    FJ_RECIPE_F16,
+    FJ_RECIPE_BF16,
+    FJ_RECIPE_Q8_0,
+    FJ_RECIPE_Q4_0,
+    FJ_RECIPE_MXFP4,
+    FJ_RECIPE_Q4_K,
+    FJ_RECIPE_Q6_K
+} fj_recipe_export;
 
 #define FJ_RECIPE_KEYS_MAX 64
 
@@ -82,7 +82,7 @@ typedef struct fj_recipe {
     int64_t eval_max_rows; /* 0: all */
     int64_t eval_max_new_tokens;
     const char *export_gguf;
-    int export_type; /* fj_export */
+    int export_type; /* fj_recipe_export */
 } fj_recipe;
 
 /* Reads, applies overrides ("key=value", the value in YAML: `data=[a.jsonl, b.jsonl]`), fills in

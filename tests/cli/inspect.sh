@@ -44,6 +44,18 @@ try 1 inspect cut.safetensors
 err_has "cut.safetensors"
 out_is ""
 
+# A split model is one model, whichever of its files is named; a missing one is named.
+cp "$SOURCE"/tests/golden/splits/size-*.gguf .
+try 0 inspect --tensors size-00002-of-00004.gguf
+out_has "in 4 files"
+out_matches '^t0 +F32 +1 x 16 +64$'
+out_matches '^q +Q8_0 +2 x 64 +136$'
+try 0 inspect --json size-00001-of-00004.gguf
+out_has '"size-00004-of-00004.gguf"'
+rm size-00003-of-00004.gguf
+try 1 inspect size-00001-of-00004.gguf
+err_has "size-00003-of-00004.gguf is missing"
+
 shared models/stories260K/stories260K.gguf
 try 0 inspect "$SHARED_PATH"
 out_matches '^kind +GGUF model$'

@@ -3,6 +3,7 @@
 #include "train_rig.h"
 
 #include "engine/engine.h"
+#include "lifecycle/imatrix.h"
 #include "train/trainer.h"
 
 #include <forja/eval.h>
@@ -145,6 +146,15 @@ static bool forgetting(const place *p, fj_err *e) {
                               NULL, &f, e);
 }
 
+static bool importance(const place *p, fj_err *e) {
+    static const int32_t ids[] = { 1, 5, 6, 7, 8, 9 };
+    fj_imatrix *im = fj_imatrix_new(p->m, e);
+    bool ok = im && fj_imatrix_add(im, ids, 4, e) && fj_imatrix_add(im, ids, 6, e) &&
+              fj_imatrix_finish(im, e);
+    fj_imatrix_close(im);
+    return ok;
+}
+
 /* ---- with a device each ---------------------------------------------------------------------------- */
 static void with(bool trainable, bool adapter, void (*body)(place *)) {
     fj_err e = { 0 };
@@ -179,6 +189,7 @@ static void of_adapter(place *p) {
     every_allocation("training an adapter", p, train, 5);
     every_allocation("an evaluation", p, evaluate, 3);
     every_allocation("forgetting", p, forgetting, 2);
+    every_allocation("an importance matrix", p, importance, 2);
 }
 
 static void test_adapter(void **state) {

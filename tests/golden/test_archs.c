@@ -363,7 +363,7 @@ static void run_lora(const char *name) {
     fj_batch_free(&b);
     golden_grads_free(&t);
 
-    const char *dir = keep(name, "-adapter"), *gguf = fj_test_path("adapter.gguf");
+    const char *dir = keep(name, "-adapter"), *gguf = keep(name, "-adapter.gguf");
     FJ_OK_OR_FAIL(fj_lora_save_peft(l, dir, &e), e);
     const char *words = refused(gguf_lora_refused, name);
     if (words) FJ_FAILS_WITH(fj_lora_save_gguf(l, gguf, &e), e, words);

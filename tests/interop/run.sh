@@ -7,6 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 forja=$(realpath -m "${1:-$root/build/forja}")
 venv=$root/build/interop-venv
+wheels=$root/build/interop-wheels
 log=$root/build/interop-pip.log
 
 skip() { echo "SKIP interop: $1"; exit 0; }
@@ -25,7 +26,21 @@ if [ "$(cat "$venv/requirements.sha256" 2>/dev/null)" != "$want" ]; then
     pip() { "$venv/bin/pip" install -q --disable-pip-version-check "$@" >>"$log" 2>&1; }
     pip --retries 1 --no-deps --extra-index-url https://download.pytorch.org/whl/cpu \
         "$(grep '^torch==' "$here/requirements.txt")"
-    pip -r "$here/requirements.txt" \
+    # llama.cpp is compiled here: the library alone.
+    llama=$(grep '^llama-cpp-python==' "$here/requirements.txt")
+    wheel() { compgen -G "$wheels/llama_cpp_python-${llama#*==}-*.whl" >/dev/null; }
+    if ! wheel; then
+        echo "interop: building $llama (once; two to three minutes on two cores)"
+        "$venv/bin/pip" wheel --disable-pip-version-check --no-deps --no-binary llama-cpp-python -w "$wheels" \
+            -C cmake.define.LLAVA_BUILD=OFF -C cmake.define.GGML_OPENMP=OFF -C cmake.define.GGML_LLAMAFILE=OFF \
+            -C cmake.define.CMAKE_PROJECT_llama_cpp_INCLUDE="$here/llama.cmake" "$llama" >>"$log" 2>&1
+        if ! wheel && grep -q 'Building wheel for llama' "$log"; then
+            rm -rf "$venv"
+            echo "interop: $llama was not built, see $log" >&2
+            exit 1
+        fi
+    fi
+    pip --find-links "$wheels" -r "$here/requirements.txt" \
         || { rm -rf "$venv"; skip "the packages cannot be had: $(grep '^ERROR' "$log" | tail -1)"; }
     echo "$want" >"$venv/requirements.sha256"
 fi

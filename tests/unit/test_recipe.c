@@ -56,7 +56,7 @@ static void test_values(void **state) {
     assert_int_equal(r.lr_scheduler_type, FJ_SCHED_COSINE);
     assert_string_equal(r.system_prompt, "be: kind");
     assert_string_equal(r.export_gguf, "/recipes/out.gguf");
-    assert_int_equal(r.export_type, FJ_EXPORT_Q8_0);
+    assert_int_equal(r.export_type, FJ_RECIPE_Q8_0);
     fj_recipe_free(&r);
 }
 

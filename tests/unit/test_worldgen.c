@@ -285,7 +285,7 @@ static void test_recipes(void **state) {
     FJ_OK_OR_FAIL(fj_recipe_load(&r, FORJA_SOURCE_DIR "/recipes/base.yaml", NULL, 0, &e), e);
     FJ_OK_OR_FAIL(fj_recipe_gate(&r, &e), e);
     assert_int_equal(r.method, FJ_METHOD_FULL);
-    assert_int_equal(r.export_type, FJ_EXPORT_Q8_0);
+    assert_int_equal(r.export_type, FJ_RECIPE_Q8_0);
     assert_non_null(strstr(r.export_gguf, "/models/forja-base.gguf"));
     assert_null(strstr(r.base, "/recipes/build"));
     fj_recipe_free(&r);

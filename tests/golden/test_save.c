@@ -1,0 +1,316 @@
+/* test_save.c - models written elsewhere: from their files as from memory, with an adapter merged, in several
+ * tries; over every architecture of golden/archs. */
+#include "golden_archs.h"
+#include "models/save.h"
+#include "test_device.h"
+
+static fj_dev *cpu(int threads) {
+    fj_err e;
+    fj_dev *d = fj_dev_open(&(fj_dev_opts){ .threads = threads, .f32 = true }, &e);
+    if (!d) fail_msg("%s", e.msg);
+    return d;
+}
+
+static bool same_file(const char *a, const char *b) {
+    fj_mapped x, y;
+    fj_err e;
+    FJ_OK_OR_FAIL(fj_map_file(a, &x, &e) && fj_map_file(b, &y, &e), e);
+    bool same = x.n == y.n && !memcmp(x.p, y.p, x.n);
+    fj_unmap_file(&x);
+    fj_unmap_file(&y);
+    return same;
+}
+
+/* In a folder of golden/archs. */
+static void each_arch(void (*f)(const char *name, const char *folder)) {
+    const char *names[64];
+    size_t n = archs_list(names, FJ_LEN(names));
+    assert_true(n > 10);
+    for (size_t i = 0; i < n; i++) f(names[i], archs_path(names[i], ""));
+}
+
+/* GGUF cannot say everything about these. */
+static bool no_gguf(const char *name) {
+    static const char *const list[] = { "qwen3-moe-mixed", "smollm3-pattern", "gpt-oss" };
+    for (size_t i = 0; i < FJ_LEN(list); i++)
+        if (!strncmp(name, list[i], strlen(list[i]))) return true;
+    return false;
+}
+
+static void listed_as_loaded(const char *name, const char *folder) {
+    static const char *const types[] = { "F32", "BF16", "Q8_0" };
+    fj_dev *d = cpu(2);
+    fj_err e = { 0 };
+    fj_model *m = fj_model_open(d, folder, NULL, NULL, &e), *l = fj_model_listed(d, folder, &e);
+    if (!m || !l) fail_msg("%s: %s", name, e.msg);
+    for (size_t t = 0; t < FJ_LEN(types) && !no_gguf(name); t++) {
+        const char *a = fj_test_path("a.gguf"), *b = fj_test_path("b.gguf");
+        FJ_OK_OR_FAIL(
+            fj_model_save_gguf(m, a, types[t], &e) && fj_model_save_gguf(l, b, types[t], &e), e);
+        if (!same_file(a, b)) fail_msg("%s as %s: other bytes without loading", name, types[t]);
+        /* And back from that file, which says all its metadata itself. */
+        fj_model *again = fj_model_listed(d, a, &e);
+        if (!again) fail_msg("%s: %s", name, e.msg);
+        FJ_OK_OR_FAIL(fj_model_save_gguf(again, b, types[t], &e), e);
+        if (!same_file(a, b))
+            fail_msg("%s as %s: a file is not written as it was read", name, types[t]);
+        fj_model_close(again);
+        if (t > 0) continue; /* 16-bit vectors keep their format when it is known */
+        FJ_OK_OR_FAIL(fj_model_save_hf(m, fj_test_path("x"), types[t], &e) &&
+                          fj_model_save_hf(l, fj_test_path("y"), types[t], &e),
+                      e);
+        if (!same_file(fj_test_path("x/model.safetensors"), fj_test_path("y/model.safetensors")))
+            fail_msg("%s as %s: another folder without loading", name, types[t]);
+    }
+    fj_model_close(l);
+    fj_model_close(m);
+    fj_dev_close(d);
+}
+
+static void test_without_loading(void **state) {
+    (void)state;
+    each_arch(listed_as_loaded);
+}
+
+/* An adapter over all linear layers whose B is not zero. */
+static fj_lora *some_lora(fj_model *m, fj_err *e) {
+    static const char *const all[] = { "all-linear" };
+    fj_lora *l = fj_lora_new(
+        m, &(fj_lora_opts){ .r = 3, .alpha = 5, .targets = all, .n_targets = 1, .seed = 7 }, e);
+    if (!l) return NULL;
+    float *v = malloc(l->bytes);
+    fj_rng r;
+    fj_rng_seed(&r, 11);
+    bool ok = m->dev->fn->download(l->buf, 0, v, l->bytes, e);
+    for (int i = 0; i < l->n_pairs; i++) {
+        float *b = v + l->pairs[i].b / sizeof *v;
+        for (int64_t k = 0; k < l->pairs[i].out * l->pairs[i].r; k++)
+            b[k] = (float)(0.1 * fj_rng_normal(&r));
+    }
+    ok = ok && m->dev->fn->upload(l->buf, 0, v, l->bytes, e);
+    free(v);
+    return ok ? l : NULL;
+}
+
+/* W + scale B A, plainly. */
+static void merged_by_hand(const fj_model *m, const fj_lora *l, int at, float *out, fj_err *e) {
+    const fj_weight *w = &m->w[at];
+    const fj_lora_pair *p = fj_lora_find(l, at);
+    FJ_OK_OR_FAIL(fj_weight_get(m, w, out, e), *e);
+    if (!p) return;
+    float *v = malloc(l->bytes);
+    FJ_OK_OR_FAIL(m->dev->fn->download(l->buf, 0, v, l->bytes, e), *e);
+    for (int64_t r = 0; r < p->out; r++)
+        for (int64_t c = 0; c < p->in; c++) {
+            double sum = 0;
+            for (int64_t k = 0; k < p->r; k++)
+                sum += (double)v[p->b / sizeof *v + (size_t)(r * p->r + k)] *
+                       (double)v[p->a / sizeof *v +
+                                 (size_t)((r / (p->out / p->mats) * p->r + k) * p->in + c)];
+            out[r * p->in + c] = (float)((double)out[r * p->in + c] + p->scale * sum);
+        }
+    free(v);
+}
+
+static void merged(const char *name, const char *folder) {
+    fj_dev *d = cpu(2);
+    fj_err e = { 0 };
+    fj_model *m = fj_model_open(d, folder, NULL, NULL, &e), *l = fj_model_listed(d, folder, &e);
+    if (!m || !l) fail_msg("%s: %s", name, e.msg);
+    fj_lora *lora = some_lora(m, &e), *same = lora ? some_lora(l, &e) : NULL;
+    if (!same) fail_msg("%s: %s", name, e.msg);
+    const char *out[2] = { fj_test_path("merged"), fj_test_path("merged.gguf") };
+    fj_save_opts o = { .merge = same, .type = FJ_F32 };
+    FJ_OK_OR_FAIL(fj_save_hf(l, out[0], &o, &e), e);
+    if (!no_gguf(name)) FJ_OK_OR_FAIL(fj_save_gguf(l, out[1], &o, &e), e);
+    for (int k = 0; k < (no_gguf(name) ? 1 : 2); k++) {
+        fj_model *x = fj_model_open(d, out[k], NULL, NULL, &e);
+        if (!x) fail_msg("%s: %s", name, e.msg);
+        assert_int_equal(x->n_w, m->n_w);
+        for (int i = 0; i < m->n_w; i++) {
+            int64_t n = m->w[i].rows * m->w[i].cols;
+            float *want = malloc((size_t)n * sizeof *want), *got = malloc((size_t)n * sizeof *got);
+            merged_by_hand(m, lora, i, want, &e);
+            FJ_OK_OR_FAIL(fj_weight_get(x, &x->w[i], got, &e), e);
+            for (int64_t j = 0; j < n; j++)
+                if (!(fabsf(want[j] - got[j]) <= 2e-6f))
+                    fail_msg("%s: weight %d, value %lld is %g, not %g", name, i, (long long)j,
+                             (double)got[j], (double)want[j]);
+            free(want);
+            free(got);
+        }
+        fj_model_close(x);
+    }
+    /* The same of a model in memory. */
+    FJ_OK_OR_FAIL(fj_model_merge(m, lora, &e), e);
+    for (int i = 0; i < m->n_w; i++) {
+        int64_t n = m->w[i].rows * m->w[i].cols;
+        float *want = malloc((size_t)n * sizeof *want), *got = malloc((size_t)n * sizeof *got);
+        merged_by_hand(l, same, i, want, &e);
+        FJ_OK_OR_FAIL(fj_weight_get(m, &m->w[i], got, &e), e);
+        for (int64_t j = 0; j < n; j++)
+            if (!(fabsf(want[j] - got[j]) <= 2e-6f))
+                fail_msg("%s: weight %d in memory, value %lld is %g, not %g", name, i, (long long)j,
+                         (double)got[j], (double)want[j]);
+        free(want);
+        free(got);
+    }
+    fj_lora_close(lora);
+    fj_lora_close(same);
+    fj_model_close(l);
+    fj_model_close(m);
+    fj_dev_close(d);
+}
+
+static void test_merged(void **state) {
+    (void)state;
+    each_arch(merged);
+}
+
+/* ---- in several tries ---------------------------------------------------------------------------- */
+typedef struct tries {
+    int left, wrote,
+        measured; /* tensors before the stop; tensors told of; those with an error's size */
+} tries;
+
+static bool stop_after(void *ctx) {
+    tries *t = ctx;
+    return t->left-- <= 0;
+}
+
+static void told(void *ctx, const fj_saved *s) {
+    tries *t = ctx;
+    t->wrote++;
+    t->measured += !isnan(s->rmse);
+}
+
+static void test_goes_on(void **state) {
+    (void)state;
+    const char *folder = archs_path("llama", "");
+    fj_dev *d = cpu(1);
+    fj_err e = { 0 };
+    fj_model *m = fj_model_listed(d, folder, &e);
+    if (!m) fail_msg("%s", e.msg);
+    tries t = { 0 };
+    fj_log log = { .ctx = &t, .should_stop = stop_after };
+    fj_save_opts whole = { .type = FJ_Q8_0, .wrote = told, .ctx = &t },
+                 part = { .type = FJ_Q8_0, .wrote = told, .ctx = &t, .key = "a", .log = &log };
+    const char *a = fj_test_path("whole.gguf"), *b = fj_test_path("parts.gguf");
+    FJ_OK_OR_FAIL(fj_save_gguf(m, a, &whole, &e), e);
+    int all = t.wrote, measured = t.measured;
+    assert_true(all > 10 && measured > 5);
+    t = (tries){ .left = 7 };
+    FJ_FAILS_WITH(fj_save_gguf(m, b, &part, &e), e, "goes on from there");
+    assert_int_equal(e.code, FJ_ESTOP);
+    assert_int_equal(t.wrote, 7);
+    assert_false(fj_exists(b));
+    assert_true(fj_exists(fj_test_path("parts.gguf.part")));
+    /* Two at once are not let in. */
+    uint64_t have;
+    fj_out *other = fj_out_resume(b, "a", &have, &e);
+    assert_non_null(other);
+    assert_true(have > 1000);
+    FJ_FAILS_WITH(fj_save_gguf(m, b, &part, &e), e, "by another process");
+    fj_out_abort(other);
+    /* The rest: those of before are told of without their errors. */
+    t = (tries){ .left = 1000 };
+    FJ_OK_OR_FAIL(fj_save_gguf(m, b, &part, &e), e);
+    assert_int_equal(t.wrote, all);
+    assert_true(t.measured < measured);
+    assert_int_equal(1000 - t.left, all - 7);
+    assert_true(same_file(a, b));
+    assert_false(fj_exists(fj_test_path("parts.gguf.part")));
+    assert_false(fj_exists(fj_test_path("parts.gguf.part.mark")));
+    /* Another key: from the start. */
+    t = (tries){ .left = 7 };
+    FJ_FAILS_WITH(fj_save_gguf(m, b, &part, &e), e, "goes on from there");
+    t = (tries){ .left = 1000 };
+    part.key = "b";
+    FJ_OK_OR_FAIL(fj_save_gguf(m, b, &part, &e), e);
+    assert_int_equal(1000 - t.left, all);
+    assert_true(same_file(a, b));
+    fj_model_close(m);
+    fj_dev_close(d);
+}
+
+static void test_shards_go_on(void **state) {
+    (void)state;
+    fj_dev *d = cpu(1);
+    fj_err e = { 0 };
+    fj_model *m = fj_model_listed(d, archs_path("qwen2", ""), &e);
+    if (!m) fail_msg("%s", e.msg);
+    tries t = { 0 };
+    fj_log log = { .ctx = &t, .should_stop = stop_after };
+    fj_save_opts o = { .type = FJ_F32, .max_bytes = 20000 };
+    FJ_OK_OR_FAIL(fj_save_hf(m, fj_test_path("whole"), &o, &e), e);
+    o.key = "k";
+    o.log = &log;
+    int rounds = 0;
+    for (bool ok = false; !ok; rounds++) {
+        t.left = 5;
+        ok = fj_save_hf(m, fj_test_path("parts"), &o, &e);
+        if (!ok) assert_int_equal(e.code, FJ_ESTOP);
+        assert_true(rounds < 20);
+    }
+    assert_true(rounds > 2);
+    fj_st *st = fj_st_open(fj_test_path("whole"), &e);
+    if (!st) fail_msg("%s", e.msg);
+    assert_true(st->n_files > 2);
+    for (size_t i = 0; i < st->n_files; i++) {
+        char rel[200];
+        snprintf(rel, sizeof rel, "parts/%s", fj_base_name(st->files[i]));
+        assert_true(same_file(st->files[i], fj_test_path(rel)));
+    }
+    fj_st_close(st);
+    fj_model_close(m);
+    fj_dev_close(d);
+}
+
+/* The same of a GGUF model in several files. */
+static void test_splits_go_on(void **state) {
+    (void)state;
+    fj_dev *d = cpu(1);
+    fj_err e = { 0 };
+    fj_model *m = fj_model_listed(d, archs_path("qwen2", ""), &e);
+    if (!m) fail_msg("%s", e.msg);
+    tries t = { 0 };
+    fj_log log = { .ctx = &t, .should_stop = stop_after };
+    fj_save_opts o = { .type = FJ_F32, .max_bytes = 20000 };
+    FJ_OK_OR_FAIL(fj_mkdirs(fj_test_path("s"), &e) && fj_mkdirs(fj_test_path("t"), &e) &&
+                      fj_save_gguf(m, fj_test_path("s/x.gguf"), &o, &e),
+                  e);
+    o.key = "k";
+    o.log = &log;
+    int rounds = 0;
+    for (bool ok = false; !ok; rounds++) {
+        t.left = 5;
+        ok = fj_save_gguf(m, fj_test_path("t/x.gguf"), &o, &e);
+        if (!ok) assert_int_equal(e.code, FJ_ESTOP);
+        assert_true(rounds < 20);
+    }
+    assert_true(rounds > 2);
+    fj_model_close(m);
+    fj_gguf *g = NULL;
+    for (uint32_t count = 3; !g && count < 500; count++) {
+        char *first = fj_gguf_part_path(fj_test_path("s/x.gguf"), 0, count);
+        if (fj_exists(first)) g = fj_gguf_open(first, &e);
+        free(first);
+    }
+    if (!g) fail_msg("no split file was written");
+    for (size_t i = 0; i < g->n_files; i++) {
+        char rel[200];
+        snprintf(rel, sizeof rel, "t/%s", fj_base_name(g->files[i]));
+        assert_true(same_file(g->files[i], fj_test_path(rel)));
+    }
+    fj_gguf_close(g);
+    fj_dev_close(d);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_without_loading), cmocka_unit_test(test_merged),
+        cmocka_unit_test(test_goes_on),         cmocka_unit_test(test_shards_go_on),
+        cmocka_unit_test(test_splits_go_on),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

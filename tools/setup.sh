@@ -37,6 +37,7 @@ cmd git | git
 cmd clang | clang
 cmd clang-format | clang-format
 cmd clang-tidy | clang-tidy
+fuzzer clang | libclang-rt-14-dev
 ' ;;
 interop) needs+='
 venv python3 | python3-venv
@@ -52,6 +53,8 @@ have() { # kind name
     cmd) command -v "$2" >/dev/null && "$2" --version >/dev/null 2>&1 ;;
     pc) command -v pkg-config >/dev/null && pkg-config --exists "$2" ;;
     file) echo "#include <$2>" | gcc -E - >/dev/null 2>&1 ;;
+    fuzzer) echo 'int LLVMFuzzerTestOneInput(const char *p, long n) { return n && *p; }' |
+        "$2" -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null ;;
     venv) "$2" -c 'import venv, ensurepip' >/dev/null 2>&1 ;;
     esac
 }

@@ -37,7 +37,7 @@ typedef struct fj_export_cli {
           .kind = FJ_OPT_LIST,                                                                     \
           .at = (base) + offsetof(fj_export_cli, tensors),                                         \
           .value = "GLOB=TYPE",                                                                    \
-          .help = "write tensors of these names in this format",               \
+          .help = "write tensors of these names in this format",                                   \
           .unset = "" },                                                                           \
         { .name = "split-max-size",                                                                \
           .kind = FJ_OPT_SIZE,                                                                     \
@@ -53,7 +53,7 @@ typedef struct fj_export_cli {
           .kind = FJ_OPT_LIST,                                                                     \
           .at = (base) + offsetof(fj_export_cli, data),                                            \
           .value = "FILE",                                                                         \
-          .help = "compare on these held-out rows",                            \
+          .help = "compare on these held-out rows",                                                \
           .unset = "the run's eval_data, else texts of forja's own" },                             \
         { .name = "max-kl",                                                                        \
           .kind = FJ_OPT_FLOAT,                                                                    \

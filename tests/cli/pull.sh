@@ -9,6 +9,7 @@ trap '[ -z "$HUB_PID" ] || kill "$HUB_PID"' EXIT
 # serve words...: a server for ./repo as owner/name; its address in HF_ENDPOINT, its requests in hub.log
 serve() {
     [ -z "$HUB_PID" ] || kill "$HUB_PID"
+    : >hub.log # what the last one said is not its address
     "$HUB" owner/name "${REPO:-repo}" "$@" >hub.log 2>&1 &
     HUB_PID=$!
     for _ in $(seq 100); do

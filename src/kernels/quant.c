@@ -47,14 +47,19 @@ static int least_of(const float *error, int n) {
 }
 
 /* ---- blocks of 32 --------------------------------------------------------------------------------------------- */
-/* Of eight f16 around s and eight around `plain`, the scale of the reference, the best. */
+/* Of eight f16 around s and eight around `plain`, the scale of the reference, the best; where all values are the
+ * same, of those that take it to one of 16 codes. */
 static uint16_t settle(const fj_kern *kern, const float *x, const float *w, float s, float plain,
                        float lo, float hi, const float *level) {
     static const float none[16];
     uint16_t h[16];
     float d[16], error[16];
+    bool same = true;
+    for (int i = 1; i < 32 && same; i++) same = x[i] == x[0];
     for (int i = 0; i < 16; i++) {
-        h[i] = f16_next(fj_quant_f16(i < 8 ? s : plain), i % 8 - 4);
+        float q = level ? level[i] : lo + (float)i;
+        h[i] = same && q != 0 ? fj_quant_f16(x[0] / q)
+                              : f16_next(fj_quant_f16(i < 8 ? s : plain), i % 8 - 4);
         d[i] = fj_f16_to_f32(h[i]);
     }
     if (level) kern->quant_try_level(error, x, w, 32, d, level);
@@ -73,7 +78,7 @@ void fj_quant_line(const fj_kern *kern, float *best, const float *x, const float
                    float top, bool below) {
     float other[6];
     kern->quant_fit_line(best, x, w, n, top, below, 0);
-    for (int i = 1; w && i < 3; i++) {
+    for (int i = 1; w && i < (below ? 3 : 5); i++) {
         kern->quant_fit_line(other, x, w, n, top, below, i);
         if (other[3] < best[3]) memcpy(best, other, sizeof other);
     }

@@ -141,6 +141,20 @@ static void merged(const char *name, const char *folder) {
         }
         fj_model_close(x);
     }
+    /* The same of a model in memory. */
+    FJ_OK_OR_FAIL(fj_model_merge(m, lora, &e), e);
+    for (int i = 0; i < m->n_w; i++) {
+        int64_t n = m->w[i].rows * m->w[i].cols;
+        float *want = malloc((size_t)n * sizeof *want), *got = malloc((size_t)n * sizeof *got);
+        merged_by_hand(l, same, i, want, &e);
+        FJ_OK_OR_FAIL(fj_weight_get(m, &m->w[i], got, &e), e);
+        for (int64_t j = 0; j < n; j++)
+            if (!(fabsf(want[j] - got[j]) <= 2e-6f))
+                fail_msg("%s: weight %d in memory, value %lld is %g, not %g", name, i, (long long)j,
+                         (double)got[j], (double)want[j]);
+        free(want);
+        free(got);
+    }
     fj_lora_close(lora);
     fj_lora_close(same);
     fj_model_close(l);

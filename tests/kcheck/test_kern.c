@@ -712,7 +712,7 @@ static const int tops[] = { 3, 15, 31 };
 
 static bool check_quant_fit_line(ctx *c) {
     group g = group_of(c);
-    int top = tops[c->n % 7 % 3], from = (int)(c->n % 13 % 3);
+    int top = tops[c->n % 7 % 3], from = (int)(c->n % 13 % 5);
     bool below = c->n & 4;
     float want[6];
     arr best = room(c, 6);

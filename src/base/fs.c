@@ -1,9 +1,9 @@
 #include "base/fs.h"
+#include "base/sha256.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -371,23 +371,26 @@ static void hex_of(const unsigned char *d, char *hex) {
 }
 
 void fj_sha256(const void *p, size_t n, char hex[FJ_SHA256_HEX]) {
-    unsigned char d[crypto_hash_sha256_BYTES];
-    crypto_hash_sha256(d, p, n);
+    fj_sha256_state s;
+    uint8_t d[32];
+    fj_sha256_init(&s, true);
+    fj_sha256_add(&s, p, n);
+    fj_sha256_end(&s, d);
     hex_of(d, hex);
 }
 
 bool fj_sha256_file(const char *path, char hex[FJ_SHA256_HEX], fj_err *e) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return fj_fail_errno(e, "cannot open %s", path);
-    crypto_hash_sha256_state st;
-    crypto_hash_sha256_init(&st);
-    unsigned char buf[1 << 16], d[crypto_hash_sha256_BYTES];
+    fj_sha256_state st;
+    fj_sha256_init(&st, true);
+    uint8_t buf[1 << 16], d[32];
     ssize_t r;
     while ((r = read(fd, buf, sizeof buf)) > 0 || (r < 0 && errno == EINTR))
-        if (r > 0) crypto_hash_sha256_update(&st, buf, (unsigned long long)r);
+        if (r > 0) fj_sha256_add(&st, buf, (size_t)r);
     if (r < 0) fj_fail_errno(e, "cannot read %s", path);
     close(fd);
-    crypto_hash_sha256_final(&st, d);
+    fj_sha256_end(&st, d);
     hex_of(d, hex);
     return r == 0;
 }

@@ -179,9 +179,9 @@ def types(f):
                 check(v.shape == w.shape and off < 0.5, f"{kind}: {t.name} is {off:.2g} off")
         with Llama(flat) as m:
             near(got, m.logits(ids), f"{kind} ({' '.join(formats(out))}): logits", SAME)
-        with Llama(out) as m:  # its own arithmetic for these weights: rows rounded to 8 bits
+        with Llama(out) as m:  # its own arithmetic: rows rounded to 8 bits, which may choose another expert
             apart, spread = np.abs(m.logits(ids) - got).mean(), got.std()
-            check(apart < 0.05 * spread, f"{kind}: llama.cpp's own logits are {apart:.3g} away of {spread:.3g}")
+            check(apart < (0.05 if one == src else 0.2) * spread, f"{kind}: llama.cpp's own logits are {apart:.3g} away of {spread:.3g}")
         os.remove(out)
 
 

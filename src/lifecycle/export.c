@@ -85,6 +85,7 @@ static bool open_sources(fj_export_job *j, fj_err *e) {
 
 /* The template of training becomes that of the model. */
 static bool give_template(fj_export_job *j, fj_err *e) {
+    FJ_ASSERT(j->m);
     const char *how = j->o->chat ? j->o->chat : "auto",
                *text = fj_templates_find(&j->m->templates, how);
     fj_chat *c =

@@ -28,7 +28,7 @@ static bool split_rule(const char *rule, size_t *pattern, fj_dtype *t, fj_err *e
 
 static bool rule_for(const fj_export_opts *o, const char *name, fj_dtype *t) {
     for (int i = 0; i < o->n_tensor_types; i++) {
-        size_t n;
+        size_t n = 0;
         if (!split_rule(o->tensor_types[i], &n, t, NULL)) continue;
         fj_str p = { 0 };
         fj_str_addn(&p, o->tensor_types[i], n);

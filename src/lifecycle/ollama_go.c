@@ -107,6 +107,7 @@ static bool in_name(char c) {
 /* g->p behind "{{", afterwards behind "}}". */
 static bool words(go *g, word w[MAX_WORDS], int *n) {
     *n = 0;
+    w[0] = (word){ 0 };
     if (*g->p == '-') return bad(g, "trimmed blanks are not known");
     for (;;) {
         while (*g->p == ' ') g->p++;
@@ -242,7 +243,7 @@ static bool branches(go *g, bool run, word *w, int n) {
         value v = { .kind = NUMBER, .i = 1 };
         if (n > skip && run && !done && !whole(g, w + skip, w + n, &v)) return false;
         bool take = run && !done && truth(&v);
-        int stop;
+        int stop = AT_EOF;
         if (!block(g, take, &stop, w, &n)) return false;
         done |= take;
         if (stop == AT_END) return true;
@@ -258,7 +259,7 @@ static bool range(go *g, bool run, const word *w, int n) {
         return bad(g, "a range that is not known");
     word index = w[1], inner[MAX_WORDS];
     const char *from = g->p;
-    int stop, k;
+    int stop = AT_EOF, k;
     for (size_t i = 0; run && i < g->n_msg; i++) {
         g->p = from;
         g->dot = &g->msg[i];
@@ -338,7 +339,7 @@ static bool collate(go *g, const json_t *messages) {
 bool fj_ollama_render(const char *text, const json_t *messages, fj_str *out, fj_err *e) {
     go g = { .src = text, .p = text, .out = out, .e = e };
     word w[MAX_WORDS];
-    int stop, n;
+    int stop = AT_EOF, n;
     bool ok = collate(&g, messages) && block(&g, true, &stop, w, &n) &&
               (stop == AT_EOF || bad(&g, "an end or else of nothing"));
     for (size_t i = 0; i < g.n_msg; i++) fj_str_free(&g.msg[i].content);

@@ -10,7 +10,7 @@
 
 enum {
     BATCH = FJ_MERGE_ROWS, /* rows of a thread at once */
-    OUT = 16 << 20,        /* bytes of the file at once */
+    OUT = 1 << 20,         /* bytes of the file at once: the kernel finds them in the cache */
     MIN_ROWS = 64,
 };
 

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* sync_file_range */
 #include "base/fs.h"
 #include "base/sha256.h"
 
@@ -83,7 +84,7 @@ struct fj_out {
     size_t used;
     char *path, *tmp;
     char *mark, *key; /* of a file that may take several tries; or NULL */
-    uint64_t marked;
+    uint64_t marked, started;
     uint8_t buf[1 << 16];
 };
 enum { MARK_EVERY = 256 << 20 };
@@ -157,6 +158,15 @@ void fj_out_cut(fj_out *o, uint64_t n) {
     o->pos = o->marked = n;
 }
 
+/* The disk begins with what a large file has so far, in lots, so that the sync at its end is short. */
+static void start_writeback(fj_out *o) {
+    uint64_t lot = 8 << 20, end = o->pos / lot * lot;
+    if (end <= o->started) return;
+    (void)sync_file_range(o->fd, (off_t)o->started, (off_t)(end - o->started),
+                          SYNC_FILE_RANGE_WRITE);
+    o->started = end;
+}
+
 static void flush(fj_out *o, const uint8_t *p, size_t n) {
     while (n && !o->err) {
         ssize_t r = write(o->fd, p, n);
@@ -190,6 +200,7 @@ void fj_out_write(fj_out *o, const void *bytes, size_t n) {
     }
     flush(o, o->buf, o->used);
     o->used = 0;
+    if (o->mark) start_writeback(o);
     if (n >= sizeof o->buf) flush(o, bytes, n);
     else {
         memcpy(o->buf, bytes, n);

@@ -61,6 +61,26 @@ static bool choose_places(fj_export_job *j, fj_err *e) {
     return true;
 }
 
+static void *find_hash(void *ctx) {
+    fj_export_job *j = ctx;
+    j->hash_ok = fj_model_hash(j->m, j->base_hash, &j->hash_err);
+    return NULL;
+}
+
+static void start_hash(fj_export_job *j) {
+    j->hashing = pthread_create(&j->hasher, NULL, find_hash, j) == 0;
+    if (!j->hashing) find_hash(j);
+    j->hashed = true;
+}
+
+static bool end_hash(fj_export_job *j, fj_err *e) {
+    if (j->hashing) pthread_join(j->hasher, NULL);
+    j->hashing = false;
+    if (!j->hashed || j->hash_ok) return true;
+    if (e) *e = j->hash_err;
+    return false;
+}
+
 static bool open_sources(fj_export_job *j, fj_err *e) {
     const fj_export_opts *o = j->o;
     bool adapter = o->to == FJ_EXPORT_ADAPTER || o->to == FJ_EXPORT_GGUF_ADAPTER;
@@ -73,14 +93,23 @@ static bool open_sources(fj_export_job *j, fj_err *e) {
         return false;
     char trained_on[65];
     bool known = o->base_hash || fj_adapter_base_hash(o->adapter, trained_on);
-    if ((known || !o->no_verify) && !fj_model_hash(j->m, j->base_hash, e)) return false;
+    if (known || !o->no_verify) start_hash(j);
+    return true;
+}
+
+/* Is the base the one that the adapter was trained on?  Known when all of it has been read, which goes on
+ * while the files are written. */
+static bool right_base(fj_export_job *j, fj_err *e) {
+    const fj_export_opts *o = j->o;
+    if (!end_hash(j, e)) return false;
     if (o->base_hash && strcmp(o->base_hash, j->base_hash))
         return fj_fail(
             e, FJ_EINVAL,
             "%s is not the base that the adapter was trained on: its SHA-256 is %.12s..., that of "
             "the run %.12s...",
             o->base, j->base_hash, o->base_hash);
-    return fj_adapter_has_base(j->l, o->adapter, *j->base_hash ? j->base_hash : NULL, o->log, e);
+    return !j->l ||
+           fj_adapter_has_base(j->l, o->adapter, *j->base_hash ? j->base_hash : NULL, o->log, e);
 }
 
 /* The template of training becomes that of the model. */
@@ -256,7 +285,8 @@ static bool run(fj_export_job *j, fj_err *e) {
     json_t *proof = NULL;
     double start = fj_clock();
     if (!open_sources(j, e) || !give_template(j, e) || !fj_export_type(j, e) ||
-        !choose_places(j, e) || !fj_export_imatrix(j, e) || !fj_export_write(j, e))
+        !choose_places(j, e) || !fj_export_imatrix(j, e) || !fj_export_write(j, e) ||
+        !right_base(j, e))
         return false;
     r->seconds_write = fj_clock() - start;
     r->bytes = bytes_of(j->work);
@@ -284,6 +314,7 @@ bool fj_export(fj_dev *d, const fj_export_opts *o, fj_exported *r, fj_err *e) {
     *r = (fj_exported){ 0 };
     fj_export_job j = { .d = d, .o = o, .r = r, .tensors = json_array() };
     bool ok = run(&j, e);
+    (void)end_hash(&j, NULL);
     if (!ok && !j.work) {
         free(r->path);
         r->path = NULL;

@@ -8,6 +8,7 @@
 #include "models/save.h"
 
 #include <forja/export.h>
+#include <pthread.h>
 
 typedef struct fj_export_job {
     fj_dev *d;
@@ -26,6 +27,9 @@ typedef struct fj_export_job {
     char *imatrix; /* its path */
     char base_hash[65], key[65];
     json_t *tensors;
+    pthread_t hasher; /* finds base_hash meanwhile */
+    bool hashing, hashed, hash_ok;
+    fj_err hash_err;
 } fj_export_job;
 
 /* The type of o, checked and its default filled in; nothing is written. */

@@ -24,6 +24,8 @@ static void choose(const fj_model *m, fj_weight *w, fj_dtype source) {
     /* The tied table is the head as well. */
     bool head = w->row == &m->arch->weights[FJ_W_EMBED] && m->hp.tied;
     w->dtype = matrix && !m->trainable && source != FJ_F64 ? source : FJ_F32;
+    /* A GPU has kernels for the common formats; products there round all of them to BF16 anyway. */
+    if (!m->dev->kern && !fj_dtype_on_gpu(w->dtype)) w->dtype = m->dev->plan.f32 ? FJ_F32 : FJ_BF16;
     w->panels = matrix && !m->trainable && (w->row->is & FJ_IS_LINEAR || head) && m->dev->kern &&
                 fj_wmat_packed_bytes(w->dtype, w->rows / w->mats, w->cols) >= 0;
 }

@@ -6,6 +6,7 @@
 #include "models/save.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdatomic.h>
 
 enum {
@@ -204,6 +205,35 @@ static bool vector(job *j, void (*sink)(void *ctx, const void *bytes, size_t n),
     return ok;
 }
 
+/* Bytes on their way to the file while the team makes the next ones; one lot at a time. */
+typedef struct writer {
+    pthread_t thread;
+    bool going;
+    void (*sink)(void *ctx, const void *bytes, size_t n);
+    void *ctx;
+    const void *bytes;
+    size_t n;
+} writer;
+
+static void *write_them(void *ctx) {
+    const writer *w = ctx;
+    w->sink(w->ctx, w->bytes, w->n);
+    return NULL;
+}
+
+static void wait_for(writer *w) {
+    if (w->going) pthread_join(w->thread, NULL);
+    w->going = false;
+}
+
+static void hand_over(writer *w, const void *bytes, size_t n) {
+    wait_for(w);
+    w->bytes = bytes;
+    w->n = n;
+    w->going = pthread_create(&w->thread, NULL, write_them, w) == 0;
+    if (!w->going) w->sink(w->ctx, bytes, n);
+}
+
 static bool matrix(job *j, int64_t at_mat, void (*sink)(void *ctx, const void *bytes, size_t n),
                    void *ctx, fj_err *e) {
     fj_pieces *p = j->p;
@@ -224,14 +254,20 @@ static bool matrix(job *j, int64_t at_mat, void (*sink)(void *ctx, const void *b
     size_t one = (size_t)fj_dtype_size(j->x->s.to, 1, t->cols);
     int64_t unit = t->pairs ? p->m->hp.head_dim : MIN_ROWS;
     int64_t step = FJ_MAX(unit, (int64_t)(OUT / one) / unit * unit);
-    FJ_GROW(p->out, one * (size_t)FJ_MIN(step, t->rows), p->out_cap);
+    size_t lot = one * (size_t)FJ_MIN(step, t->rows);
+    writer w = { .sink = sink, .ctx = ctx };
+    FJ_GROW(p->out, 2 * lot, p->out_cap);
+    uint8_t *both[2] = { p->out, p->out + lot };
     for (j->r0 = 0; j->r0 < t->rows && !j->failed; j->r0 = j->r1) {
         j->r1 = FJ_MIN(t->rows, j->r0 + step);
         j->at0 = j->r0;
         fj_dev_team_run(d, some_rows, j);
-        if (!j->failed) sink(ctx, p->out, one * (size_t)(j->r1 - j->r0));
+        if (!j->failed) hand_over(&w, p->out, one * (size_t)(j->r1 - j->r0));
+        p->out = p->out == both[0] ? both[1] : both[0];
         fj_reader_done(&j->from);
     }
+    wait_for(&w);
+    p->out = both[0];
     return !j->failed;
 }
 

@@ -172,12 +172,48 @@ static void test_refusals(void **state) {
     rig_close(&r);
 }
 
+/* Every format of GGUF computes on any device: a GPU has those without kernels of their own in BF16 (F32 when
+ * it computes in that).  The same tokens as on the processor. */
+static void test_formats(void **state) {
+    (void)state;
+    static const char *const types[] = { "Q5_0", "Q4_1", "IQ4_NL" };
+    fj_err e = { 0 };
+    fj_dev *cpu = fj_dev_open(&(fj_dev_opts){ .threads = 1, .f32 = true }, &e);
+    fj_model *m = cpu ? fj_model_open(cpu, tiny, NULL, NULL, &e) : NULL;
+    if (!m) fail_msg("%s", e.msg);
+    for (size_t t = 0; t < FJ_LEN(types); t++) {
+        const char *path = fj_test_path(types[t]);
+        FJ_OK_OR_FAIL(fj_model_save_gguf(m, path, types[t], &e), e);
+        fj_sampling p = FJ_SAMPLING_DEFAULT;
+        p.temperature = 0;
+        p.max_new_tokens = 6;
+        p.ignore_eos = true;
+        rig here = rig_open(path), there = { .dev = cpu };
+        there.m = fj_model_open(cpu, path, NULL, NULL, &e);
+        there.s = there.m ? fj_session_open(there.m, 0, &e) : NULL;
+        if (!there.s) fail_msg("%s", e.msg);
+        fj_str text = { 0 };
+        fj_ids a = { 0 }, b = { 0 };
+        go(&here, p, &text, &a);
+        go(&there, p, &text, &b);
+        assert_true(a.n == 6 && a.n == b.n);
+        if (memcmp(a.p, b.p, a.n * sizeof *a.p)) fail_msg("%s: other tokens", types[t]);
+        fj_ids_free(&a);
+        fj_ids_free(&b);
+        fj_str_free(&text);
+        fj_session_close(there.s);
+        fj_model_close(there.m);
+        rig_close(&here);
+    }
+    fj_model_close(m);
+    fj_dev_close(cpu);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_length_and_cache),
-        cmocka_unit_test(test_stop_strings),
-        cmocka_unit_test(test_generation_config),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_length_and_cache),  cmocka_unit_test(test_stop_strings),
+        cmocka_unit_test(test_generation_config), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_formats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

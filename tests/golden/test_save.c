@@ -4,6 +4,10 @@
 #include "models/save.h"
 #include "test_device.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
 static fj_dev *cpu(int threads) {
     fj_err e;
     fj_dev *d = fj_dev_open(&(fj_dev_opts){ .threads = threads, .f32 = true }, &e);
@@ -306,11 +310,137 @@ static void test_splits_go_on(void **state) {
     fj_dev_close(d);
 }
 
+/* ---- in a process of its own ---------------------------------------------------------------------- */
+/* Runs f(ctx) in a child: its result, or 200 and more when it died. */
+static int child(int (*f)(void *ctx), void *ctx) {
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) _exit(f(ctx));
+    int status;
+    assert_true(pid > 0 && waitpid(pid, &status, 0) == pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 200 + WTERMSIG(status);
+}
+
+typedef struct to_save {
+    const char *folder, *path;
+    rlim_t limit; /* of a file; 0: none */
+    long grown;   /* KiB that the process grew by at most are allowed; 0: any */
+    fj_save_opts o;
+} to_save;
+
+static int save_it(void *ctx) {
+    const to_save *s = ctx;
+    fj_err e = { 0 };
+    struct rusage before, after;
+    fj_dev *d = fj_dev_open(&(fj_dev_opts){ .threads = 2 }, &e);
+    fj_model *m = d ? fj_model_listed(d, s->folder, &e) : NULL;
+    if (!m) return 1;
+    signal(SIGXFSZ, SIG_IGN);
+    if (s->limit && setrlimit(RLIMIT_FSIZE, &(struct rlimit){ s->limit, s->limit }) != 0) return 2;
+    getrusage(RUSAGE_SELF, &before);
+    bool ok = fj_save_gguf(m, s->path, &s->o, &e);
+    getrusage(RUSAGE_SELF, &after);
+    if (s->grown && after.ru_maxrss - before.ru_maxrss > s->grown) {
+        printf("grew by %ld KiB\n", after.ru_maxrss - before.ru_maxrss);
+        fflush(stdout);
+        return 3;
+    }
+    fj_model_close(m);
+    fj_dev_close(d);
+    return ok ? 0 : 10 + (int)e.code;
+}
+
+/* A disk that fills: the old file stays whole, and the new one goes on when there is room. */
+static void test_full_disk(void **state) {
+    (void)state;
+    fj_err e = { 0 };
+    const char *path = fj_test_path("full.gguf"), *whole = fj_test_path("room.gguf");
+    to_save s = { archs_path("llama", ""), whole, 0, 0, { .type = FJ_F32, .key = "k" } };
+    assert_int_equal(child(save_it, &s), 0);
+    FJ_OK_OR_FAIL(fj_write_file(path, "old", 3, &e), e);
+    s.path = path;
+    int64_t size = fj_file_size(whole);
+    for (int part = 1; part < 4; part++) {
+        s.limit = (rlim_t)(size * part / 4);
+        assert_int_equal(child(save_it, &s), 10 + FJ_EIO);
+        assert_int_equal(fj_file_size(path), 3);
+    }
+    s.limit = 0;
+    assert_int_equal(child(save_it, &s), 0);
+    assert_true(same_file(path, whole));
+}
+
+/* A folder of half a gigabyte (with holes), written in a few megabytes. */
+static void test_memory(void **state) {
+    (void)state;
+    enum { WIDTH = 2048, FFN = 8192, VOCAB = 32000 };
+    const char *folder = fj_test_path("large");
+    char cmd[2400];
+    fj_err e = { 0 };
+    FJ_OK_OR_FAIL(fj_mkdirs(folder, &e), e);
+    snprintf(cmd, sizeof cmd, "cp '%s/tokenizer.json' '%s'", archs_path("llama", ""), folder);
+    assert_int_equal(system(cmd), 0);
+    json_t *c = json_load_file(archs_path("llama", "/config.json"), 0, NULL);
+    json_object_set_new(c, "hidden_size", json_integer(WIDTH));
+    json_object_set_new(c, "intermediate_size", json_integer(FFN));
+    json_object_set_new(c, "vocab_size", json_integer(VOCAB));
+    json_object_set_new(c, "head_dim", json_integer(WIDTH / 4));
+    json_object_set_new(c, "num_hidden_layers", json_integer(4));
+    assert_int_equal(json_dump_file(c, fj_test_path("large/config.json"), 0), 0);
+    json_decref(c);
+    static const struct {
+        const char *name;
+        int64_t rows, cols;
+    } of_layer[] = {
+        { "input_layernorm", 0, WIDTH },          { "post_attention_layernorm", 0, WIDTH },
+        { "self_attn.q_proj", WIDTH, WIDTH },     { "self_attn.k_proj", WIDTH / 2, WIDTH },
+        { "self_attn.v_proj", WIDTH / 2, WIDTH }, { "self_attn.o_proj", WIDTH, WIDTH },
+        { "mlp.gate_proj", FFN, WIDTH },          { "mlp.up_proj", FFN, WIDTH },
+        { "mlp.down_proj", WIDTH, FFN }
+    };
+    json_t *h = json_object();
+    int64_t at = 0;
+    for (int l = -1; l < 4; l++)
+        for (size_t i = 0; i < (l < 0 ? 2 : FJ_LEN(of_layer)); i++) {
+            char name[100];
+            int64_t rows = l < 0 ? (i ? 0 : VOCAB) : of_layer[i].rows,
+                    cols = l < 0 ? WIDTH : of_layer[i].cols, next = at + 2 * cols * FJ_MAX(rows, 1);
+            if (l < 0) snprintf(name, sizeof name, "model.%s.weight", i ? "norm" : "embed_tokens");
+            else snprintf(name, sizeof name, "model.layers.%d.%s.weight", l, of_layer[i].name);
+            json_t *shape = json_array();
+            if (rows) json_array_append_new(shape, json_integer(rows));
+            json_array_append_new(shape, json_integer(cols));
+            json_object_set_new(h, name,
+                                json_pack("{s:s, s:o, s:[I, I]}", "dtype", "BF16", "shape", shape,
+                                          "data_offsets", (json_int_t)at, (json_int_t)next));
+            at = next;
+        }
+    char *text = json_dumps(h, JSON_COMPACT);
+    json_decref(h);
+    fj_str file = { 0 };
+    size_t n = (strlen(text) + 7) / 8 * 8;
+    for (int i = 0; i < 8; i++) fj_str_addc(&file, (char)(n >> 8 * i));
+    fj_str_add(&file, text);
+    while (file.n < n + 8) fj_str_addc(&file, ' ');
+    const char *st = fj_test_path("large/model.safetensors");
+    FJ_OK_OR_FAIL(fj_write_file(st, file.s, file.n, &e), e);
+    assert_int_equal(truncate(st, (off_t)(file.n + (size_t)at)), 0);
+    fj_str_free(&file);
+    free(text);
+    to_save s = {
+        folder, fj_test_path("large.gguf"), 0, 48 << 10, { .type = FJ_Q8_0, .key = "k" }
+    };
+    assert_int_equal(child(save_it, &s), 0);
+    assert_true(fj_file_size(s.path) > 200 << 20);
+    unlink(s.path);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_without_loading), cmocka_unit_test(test_merged),
         cmocka_unit_test(test_goes_on),         cmocka_unit_test(test_shards_go_on),
-        cmocka_unit_test(test_splits_go_on),
+        cmocka_unit_test(test_splits_go_on),    cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -250,6 +250,22 @@ static bool keep_report(const fj_export_job *j, fj_err *e) {
     return ok;
 }
 
+/* What an earlier export left under the unverified name: parts: what it did not finish. */
+static bool clean(const fj_export_job *j, bool parts, fj_err *e) {
+    DIR *d = j->folder ? opendir(j->work) : NULL;
+    bool ok = true;
+    for (struct dirent *f; ok && d && (f = readdir(d));) {
+        bool part = ends(f->d_name, ".part") || ends(f->d_name, ".part.mark");
+        if (!strcmp(f->d_name, ".") || !strcmp(f->d_name, "..") || part != parts) continue;
+        char *p = fj_path_join(j->work, f->d_name);
+        if (fj_is_dir(p)) ok = fj_remove_tree(p, e);
+        else if (unlink(p) != 0) ok = fj_fail_errno(e, "cannot remove %s", p);
+        free(p);
+    }
+    if (d) closedir(d);
+    return ok;
+}
+
 /* The final name.  A folder that is replaced is moved away first and removed last. */
 static bool name_it(const fj_export_job *j, fj_err *e) {
     const char *out = j->r->path;
@@ -285,8 +301,8 @@ static bool run(fj_export_job *j, fj_err *e) {
     json_t *proof = NULL;
     double start = fj_clock();
     if (!open_sources(j, e) || !give_template(j, e) || !fj_export_type(j, e) ||
-        !choose_places(j, e) || !fj_export_imatrix(j, e) || !fj_export_write(j, e) ||
-        !right_base(j, e))
+        !choose_places(j, e) || !fj_export_imatrix(j, e) || !clean(j, false, e) ||
+        !fj_export_write(j, e) || !clean(j, true, e) || !right_base(j, e))
         return false;
     r->seconds_write = fj_clock() - start;
     r->bytes = bytes_of(j->work);

@@ -193,7 +193,8 @@ static void make_key(fj_export_job *j) {
     for (size_t i = 0; src->gguf && i < src->gguf->n_files; i++) add_stamp(&s, src->gguf->files[i]);
     for (size_t i = 0; src->st && i < src->st->n_files; i++) add_stamp(&s, src->st->files[i]);
     if (o->adapter) add_folder(&s, o->adapter);
-    if (j->imatrix) add_stamp(&s, j->imatrix);
+    char hex[FJ_SHA256_HEX];
+    if (j->imatrix && fj_sha256_file(j->imatrix, hex, NULL)) fj_str_add(&s, hex);
     fj_sha256(s.s, s.n, j->key);
     fj_str_free(&s);
 }

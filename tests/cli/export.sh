@@ -97,6 +97,13 @@ err_has "small.gguf.unverified stays under that name"
 out_matches '^verdict +lost by: quantise'
 [ ! -e small.gguf ] || fail "what did not pass has the name"
 
+# What a failed export left does not come into the next one of that name.
+try 3 export run again --to hf:F32 --max-kl 1e-12
+[ -f again.unverified/model.safetensors ] || fail "what did not pass is gone"
+touch again.unverified/stranger again.unverified/x.gguf.part
+try 0 export run again --to ollama:Q8_0
+[ "$(ls again | tr '\n' ' ')" = "Modelfile export.json model.gguf " ] || fail "again has $(ls again)"
+
 # Adapters that would be exported as nothing, or over another base.
 try 1 export x --to hf --base "$BASE" --adapter nowhere
 err_has nowhere

@@ -240,6 +240,8 @@ static void judge(fj_verified *v, int64_t mangled, const fj_verify_opts *o) {
         double kl = v->n.kl_mean, max = v->max_kl;
         if (v->exported.adapter)
             lose(v, FJ_LOST_ADAPTER, "mean KL %.3g is over %.3g, the limit of %s", kl, max, name);
+        else if (!v->has_merged && !v->trained.adapter) /* nothing was merged */
+            lose(v, FJ_LOST_QUANTISE, "mean KL %.3g is over %.3g, the limit of %s", kl, max, name);
         else if (!v->has_merged)
             lose(v, FJ_LOST_WEIGHTS,
                  "mean KL %.3g is over %.3g, the limit of %s; there is no merged model to tell "

@@ -55,8 +55,8 @@ typedef enum fj_lost {
     FJ_LOST_TOKENIZER, /* the same texts are other ids, or ids are other tokens */
     FJ_LOST_ADAPTER,   /* a written adapter does not compute what the trained one does */
     FJ_LOST_MERGE,
-    FJ_LOST_QUANTISE,
-    FJ_LOST_WEIGHTS, /* merge or quantise */
+    FJ_LOST_QUANTISE, /* the weights as they were written; without an adapter nothing else can be */
+    FJ_LOST_WEIGHTS,  /* merge or quantise */
     FJ_LOSTS
 } fj_lost;
 extern const char *const fj_lost_names[FJ_LOSTS]; /* "nothing", "template", ... */

@@ -158,7 +158,7 @@ static void test_one_weight(void **state) {
     plant_weight(bad, 12345, 40);
     fj_verify_opts o = { .kind = "F32" };
     fj_verified v = verify(hf, bad, &o);
-    assert_true(!v.passed && v.lost == FJ_LOST_WEIGHTS && v.n.kl_mean > 1e-6);
+    assert_true(!v.passed && v.lost == FJ_LOST_QUANTISE && v.n.kl_mean > 1e-6);
     assert_true(v.n.kl_max > v.n.kl_mean && v.n.worst_row >= 1 && v.n.logp_max > 0);
     assert_int_equal(v.ids_equal, v.rows);
     assert_non_null(strstr(v.why, "the limit of F32"));

@@ -1,8 +1,6 @@
 /* blocks.c - see blocks.h.  The order of the products is that of the reference. */
 #include "base/blocks.h"
 
-#include "base/mem.h"
-
 #include <string.h>
 
 const int8_t fj_iq4_levels[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
@@ -150,14 +148,14 @@ static void part_nf4(const void *block, int j, float *dst) {
 }
 
 static void part_tq1_0(const void *block, int j, float *dst) {
-    static const uint8_t power[] = { 1, 3, 9, 27, 81 };
+    static const uint8_t power[8] = { 1, 3, 9, 27, 81 };
     const fj_tq1_0 *b = block;
     float d = fj_f16_to_f32(b->d);
-    FJ_ASSERT(j >= 0 && j < 8);
     for (int i = 0; i < 32; i++) {
         int v = 32 * j + i, digit = v < 160 ? v / 32 : v < 240 ? (v - 160) / 16 : (v - 240) / 4;
         uint8_t byte = v < 160 ? b->q[v % 32] : v < 240 ? b->q[32 + v % 16] : b->tail[v % 4];
-        byte = (uint8_t)(byte * power[digit]); /* a fraction of 256 whose next digit is wanted */
+        byte =
+            (uint8_t)(byte * power[digit & 7]); /* a fraction of 256 whose next digit is wanted */
         dst[i] = d * (float)((byte * 3 >> 8) - 1);
     }
 }

@@ -85,9 +85,11 @@ struct fj_out {
     char *path, *tmp;
     char *mark, *key; /* of a file that may take several tries; or NULL */
     uint64_t marked, started;
+    double next_mark;
     uint8_t buf[1 << 16];
 };
-enum { MARK_EVERY = 256 << 20 };
+/* A mark waits for the disk: not after fewer bytes, nor sooner. */
+enum { MARK_BYTES = 64 << 20, MARK_SECONDS = 10 };
 
 fj_out *fj_out_open(const char *path, fj_err *e) {
     fj_str tmp = { 0 };
@@ -148,6 +150,7 @@ fj_out *fj_out_resume(const char *path, const char *key, uint64_t *have, fj_err 
     o->mark = fj_str_take(&mark);
     o->key = fj_strdup(key);
     o->pos = o->marked = *have = n;
+    o->next_mark = fj_clock() + MARK_SECONDS;
     return o;
 }
 
@@ -187,11 +190,12 @@ static void set_mark(fj_out *o) {
     fj_str s = { 0 };
     fj_str_addf(&s, "%s %llu\n", o->key, (unsigned long long)o->pos);
     if (fj_write_file(o->mark, s.s, s.n, NULL)) o->marked = o->pos;
+    o->next_mark = fj_clock() + MARK_SECONDS;
     fj_str_free(&s);
 }
 
 void fj_out_write(fj_out *o, const void *bytes, size_t n) {
-    if (o->mark && o->pos - o->marked >= MARK_EVERY) set_mark(o);
+    if (o->mark && o->pos - o->marked >= MARK_BYTES && fj_clock() >= o->next_mark) set_mark(o);
     o->pos += n;
     if (o->used + n <= sizeof o->buf) {
         if (n) memcpy(o->buf + o->used, bytes, n);

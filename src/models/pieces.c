@@ -81,7 +81,10 @@ typedef struct job {
     float *whole; /* turned: the matrix as the weight has it, [rows, cols] */
     fj_err err;
     _Atomic bool failed;
-    double *sums; /* [threads][2]: of squares of values and of errors */
+    _Atomic int64_t next; /* row that no thread has taken yet */
+    double *sums;         /* [rows of the file at hand][2]: squares of values and of errors */
+    size_t sums_cap;
+    double squares, errors; /* of all rows so far, added up in their order */
 } job;
 
 /* Rows of the weight [row, row + n), one matrix, as f32 with the adapter's share. */
@@ -109,8 +112,20 @@ static void narrow(job *j, const float *row, int64_t cols, void *dst, double sum
         squares += (double)row[i] * row[i];
         errors += off * off;
     }
-    sums[0] += squares;
-    sums[1] += errors;
+    sums[0] = squares;
+    sums[1] = errors;
+}
+
+static void room_for_sums(job *j, int64_t rows) {
+    FJ_GROW(j->sums, (size_t)rows * 2, j->sums_cap);
+    memset(j->sums, 0, (size_t)rows * 2 * sizeof *j->sums);
+}
+
+static void add_sums(job *j, int64_t rows) {
+    for (int64_t i = 0; i < rows; i++) {
+        j->squares += j->sums[2 * i];
+        j->errors += j->sums[2 * i + 1];
+    }
 }
 
 static void fail_once(job *j, const fj_err *e) {
@@ -123,16 +138,16 @@ static void some_rows(void *ctx, int ith, int nth) {
     const fj_piece *x = j->x;
     const fj_part *t = &x->part;
     const fj_model *m = j->p->m;
-    int64_t batches = (j->r1 - j->r0 + BATCH - 1) / BATCH;
-    int64_t from = j->r0 + batches * ith / nth * BATCH,
-            to = FJ_MIN(j->r1, j->r0 + batches * (ith + 1) / nth * BATCH);
+    (void)ith, (void)nth;
     size_t one = (size_t)fj_dtype_size(x->s.to, 1, t->cols);
     bool copy = j->from.type == x->s.to && !j->pair && !t->less_one;
     float *wide = fj_alloc((size_t)((BATCH + 1) * t->cols) * sizeof *wide);
     fj_err e = { 0 };
-    for (int64_t r = from, n; r < to && !j->failed; r += n) {
-        n = t->step == 1 ? FJ_MIN(BATCH, to - r) : 1;
-        int64_t row = fj_part_row(m, x->s.w, t, j->mat, r);
+    /* One thread may be late: its core writes the bytes of before. */
+    while (!j->failed) {
+        int64_t most = t->step == 1 ? BATCH : 1, r = atomic_fetch_add(&j->next, most);
+        if (r >= j->r1) break;
+        int64_t n = FJ_MIN(most, j->r1 - r), row = fj_part_row(m, x->s.w, t, j->mat, r);
         uint8_t *dst = j->p->out;
         if (copy && !t->pairs) {
             if (!fj_reader_rows(&j->from, x->s.to, row, n, dst + (size_t)(r - j->at0) * one, &e))
@@ -149,8 +164,7 @@ static void some_rows(void *ctx, int ith, int nth) {
                 continue;
             }
             for (int64_t k = 0; t->less_one && k < t->cols; k++) v[k] -= 1;
-            narrow(j, v, t->cols, dst + (size_t)at * one, j->sums + 2 * ith,
-                   wide + BATCH * t->cols);
+            narrow(j, v, t->cols, dst + (size_t)at * one, j->sums + 2 * at, wide + BATCH * t->cols);
         }
     }
     free(wide);
@@ -166,7 +180,7 @@ static void some_columns(void *ctx, int ith, int nth) {
     for (int64_t c = from; c < to; c++) {
         for (int64_t r = 0; r < t->rows; r++)
             row[r] = j->whole[r * t->cols + c] - (t->less_one ? 1 : 0);
-        narrow(j, row, t->rows, j->p->out + (size_t)c * one, j->sums + 2 * ith, row + t->rows);
+        narrow(j, row, t->rows, j->p->out + (size_t)c * one, j->sums + 2 * c, row + t->rows);
     }
     free(row);
 }
@@ -198,6 +212,7 @@ static bool vector(job *j, void (*sink)(void *ctx, const void *bytes, size_t n),
         mine[t->pairs ? fj_gguf_row(j->p->m, w, r) : r] =
             all[fj_part_row(j->p->m, w, t, 0, r)] - (t->less_one ? 1 : 0);
     if (ok) {
+        room_for_sums(j, 1);
         narrow(j, mine, t->rows, j->p->out, j->sums, mine + t->rows);
         sink(ctx, j->p->out, bytes);
     }
@@ -246,7 +261,9 @@ static bool matrix(job *j, int64_t at_mat, void (*sink)(void *ctx, const void *b
         if (!j->whole) return false;
         FJ_GROW(p->out, bytes, p->out_cap);
         fj_dev_team_run(d, whole_rows, j);
+        room_for_sums(j, t->cols);
         if (!j->failed) fj_dev_team_run(d, some_columns, j);
+        add_sums(j, t->cols);
         free(j->whole);
         if (!j->failed) sink(ctx, p->out, bytes);
         return !j->failed;
@@ -261,7 +278,10 @@ static bool matrix(job *j, int64_t at_mat, void (*sink)(void *ctx, const void *b
     for (j->r0 = 0; j->r0 < t->rows && !j->failed; j->r0 = j->r1) {
         j->r1 = FJ_MIN(t->rows, j->r0 + step);
         j->at0 = j->r0;
+        j->next = j->r0;
+        room_for_sums(j, j->r1 - j->r0);
         fj_dev_team_run(d, some_rows, j);
+        add_sums(j, j->r1 - j->r0);
         if (!j->failed) hand_over(&w, p->out, one * (size_t)(j->r1 - j->r0));
         p->out = p->out == both[0] ? both[1] : both[0];
         fj_reader_done(&j->from);
@@ -269,10 +289,6 @@ static bool matrix(job *j, int64_t at_mat, void (*sink)(void *ctx, const void *b
     wait_for(&w);
     p->out = both[0];
     return !j->failed;
-}
-
-static void count_team(void *ctx, int ith, int nth) {
-    if (ith == 0) *(int *)ctx = nth;
 }
 
 bool fj_piece_write(fj_pieces *p, fj_piece *x, void (*sink)(void *ctx, const void *bytes, size_t n),
@@ -283,24 +299,16 @@ bool fj_piece_write(fj_pieces *p, fj_piece *x, void (*sink)(void *ctx, const voi
         j.pair = fj_lora_find(p->o->merge, x->w);
         fj_merger_at(&p->merger, j.pair);
     }
-    int threads = 1;
-    fj_dev_team_run(p->m->dev, count_team, &threads);
-    j.sums = fj_zalloc((size_t)threads * 2 * sizeof *j.sums);
     j.importance = p->o->importance ? p->o->importance(p->o->ctx, &x->s) : NULL;
     bool ok = true;
     if (x->s.w->row->rows == FJ_ONE) ok = vector(&j, sink, ctx, e);
     else
         for (int64_t i = 0; ok && i < x->part.mats; i++) ok = matrix(&j, i, sink, ctx, e);
     if (j.failed && e) *e = j.err;
-    double squares = 0, errors = 0,
-           n = (double)x->part.mats * (double)x->part.rows * (double)x->part.cols;
-    for (int i = 0; i < threads; i++) {
-        squares += j.sums[2 * i];
-        errors += j.sums[2 * i + 1];
-    }
-    if (fj_dtype_get(x->s.to)->block > 1 && squares > 0) {
-        x->s.rms = sqrt(squares / n);
-        x->s.rmse = sqrt(errors / n);
+    double n = (double)x->part.mats * (double)x->part.rows * (double)x->part.cols;
+    if (fj_dtype_get(x->s.to)->block > 1 && j.squares > 0) {
+        x->s.rms = sqrt(j.squares / n);
+        x->s.rmse = sqrt(j.errors / n);
     }
     free(j.sums);
     fj_reader_close(&j.from);

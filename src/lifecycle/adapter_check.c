@@ -56,7 +56,7 @@ bool fj_adapter_has_effect(const fj_lora *l, const char *name, fj_err *e) {
 }
 
 /* ---- base ----------------------------------------------------------------------------------------- */
-bool fj_adapter_base_hash(const char *path, char hex[65]) {
+static bool said_by_run(const char *path, const char *key, char hex[65]) {
     static const char *const above[] = { "manifest.json", "../manifest.json",
                                          "../../manifest.json" };
     *hex = 0;
@@ -69,13 +69,21 @@ bool fj_adapter_base_hash(const char *path, char hex[65]) {
     for (size_t i = 0; !*hex && i < FJ_LEN(above); i++) {
         char *file = fj_path_join(folder, above[i]);
         json_t *m = fj_exists(file) ? fj_json_file(file, 1 << 24, NULL) : NULL;
-        const char *said = json_string_value(json_object_get(m, "base_sha256"));
+        const char *said = json_string_value(json_object_get(m, key));
         if (said && strlen(said) == 64) memcpy(hex, said, 65);
         json_decref(m);
         free(file);
     }
     free(folder);
     return *hex;
+}
+
+bool fj_adapter_base_hash(const char *path, char hex[65]) {
+    return said_by_run(path, "base_sha256", hex);
+}
+
+bool fj_adapter_base_stamp(const char *path, char hex[65]) {
+    return said_by_run(path, "base_stamp", hex);
 }
 
 /* "meta/Llama-3" of "hub/meta/Llama-3/": the part behind the last separator, which ends no path. */

@@ -15,6 +15,8 @@ bool fj_adapter_has_effect(const fj_lora *l, const char *name, fj_err *e);
 /* SHA-256 of the base that the adapter at path (a folder, or a GGUF file) was trained on: base_sha256 of the
  * manifest.json of its run, which is in its folder or one or two above.  false: there is none; hex is "". */
 bool fj_adapter_base_hash(const char *path, char hex[65]);
+/* The same of base_stamp, fj_model_stamp of the base when the run began. */
+bool fj_adapter_base_stamp(const char *path, char hex[65]);
 
 /* Refuses (FJ_EINVAL) a base that is not the one that the adapter at path was trained on, by that hash.
  * base_hash: fj_model_hash of l's model where it is known; NULL: found here, if there is something to compare

@@ -93,7 +93,13 @@ static bool open_sources(fj_export_job *j, fj_err *e) {
         return false;
     char trained_on[65];
     bool known = o->base_hash || fj_adapter_base_hash(o->adapter, trained_on);
-    if (known || !o->no_verify) start_hash(j);
+    char then[65], now[65];
+    /* Files that nobody wrote to since the run began have the hash that it found. */
+    if (known && fj_adapter_base_hash(o->adapter, trained_on) &&
+        fj_adapter_base_stamp(o->adapter, then) && fj_model_stamp(j->m, now, NULL) &&
+        !strcmp(then, now))
+        memcpy(j->base_hash, trained_on, sizeof trained_on);
+    else if (known || !o->no_verify) start_hash(j);
     return true;
 }
 

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 enum { ALIGN = 64 };
 
@@ -364,14 +365,28 @@ void fj_model_about(const fj_model *m, fj_model_info *info) {
                              .chat_template = m->chat_template };
 }
 
+/* The SHA-256 of what is in a file, or of its size, time of change and number: cheap, and the same as long as
+ * nobody touched it. */
+static bool hash_file(const char *path, bool contents, char hex[65], fj_err *e) {
+    if (contents) return fj_sha256_file(path, hex, e);
+    struct stat st;
+    if (stat(path, &st) != 0) return fj_fail_errno(e, "cannot look at %s", path);
+    char s[160];
+    int n =
+        snprintf(s, sizeof s, "%lld %lld.%09ld %llu", (long long)st.st_size,
+                 (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (unsigned long long)st.st_ino);
+    fj_sha256(s, (size_t)n, hex);
+    return true;
+}
+
 /* The hash of a file, or of the hashes of the parts of a split model, whatever these are called. */
-static bool hash_gguf(const char *path, char hex[65], fj_err *e) {
+static bool hash_gguf(const char *path, bool contents, char hex[65], fj_err *e) {
     fj_gguf *g = fj_gguf_open(path, e);
     if (!g) return false;
     fj_str all = { 0 };
     bool ok = true;
     for (size_t i = 0; i < g->n_files && ok; i++) {
-        ok = fj_sha256_file(g->files[i], hex, e);
+        ok = hash_file(g->files[i], contents, hex, e);
         fj_str_addf(&all, "%s %zu\n", hex, i + 1);
     }
     if (ok && g->n_files > 1) fj_sha256(all.s, all.n, hex);
@@ -380,8 +395,8 @@ static bool hash_gguf(const char *path, char hex[65], fj_err *e) {
     return ok;
 }
 
-bool fj_model_hash(const fj_model *m, char hex[65], fj_err *e) {
-    if (!fj_is_dir(m->path)) return hash_gguf(m->path, hex, e);
+static bool hash_model(const fj_model *m, bool contents, char hex[65], fj_err *e) {
+    if (!fj_is_dir(m->path)) return hash_gguf(m->path, contents, hex, e);
     /* A folder: the hash of the hashes of its parts, in a fixed order. */
     fj_st *st = fj_st_open(m->path, e);
     if (!st) return false;
@@ -395,17 +410,25 @@ bool fj_model_hash(const fj_model *m, char hex[65], fj_err *e) {
         if (i > 1 && m->tok_json) break; /* it is what was read */
         char *p = fj_path_join(m->path, parts[i]);
         if (i == 0 || fj_exists(p)) {
-            ok = fj_sha256_file(p, one, e);
+            ok = hash_file(p, contents, one, e);
             fj_str_addf(&all, "%s %s\n", one, parts[i]);
         }
         free(p);
     }
     for (size_t i = 0; i < st->n_files && ok; i++) {
-        ok = fj_sha256_file(st->files[i], one, e);
+        ok = hash_file(st->files[i], contents, one, e);
         fj_str_addf(&all, "%s %s\n", one, fj_base_name(st->files[i]));
     }
     if (ok) fj_sha256(all.s, all.n, hex);
     fj_str_free(&all);
     fj_st_close(st);
     return ok;
+}
+
+bool fj_model_hash(const fj_model *m, char hex[65], fj_err *e) {
+    return hash_model(m, true, hex, e);
+}
+
+bool fj_model_stamp(const fj_model *m, char hex[65], fj_err *e) {
+    return hash_model(m, false, hex, e);
 }

@@ -48,6 +48,10 @@ struct fj_model {
  * (buf NULL), so there is no forward pass. */
 fj_model *fj_model_listed(fj_dev *d, const char *path, fj_err *e);
 
+/* As fj_model_hash, of the sizes, times of change and numbers (inodes) of the same files: equal as long as nobody
+ * wrote to them, and found without reading them. */
+bool fj_model_stamp(const fj_model *m, char hex[65], fj_err *e);
+
 /* Does the token end an answer: by the vocabulary, or by generation_config.json? */
 bool fj_model_ends(const fj_model *m, int32_t id);
 

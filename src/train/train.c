@@ -125,8 +125,8 @@ static bool same_inputs(fj_job *j, const char *base, fj_err *e) {
 }
 
 static bool open_run(fj_job *j, fj_err *e) {
-    char base[65];
-    if (!fj_model_hash(j->model, base, e)) return false;
+    char base[65], stamp[65];
+    if (!fj_model_hash(j->model, base, e) || !fj_model_stamp(j->model, stamp, e)) return false;
     bool was_there = j->recipe.output_dir && fj_exists(j->recipe.output_dir);
     j->run = fj_run_open(&j->recipe, j->o->resume, e);
     if (!j->run) return false;
@@ -144,6 +144,7 @@ static bool open_run(fj_job *j, fj_err *e) {
                              "device_kind", j->dev->fn->name, "no_eval", (int)j->recipe.no_eval);
     if (json_array_size(j->devices_before))
         json_object_set(more, "devices_before", j->devices_before);
+    json_object_set_new(more, "base_stamp", json_string(stamp));
     bool ok = fj_run_manifest(j->run, base, j->data.hash, more, e);
     json_decref(more);
     if (!ok) return false;

@@ -435,12 +435,38 @@ static void test_memory(void **state) {
     unlink(s.path);
 }
 
+/* The stamp of a model's files says whether somebody wrote to them, not what is in them. */
+static void test_stamp(void **state) {
+    (void)state;
+    fj_dev *d = cpu(1);
+    fj_err e = { 0 };
+    const char *path = fj_test_path("stamp.gguf");
+    fj_model *m = fj_model_open(d, archs_path("llama", ""), NULL, NULL, &e);
+    if (!m) fail_msg("%s", e.msg);
+    FJ_OK_OR_FAIL(fj_model_save_gguf(m, path, "F16", &e), e);
+    fj_model *x = fj_model_open(d, path, NULL, NULL, &e), *y = fj_model_listed(d, path, &e);
+    if (!x || !y) fail_msg("%s", e.msg);
+    char stamp[2][65], hash[2][65];
+    FJ_OK_OR_FAIL(fj_model_stamp(x, stamp[0], &e) && fj_model_stamp(y, stamp[1], &e), e);
+    assert_string_equal(stamp[0], stamp[1]);
+    FJ_OK_OR_FAIL(fj_model_hash(x, hash[0], &e), e);
+    assert_string_not_equal(stamp[0], hash[0]);
+    FJ_OK_OR_FAIL(fj_model_save_gguf(m, path, "F16", &e), e); /* the same bytes in another file */
+    FJ_OK_OR_FAIL(fj_model_stamp(x, stamp[1], &e) && fj_model_hash(x, hash[1], &e), e);
+    assert_string_not_equal(stamp[0], stamp[1]);
+    assert_string_equal(hash[0], hash[1]);
+    fj_model_close(y);
+    fj_model_close(x);
+    fj_model_close(m);
+    fj_dev_close(d);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_without_loading), cmocka_unit_test(test_merged),
         cmocka_unit_test(test_goes_on),         cmocka_unit_test(test_shards_go_on),
-        cmocka_unit_test(test_splits_go_on),    cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_splits_go_on),    cmocka_unit_test(test_stamp),
+        cmocka_unit_test(test_full_disk),       cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -303,7 +303,7 @@ def main():
     for i, (name, make) in enumerate(CASES.items()):
         if a.only not in (None, name):
             continue
-        settle(a.seed * 1000 + i)
+        settle((a.seed * 1000 + i) % 2**32)
         folder = os.path.join(a.out, "hfquant", name)
         shutil.rmtree(folder, ignore_errors=True)
         config, state, values, kept = make(folder, a.seed * 1000 + i)

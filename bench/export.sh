@@ -60,6 +60,11 @@ for ((i = 0; i < times; i++)); do
     measure copy synced "$dir/c.gguf" cp "$dir/model.gguf" "$dir/c.gguf"
     rm -f "$dir/c.gguf"
     measure merge $forja export "$dir/run" --to gguf:BF16 "$dir/m.gguf" --no-verify -j 2
+    rm -rf "$dir/m.gguf" "$dir/m.export.json"
+    # With another time of change the base has to be hashed.
+    touch -r "$dir/model.gguf" "$dir/then"; touch "$dir/model.gguf"
+    measure merge-hashed $forja export "$dir/run" --to gguf:BF16 "$dir/m.gguf" --no-verify -j 2
+    touch -r "$dir/then" "$dir/model.gguf"
     rm -rf "$dir/m.gguf"
     # The limit is for models that have learned something; this one is noise.
     measure merge-q4 $forja export "$dir/run" --to gguf:Q4_K_M "$dir/v.gguf" --no-verify -j 2

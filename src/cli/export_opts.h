@@ -54,7 +54,7 @@ typedef struct fj_export_cli {
           .at = (base) + offsetof(fj_export_cli, data),                                            \
           .value = "FILE",                                                                         \
           .help = "compare on these held-out rows",                                                \
-          .unset = "the run's eval_data, else texts of forja's own" },                             \
+          .unset = "of a run its eval_data, else texts of forja's own" },                          \
         { .name = "max-kl",                                                                        \
           .kind = FJ_OPT_FLOAT,                                                                    \
           .at = (base) + offsetof(fj_export_cli, max_kl),                                          \

@@ -4,7 +4,6 @@
 #include <math.h>
 
 typedef struct shown {
-    fj_term *term;
     bool any, quiet;
 } shown;
 
@@ -47,7 +46,7 @@ static void print(const fj_exported *r, bool any) {
 int fj_export_run(fj_call *c, const fj_export_cli *x, fj_export_opts *o) {
     fj_err e = { 0 };
     fj_exported r = { 0 };
-    shown s = { .term = c->term, .quiet = x->json };
+    shown s = { .quiet = x->json };
     o->imatrix = x->imatrix;
     o->imatrix_chunks = x->chunks;
     o->tensor_types = (const char *const *)x->tensors.v;

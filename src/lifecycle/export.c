@@ -2,10 +2,8 @@
 #include "base/fs.h"
 #include "lifecycle/adapter_check.h"
 #include "lifecycle/export_in.h"
-#include "models/reader.h"
 
 #include <dirent.h>
-#include <math.h>
 #include <unistd.h>
 
 static bool ends(const char *s, const char *end) {
@@ -92,14 +90,13 @@ static bool open_sources(fj_export_job *j, fj_err *e) {
     if (!(j->l = fj_lora_open(j->m, o->adapter, e)) || !fj_adapter_has_effect(j->l, o->adapter, e))
         return false;
     char trained_on[65];
-    bool known = o->base_hash || fj_adapter_base_hash(o->adapter, trained_on);
     char then[65], now[65];
+    bool said = fj_adapter_base_hash(o->adapter, trained_on);
     /* Files that nobody wrote to since the run began have the hash that it found. */
-    if (known && fj_adapter_base_hash(o->adapter, trained_on) &&
-        fj_adapter_base_stamp(o->adapter, then) && fj_model_stamp(j->m, now, NULL) &&
+    if (said && fj_adapter_base_stamp(o->adapter, then) && fj_model_stamp(j->m, now, NULL) &&
         !strcmp(then, now))
         memcpy(j->base_hash, trained_on, sizeof trained_on);
-    else if (known || !o->no_verify) start_hash(j);
+    else if (said || o->base_hash || !o->no_verify) start_hash(j);
     return true;
 }
 

@@ -42,6 +42,14 @@ static bool rule_for(const fj_export_opts *o, const char *name, fj_dtype *t) {
 bool fj_export_type(fj_export_job *j, fj_err *e) {
     const fj_export_opts *o = j->o;
     j->type = o->type;
+    /* An option that would do nothing is refused. */
+    if (o->n_tensor_types && !to_gguf_model(j))
+        return fj_fail(e, FJ_EINVAL, "types of tensors (%s) go with a GGUF model",
+                       o->tensor_types[0]);
+    if (o->max_bytes && o->to != FJ_EXPORT_GGUF && o->to != FJ_EXPORT_HF)
+        return fj_fail(e, FJ_EINVAL,
+                       "an adapter and an Ollama folder have one file of weights: only gguf and hf "
+                       "can be split");
     for (int i = 0; i < o->n_tensor_types; i++) {
         size_t n;
         fj_dtype t;

@@ -91,6 +91,15 @@ ls two | grep -q -- '-00002-of-' || fail "the model is in one file"
 try 0 export run three --to gguf:Q8_0 --no-verify
 out_has "not compared"
 
+# Options that would do nothing.
+try 1 export run four --to hf --tensor-type 'x=Q8_0'
+err_has "types of tensors (x=Q8_0) go with a GGUF model"
+try 1 export run four --to ollama --split-max-size 1MiB
+err_has "only gguf and hf can be split"
+try 1 export run four --to adapter --imatrix rows.jsonl
+err_has "an importance matrix goes with a quantised GGUF model"
+! ls -d four* >/dev/null 2>&1 || fail "a refusal left $(ls -d four*)"
+
 # A loss over the limit: exit code 3, the step is named, and nothing has the name.
 try 3 export run small.gguf --to gguf:Q4_0 --max-kl 0.002
 err_has "small.gguf.unverified stays under that name"

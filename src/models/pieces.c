@@ -132,7 +132,7 @@ static void fail_once(job *j, const fj_err *e) {
     if (!atomic_exchange(&j->failed, true)) j->err = *e;
 }
 
-/* A thread's share of rows [r0, r1): whole batches. */
+/* Rows [r0, r1) in batches, each taken by the thread that comes first. */
 static void some_rows(void *ctx, int ith, int nth) {
     job *j = ctx;
     const fj_piece *x = j->x;

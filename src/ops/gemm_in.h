@@ -1,0 +1,127 @@
+/* gemm_in.h - what the files of gemm.c share: tiles, a thread's share of them, its memory.
+ *
+ * One scheme for all: the columns of the output are cut into tiles of 48 (32 for int8), a thread owns
+ * a rectangle of tiles and rows, and for each of its tiles walks over the reduction in pieces that keep
+ * the tile's weights in the L2 cache, and in a piece over blocks of up to 8 rows.  Partial sums between
+ * pieces live in a private tile [rows][48]; storing and loading a float is exact, so pieces, blocks and
+ * threads do not show in the result. */
+#ifndef FJ_OPS_GEMM_IN_H
+#define FJ_OPS_GEMM_IN_H
+
+#include "ops/gemm.h"
+
+#define LESS(a, b) ((a) < (b) ? (a) : (b))
+
+/* ---- blocking ------------------------------------------------------------------------------------ */
+enum {
+    MR = 8,   /* rows of a micro-kernel */
+    MRQ = 6,  /* the same, int8 */
+    TW = 48,  /* columns of a tile */
+    KC = 512, /* floats, or pairs of bf16, of a piece of the reduction: 96 KiB a tile */
+    MC = 256, /* rows of a lot, int8 */
+    A8 = 256, /* values of an int8 record */
+};
+
+static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+static inline size_t align64(int64_t n) { return (size_t)up(n, 64); }
+
+/* Length of equal pieces of n, none over max, multiples of `unit`; at least one unit. */
+static inline int64_t piece_len(int64_t n, int64_t max, int64_t unit) {
+    int64_t pieces = (n + max - 1) / max;
+    return pieces < 2 ? up(n > 0 ? n : 1, unit) : up((n + pieces - 1) / pieces, unit);
+}
+
+typedef struct rect {
+    int64_t r0, r1; /* rows */
+    int64_t c0, c1; /* tiles */
+} rect;
+
+/* A thread's share of [m rows] x [tiles]: the grid of threads with the shortest longest share. */
+static inline rect share(int ith, int nth, int64_t m, int64_t tiles, int64_t mr) {
+    int64_t rb = (m + mr - 1) / mr, best = INT64_MAX;
+    int tr = 1, tc = 1;
+    for (int c = nth; c >= 1; c--) {
+        int r = nth / c;
+        int64_t cost = (rb + r - 1) / r * ((tiles + c - 1) / c);
+        if (cost < best) best = cost, tr = r, tc = c;
+    }
+    if (ith >= tr * tc) return (rect){ 0, 0, 0, 0 };
+    int64_t ir = ith / tc, ic = ith % tc;
+    rect a = { LESS(rb * ir / tr * mr, m), LESS(rb * (ir + 1) / tr * mr, m), tiles * ic / tc,
+               tiles * (ic + 1) / tc };
+    return a;
+}
+
+/* The most rows that a thread can get from share(). */
+static inline int64_t share_rows(int nth, int64_t m) { return nth > 1 ? up(m, MR * MRQ) : m; }
+
+typedef struct thread_mem {
+    float *tile;  /* [KC][48]: weights of a tile */
+    float *block; /* [48][KC] or [KC][48]: the same on the way there */
+    float *sums;  /* [rows][48] */
+} thread_mem;
+
+static inline size_t thread_bytes(int64_t rows) {
+    return align64((int64_t)KC * TW * 4) + align64((int64_t)2 * KC * TW * 4) +
+           align64((rows + MR) * TW * 4);
+}
+
+static inline thread_mem thread_take(const fj_team *t, size_t shared, int64_t rows) {
+    char *p = (char *)t->scratch + shared + (size_t)t->ith * thread_bytes(rows);
+    thread_mem a;
+    a.tile = (float *)(void *)p;
+    p += align64((int64_t)KC * TW * 4);
+    a.block = (float *)(void *)p;
+    p += align64((int64_t)2 * KC * TW * 4);
+    a.sums = (float *)(void *)p;
+    return a;
+}
+
+/* ---- rows against tiles -------------------------------------------------------------------------- */
+/* Where a tile goes. */
+typedef struct out {
+    float *y; /* first column of the tile, row 0 */
+    int64_t ld, cols;
+    float scale;
+    bool acc;
+} out;
+
+/* One piece of one tile: rows [s.r0, s.r1) of a (element (r, j) at a[r * ars + j]; of bf16 the pairs) against b
+ * [k][16 np]. */
+void fj_rows_f32(const fj_kern *kern, rect s, const float *a, int64_t ars, const float *b,
+                 int64_t k, int np, bool first, bool last, float *sums, const out *o);
+void fj_rows_bf16(const fj_kern *kern, rect s, const uint32_t *a, int64_t ars, const uint32_t *b,
+                  int64_t k, int np, bool first, bool last, float *sums, const out *o);
+
+/* Pairs of a row, in memory: whole cache lines, and never a power of two of them apart. */
+static inline int64_t pair_stride(int64_t k) { return up((k + 1) / 2, 16) + 16; }
+
+/* x [m, k] rounded to bf16 into shared memory, by all threads; ends with a barrier. */
+void fj_to_bf16(const fj_team *t, int64_t m, int64_t k, const float *x, int64_t ldx, uint32_t *a);
+
+/* y = (acc ? y : 0): what is left of a product whose inner dimension is 0. */
+void fj_gemm_nothing(const fj_team *t, int64_t m, float *y, int64_t ld, int64_t n, bool acc);
+
+/* ---- forward, by arithmetic ---------------------------------------------------------------------- */
+typedef enum arith { IN_F32, IN_BF16, IN_INT8 } arith;
+
+static inline arith fwd_arith(const fj_wmat *w, bool f32) {
+    if (f32) return IN_F32;
+    if (w->dtype == FJ_Q8_0 || w->dtype == FJ_Q4_0 || w->dtype == FJ_MXFP4) return IN_INT8;
+    return w->dtype == FJ_BF16 ? IN_BF16 : IN_F32;
+}
+
+/* Bytes that the threads share: the rounded rows. */
+static inline size_t fwd_shared(int64_t m, const fj_wmat *w, bool f32) {
+    switch (fwd_arith(w, f32)) {
+    case IN_BF16: return align64(m * pair_stride(w->k) * 4);
+    case IN_INT8: return align64(m * ((w->k + A8 - 1) / A8) * (int64_t)sizeof(fj_a8));
+    default: return 0;
+    }
+}
+
+void fj_fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w, out o);
+void fj_fwd_bf16(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w, out o);
+void fj_fwd_int8(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w, out o);
+
+#endif

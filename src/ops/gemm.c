@@ -62,9 +62,79 @@ void fj_gemm_dw_f64(const fj_team *t, int64_t m, const real *dy, int64_t ldy, co
     }
 }
 
+void fj_round_rows_f64(const fj_team *t, int64_t m, const real *x, int64_t ldx, int64_t k,
+                       fj_form form, void *dst) {
+    (void)t, (void)m, (void)x, (void)ldx, (void)k, (void)form, (void)dst;
+}
+
+void fj_gemm_fwd_rounded_f64(const fj_team *t, int64_t m, const real *x, int64_t ldx,
+                             const void *rounded, const fj_wmat *w, real *y, int64_t ldy,
+                             real scale, bool acc) {
+    (void)rounded;
+    fj_gemm_fwd_f64(t, m, x, ldx, w, y, ldy, scale, acc);
+}
+
+void fj_gemm_dx_rounded_f64(const fj_team *t, int64_t m, const real *dy, int64_t ldy,
+                            const void *rounded, const fj_wmat *w, real *dx, int64_t ldx,
+                            real scale, bool acc) {
+    (void)rounded;
+    fj_gemm_dx_f64(t, m, dy, ldy, w, dx, ldx, scale, acc);
+}
+
 #else
+fj_form fj_fwd_form(const fj_wmat *w, bool f32) {
+    if (f32) return FJ_ROWS_F32;
+    switch (w->dtype) {
+    case FJ_BF16: return FJ_ROWS_BF16;
+    case FJ_Q8_0:
+    case FJ_MXFP4: return FJ_ROWS_INT8_32;
+    case FJ_Q4_0: return FJ_ROWS_INT8_256;
+    default: return FJ_ROWS_F32;
+    }
+}
+
+fj_form fj_dx_form(const fj_wmat *w, bool f32) {
+    return f32 || w->dtype == FJ_F32 ? FJ_ROWS_F32 : FJ_ROWS_BF16;
+}
+
+size_t fj_rounded_bytes(int64_t m, int64_t k, fj_form form) {
+    switch (form) {
+    case FJ_ROWS_F32: return 0;
+    case FJ_ROWS_BF16: return align64(m * pair_stride(k) * 4);
+    case FJ_ROWS_INT8_32:
+    case FJ_ROWS_INT8_256: break;
+    }
+    return align64(m * ((k + A8 - 1) / A8) * (int64_t)sizeof(fj_a8));
+}
+
+void fj_round_rows_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, int64_t k,
+                       fj_form form, void *dst) {
+    int64_t r0 = m * t->ith / t->nth, r1 = m * (t->ith + 1) / t->nth;
+    switch (form) {
+    case FJ_ROWS_F32: break;
+    case FJ_ROWS_BF16:
+        for (int64_t r = r0; r < r1; r++) {
+            uint16_t *y = (uint16_t *)dst + 2 * r * pair_stride(k);
+            t->kern->f32_to_bf16(y, x + r * ldx, k);
+            if (k % 2) y[k] = 0;
+        }
+        break;
+    case FJ_ROWS_INT8_32:
+        for (int64_t r = r0; r < r1; r++) t->kern->quant_a8_32((fj_a8 *)dst + r, m, x + r * ldx, k);
+        break;
+    case FJ_ROWS_INT8_256:
+        for (int64_t r = r0; r < r1; r++)
+            t->kern->quant_a8_256((fj_a8 *)dst + r, m, x + r * ldx, k);
+        break;
+    }
+}
+
+size_t fj_gemm_rounded_scratch(int64_t m, int nth) {
+    return (size_t)nth * thread_bytes(share_rows(nth, m));
+}
+
 size_t fj_gemm_fwd_scratch(int64_t m, const fj_wmat *w, int nth, bool f32) {
-    return fwd_shared(m, w, f32) + (size_t)nth * thread_bytes(share_rows(nth, m));
+    return fj_rounded_bytes(m, w->k, fj_fwd_form(w, f32)) + fj_gemm_rounded_scratch(m, nth);
 }
 
 void fj_gemm_nothing(const fj_team *t, int64_t m, float *y, int64_t ld, int64_t n, bool acc) {
@@ -72,19 +142,43 @@ void fj_gemm_nothing(const fj_team *t, int64_t m, float *y, int64_t ld, int64_t 
         memset(y + r * ld, 0, (size_t)n * sizeof *y);
 }
 
-void fj_gemm_fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w,
-                     float *y, int64_t ldy, float scale, bool acc) {
+void fj_gemm_fwd_rounded_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx,
+                             const void *rounded, const fj_wmat *w, float *y, int64_t ldy,
+                             float scale, bool acc) {
     out o = { y, ldy, 0, scale, acc };
     if (m < 1 || w->n < 1) return;
     if (w->k < 1) {
         fj_gemm_nothing(t, m, y, ldy, w->n, acc);
         return;
     }
-    switch (fwd_arith(w, t->f32)) {
-    case IN_F32: fj_fwd_f32(t, m, x, ldx, w, o); break;
-    case IN_BF16: fj_fwd_bf16(t, m, x, ldx, w, o); break;
-    case IN_INT8: fj_fwd_int8(t, m, x, ldx, w, o); break;
+    switch (fj_fwd_form(w, t->f32)) {
+    case FJ_ROWS_F32: fj_fwd_f32(t, m, x, ldx, w, o); break;
+    case FJ_ROWS_BF16: fj_fwd_bf16(t, m, rounded, w, o); break;
+    case FJ_ROWS_INT8_32:
+    case FJ_ROWS_INT8_256: fj_fwd_int8(t, m, rounded, w, o); break;
     }
+}
+
+/* Rounds rows into the scratch; the team for what follows. */
+static fj_team rounded_team(const fj_team *t, int64_t m, const float *x, int64_t ldx, int64_t k,
+                            fj_form form) {
+    fj_team u = *t;
+    u.scratch = (char *)t->scratch + fj_rounded_bytes(m, k, form);
+    fj_round_rows_f32(t, m, x, ldx, k, form, t->scratch);
+    if (form != FJ_ROWS_F32) fj_team_barrier(t);
+    return u;
+}
+
+void fj_gemm_fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w,
+                     float *y, int64_t ldy, float scale, bool acc) {
+    fj_team u = rounded_team(t, m, x, ldx, w->k, fj_fwd_form(w, t->f32));
+    fj_gemm_fwd_rounded_f32(&u, m, x, ldx, t->scratch, w, y, ldy, scale, acc);
+}
+
+void fj_gemm_dx_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, const fj_wmat *w,
+                    float *dx, int64_t ldx, float scale, bool acc) {
+    fj_team u = rounded_team(t, m, dy, ldy, w->n, fj_dx_form(w, t->f32));
+    fj_gemm_dx_rounded_f32(&u, m, dy, ldy, t->scratch, w, dx, ldx, scale, acc);
 }
 
 void fj_wmat_row_f32(const fj_team *t, const fj_wmat *w, int64_t row, float *dst) {

@@ -17,7 +17,11 @@
  * the row, threads, blocking, or panels against rows.  dw adds up pieces of 2048 rows (512 when
  * n + k is over 8192): its bits depend on m, not on threads.
  *
- * The double instance (FJ_F64) is the oracle: plain loops, weights F64 or any format as rows. */
+ * Rows that meet several weights are rounded once: fj_round_rows, a barrier, then fj_gemm_fwd_rounded
+ * (or _dx_rounded) for each weight of that form.  The bits are those of fj_gemm_fwd, which does both.
+ *
+ * The double instance (FJ_F64) is the oracle: plain loops, weights F64 or any format as rows; it rounds
+ * nothing. */
 #ifndef FJ_OPS_GEMM_H
 #define FJ_OPS_GEMM_H
 
@@ -34,6 +38,21 @@ typedef struct fj_wmat {
     int64_t n, k;
 } fj_wmat;
 
+/* What rows become before they meet a weight.  Layout (src/ops/gemm_in.h): pairs of bf16, row after row;
+ * or records fj_a8, [256 values][row]. */
+typedef enum fj_form {
+    FJ_ROWS_F32, /* as they are */
+    FJ_ROWS_BF16,
+    FJ_ROWS_INT8_32,  /* a scale per 32 values */
+    FJ_ROWS_INT8_256, /* a scale per 256 */
+} fj_form;
+
+/* The form in which rows x meet w in fwd, and rows dy in dx. */
+fj_form fj_fwd_form(const fj_wmat *w, bool f32);
+fj_form fj_dx_form(const fj_wmat *w, bool f32);
+/* Bytes of m rows of k values in that form, a multiple of 64; 0 for FJ_ROWS_F32. */
+size_t fj_rounded_bytes(int64_t m, int64_t k, fj_form form);
+
 #ifndef FJ_F64
 /* Panels of F32, F16, BF16, Q8_0, Q4_0, MXFP4: a re-layout of the same bits.  The bytes of a weight are a
  * multiple of 64, so that panels may follow each other; -1: no panels of this format
@@ -48,6 +67,8 @@ void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, void *
 void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,
                    int64_t kk, float *dst, int64_t ld);
 
+/* Bytes of team->scratch of the products of rounded rows; 64-byte aligned. */
+size_t fj_gemm_rounded_scratch(int64_t m, int nth);
 /* Bytes of team->scratch for a team of nth threads; the double instance needs none. */
 size_t fj_gemm_fwd_scratch(int64_t m, const fj_wmat *w, int nth, bool f32);
 size_t fj_gemm_dx_scratch(int64_t m, const fj_wmat *w, int nth, bool f32);
@@ -61,6 +82,18 @@ void FJ_R(fj_gemm_fwd)(const fj_team *t, int64_t m, const real *x, int64_t ldx, 
                        real *y, int64_t ldy, real scale, bool acc);
 void FJ_R(fj_gemm_dx)(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const fj_wmat *w,
                       real *dx, int64_t ldx, real scale, bool acc);
+/* The share of a thread; others' rows are there after the next barrier.  dst: 64-byte aligned, nothing for
+ * FJ_ROWS_F32. */
+void FJ_R(fj_round_rows)(const fj_team *t, int64_t m, const real *x, int64_t ldx, int64_t k,
+                         fj_form form, void *dst);
+/* As fj_gemm_fwd and fj_gemm_dx, of the rows x or dy (read where their form is FJ_ROWS_F32) and the same m
+ * rows rounded. */
+void FJ_R(fj_gemm_fwd_rounded)(const fj_team *t, int64_t m, const real *x, int64_t ldx,
+                               const void *rounded, const fj_wmat *w, real *y, int64_t ldy,
+                               real scale, bool acc);
+void FJ_R(fj_gemm_dx_rounded)(const fj_team *t, int64_t m, const real *dy, int64_t ldy,
+                              const void *rounded, const fj_wmat *w, real *dx, int64_t ldx,
+                              real scale, bool acc);
 /* dw [n, k] has no space between its rows. */
 void FJ_R(fj_gemm_dw)(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const real *x,
                       int64_t ldx, real *dw, int64_t n, int64_t k, real scale, bool acc);

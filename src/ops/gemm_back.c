@@ -7,31 +7,26 @@
 typedef int fj_gemm_back_f64_unused; /* the oracle is in gemm.c */
 #else
 /* ---- gradient of the rows ------------------------------------------------------------------------ */
-static bool dx_in_f32(const fj_wmat *w, bool f32) { return f32 || w->dtype == FJ_F32; }
-
-static size_t dx_shared(int64_t m, const fj_wmat *w, bool f32) {
-    return dx_in_f32(w, f32) ? 0 : align64(m * pair_stride(w->n) * 4);
-}
-
 size_t fj_gemm_dx_scratch(int64_t m, const fj_wmat *w, int nth, bool f32) {
-    return dx_shared(m, w, f32) + (size_t)nth * thread_bytes(share_rows(nth, m));
+    return fj_rounded_bytes(m, w->n, fj_dx_form(w, f32)) + fj_gemm_rounded_scratch(m, nth);
 }
 
-void fj_gemm_dx_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, const fj_wmat *w,
-                    float *dx, int64_t ldx, float scale, bool acc) {
+void fj_gemm_dx_rounded_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy,
+                            const void *rounded, const fj_wmat *w, float *dx, int64_t ldx,
+                            float scale, bool acc) {
     if (m < 1 || w->k < 1) return;
     if (w->n < 1) {
         fj_gemm_nothing(t, m, dx, ldx, w->k, acc);
         return;
     }
     const fj_kern *kern = t->kern;
-    bool f32 = dx_in_f32(w, t->f32);
+    bool f32 = fj_dx_form(w, t->f32) == FJ_ROWS_F32;
     /* A tile of block formats is one block wide, or a part of one. */
     int64_t tw = fj_dtype_get(w->dtype)->block > 1 ? 32 : TW, tiles = (w->k + tw - 1) / tw;
     int64_t unit = f32 ? 1 : 2, len = piece_len(w->n, KC * unit, 32), ars = pair_stride(w->n);
-    thread_mem mem = thread_take(t, dx_shared(m, w, t->f32), share_rows(t->nth, m));
-    uint32_t *a = t->scratch, *pairs = (uint32_t *)(void *)mem.tile;
-    if (!f32) fj_to_bf16(t, m, w->n, dy, ldy, a);
+    thread_mem mem = thread_take(t, 0, share_rows(t->nth, m));
+    const uint32_t *a = rounded;
+    uint32_t *pairs = (uint32_t *)(void *)mem.tile;
     rect s = share(t->ith, t->nth, m, tiles, MR);
     for (int64_t g = s.c0; g < s.c1 && s.r1 > s.r0; g++) {
         out o = { dx + g * tw, ldx, LESS(tw, w->k - g * tw), scale, acc };

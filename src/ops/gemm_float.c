@@ -31,16 +31,6 @@ void fj_rows_bf16(const fj_kern *kern, rect s, const uint32_t *a, int64_t ars, c
     }
 }
 
-void fj_to_bf16(const fj_team *t, int64_t m, int64_t k, const float *x, int64_t ldx, uint32_t *a) {
-    int64_t ars = pair_stride(k);
-    for (int64_t r = m * t->ith / t->nth; r < m * (t->ith + 1) / t->nth; r++) {
-        uint16_t *y = (uint16_t *)(void *)(a + r * ars);
-        t->kern->f32_to_bf16(y, x + r * ldx, k);
-        if (k % 2) y[k] = 0;
-    }
-    fj_team_barrier(t);
-}
-
 /* ---- forward ------------------------------------------------------------------------------------- */
 /* Weights [48 g, +cols) x [k0, +kc) as [kc][16 np]; may return a pointer into w. */
 static const float *fwd_tile_f32(const fj_team *t, const fj_wmat *w, int64_t g, int np,
@@ -102,14 +92,11 @@ static const uint32_t *fwd_tile_bf16(const fj_team *t, const fj_wmat *w, int64_t
     return tile;
 }
 
-void fj_fwd_bf16(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w,
-                 out o) {
+void fj_fwd_bf16(const fj_team *t, int64_t m, const uint32_t *a, const fj_wmat *w, out o) {
     int64_t tiles = (w->n + TW - 1) / TW, k2 = (w->k + 1) / 2, len = piece_len(k2, KC, 16),
             ars = pair_stride(w->k);
-    thread_mem mem = thread_take(t, fwd_shared(m, w, false), share_rows(t->nth, m));
+    thread_mem mem = thread_take(t, 0, share_rows(t->nth, m));
     rect s = share(t->ith, t->nth, m, tiles, MR);
-    uint32_t *a = t->scratch;
-    fj_to_bf16(t, m, w->k, x, ldx, a);
     float *y = o.y;
     for (int64_t g = s.c0; g < s.c1 && s.r1 > s.r0; g++) {
         o.y = y + g * TW;

@@ -66,6 +66,7 @@ static inline size_t thread_bytes(int64_t rows) {
            align64((rows + MR) * TW * 4);
 }
 
+/* `shared` bytes of scratch are the team's. */
 static inline thread_mem thread_take(const fj_team *t, size_t shared, int64_t rows) {
     char *p = (char *)t->scratch + shared + (size_t)t->ith * thread_bytes(rows);
     thread_mem a;
@@ -96,32 +97,12 @@ void fj_rows_bf16(const fj_kern *kern, rect s, const uint32_t *a, int64_t ars, c
 /* Pairs of a row, in memory: whole cache lines, and never a power of two of them apart. */
 static inline int64_t pair_stride(int64_t k) { return up((k + 1) / 2, 16) + 16; }
 
-/* x [m, k] rounded to bf16 into shared memory, by all threads; ends with a barrier. */
-void fj_to_bf16(const fj_team *t, int64_t m, int64_t k, const float *x, int64_t ldx, uint32_t *a);
-
 /* y = (acc ? y : 0): what is left of a product whose inner dimension is 0. */
 void fj_gemm_nothing(const fj_team *t, int64_t m, float *y, int64_t ld, int64_t n, bool acc);
 
-/* ---- forward, by arithmetic ---------------------------------------------------------------------- */
-typedef enum arith { IN_F32, IN_BF16, IN_INT8 } arith;
-
-static inline arith fwd_arith(const fj_wmat *w, bool f32) {
-    if (f32) return IN_F32;
-    if (w->dtype == FJ_Q8_0 || w->dtype == FJ_Q4_0 || w->dtype == FJ_MXFP4) return IN_INT8;
-    return w->dtype == FJ_BF16 ? IN_BF16 : IN_F32;
-}
-
-/* Bytes that the threads share: the rounded rows. */
-static inline size_t fwd_shared(int64_t m, const fj_wmat *w, bool f32) {
-    switch (fwd_arith(w, f32)) {
-    case IN_BF16: return align64(m * pair_stride(w->k) * 4);
-    case IN_INT8: return align64(m * ((w->k + A8 - 1) / A8) * (int64_t)sizeof(fj_a8));
-    default: return 0;
-    }
-}
-
+/* ---- forward, by the form of the rows -------------------------------------------------------------- */
 void fj_fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w, out o);
-void fj_fwd_bf16(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w, out o);
-void fj_fwd_int8(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w, out o);
+void fj_fwd_bf16(const fj_team *t, int64_t m, const uint32_t *a, const fj_wmat *w, out o);
+void fj_fwd_int8(const fj_team *t, int64_t m, const fj_a8 *a, const fj_wmat *w, out o);
 
 #endif

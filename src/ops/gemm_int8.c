@@ -18,16 +18,11 @@ static const char *int8_tile(const fj_team *t, const fj_wmat *w, int64_t g, int6
     return (const char *)mem->tile;
 }
 
-void fj_fwd_int8(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w,
-                 out o) {
+void fj_fwd_int8(const fj_team *t, int64_t m, const fj_a8 *a, const fj_wmat *w, out o) {
     const fj_kern *kern = t->kern;
     const bool q4 = w->dtype == FJ_Q4_0;
     int64_t tiles = (w->n + 31) / 32, nb = w->k / 32, bytes = 32 * fj_dtype_get(w->dtype)->bytes;
-    fj_a8 *a = t->scratch;
-    for (int64_t r = m * t->ith / t->nth; r < m * (t->ith + 1) / t->nth; r++)
-        (q4 ? kern->quant_a8_256 : kern->quant_a8_32)(a + r, m, x + r * ldx, w->k);
-    fj_team_barrier(t);
-    thread_mem mem = thread_take(t, fwd_shared(m, w, false), share_rows(t->nth, m));
+    thread_mem mem = thread_take(t, 0, share_rows(t->nth, m));
     rect s = share(t->ith, t->nth, m, tiles, MRQ);
     /* Rows in lots whose records and sums stay in the L2 cache while all tiles pass by; rows of files
      * are packed once for all. */

@@ -25,7 +25,7 @@ typedef struct job {
     const fj_kern *kern;
     fj_pool *pool;
     int op, threads;
-    bool f32, acc;
+    bool f32, acc, rounded; /* rounded: by hand, as for several weights */
     float scale;
     int64_t m, ldx, ldy;
     const float *x, *dy; /* inputs: x [m, ldx], dy [m, ldy] */
@@ -46,7 +46,18 @@ static void body(void *ctx, int i, int n) {
                   .kern = j->kern,
                   .scratch = j->scratch,
                   .f32 = j->f32 };
-    if (j->op == FWD)
+    if (j->rounded && j->op != DW) {
+        bool fwd = j->op == FWD;
+        fj_form form = fwd ? fj_fwd_form(&j->w, j->f32) : fj_dx_form(&j->w, j->f32);
+        int64_t k = fwd ? j->w.k : j->w.n;
+        const float *x = fwd ? j->x : j->dy;
+        t.scratch = (char *)j->scratch + fj_rounded_bytes(j->m, k, form);
+        fj_round_rows_f32(&t, j->m, x, fwd ? j->ldx : j->ldy, k, form, j->scratch);
+        fj_team_barrier(&t);
+        (fwd ? fj_gemm_fwd_rounded_f32 : fj_gemm_dx_rounded_f32)(&t, j->m, x, fwd ? j->ldx : j->ldy,
+                                                                 j->scratch, &j->w, j->out, j->ldo,
+                                                                 j->scale, j->acc);
+    } else if (j->op == FWD)
         fj_gemm_fwd_f32(&t, j->m, j->x, j->ldx, &j->w, j->out, j->ldo, j->scale, j->acc);
     else if (j->op == DX)
         fj_gemm_dx_f32(&t, j->m, j->dy, j->ldy, &j->w, j->out, j->ldo, j->scale, j->acc);
@@ -146,6 +157,7 @@ static float *result(const problem *p, const fj_kern *kern, int op, int64_t row0
               .threads = threads,
               .f32 = f32,
               .acc = acc,
+              .rounded = m % 2 == 0,
               .scale = scale,
               .m = m,
               .ldx = p->ldx,

@@ -35,7 +35,7 @@ static double measure(const fj_kern *kern, fj_dtype t, const float *x, const flo
 }
 
 static void table(void) {
-    static const char *const isas[] = { "scalar", "avx2", "avx512" };
+    static const char *const isas[] = { "scalar", "avx2", "avx512", "amx" };
     enum { ROWS = 32, COLS = 1024 };
     static float x[ROWS * COLS], w[COLS];
     static char q[ROWS * COLS * 8];

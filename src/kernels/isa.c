@@ -1,10 +1,11 @@
 /* isa.c - which instruction sets this CPU and this operating system have, and the climb. */
+#define _GNU_SOURCE
 #include "kernels/kern.h"
 
 #include <string.h>
 
-enum { SCALAR, AVX2, AVX512, LEVELS };
-static const char *const names[LEVELS] = { "scalar", "avx2", "avx512" };
+enum { SCALAR, AVX2, AVX512, AMX, LEVELS };
+static const char *const names[LEVELS] = { "scalar", "avx2", "avx512", "amx" };
 
 typedef struct cpu {
     int level;
@@ -14,8 +15,22 @@ typedef struct cpu {
 #if defined(__x86_64__)
 #include <cpuid.h>
 
-/* The operating system must save the registers too: XCR0 bits 1, 2 for ymm and 5, 6, 7 for zmm
- * (Intel SDM vol. 1, 13.3 and 14.3). */
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Tiles are 8 KiB more of registers, which the kernel saves for processes that ask, for all their threads
+ * (Documentation/arch/x86/xstate.rst). */
+static bool tiles_granted(void) {
+    const long request = 0x1023, tile_data = 18; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    return syscall(SYS_arch_prctl, request, tile_data) == 0;
+}
+#else
+static bool tiles_granted(void) { return false; }
+#endif
+
+/* The operating system must save the registers too: XCR0 bits 1, 2 for ymm, 5, 6, 7 for zmm and 17, 18 for
+ * tiles (Intel SDM vol. 1, 13.3 and 14.3). */
 static uint64_t xcr0(void) {
     uint32_t a, d;
     __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
@@ -34,7 +49,10 @@ static cpu detect(void) {
     if ((b & need7) != need7 || (xcr0() & 0xe6) != 0xe6) return r;
     r.level = AVX512;
     r.vnni = c & bit_AVX512VNNI;
+    const unsigned tiles = 1u << 22 | 1u << 24 | 1u << 25; /* AMX-BF16, AMX-TILE, AMX-INT8 */
+    bool amx = (d & tiles) == tiles && (xcr0() & 0x60000) == 0x60000;
     r.bf16 = a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & bit_AVX512BF16;
+    if (amx && r.vnni && r.bf16 && tiles_granted()) r.level = AMX;
     return r;
 }
 
@@ -57,6 +75,9 @@ static void climb(fj_kern *k, cpu c) {
         fj_kern_avx512_bf16(k);
         k->isa = c.vnni ? "avx512 vnni bf16" : "avx512 bf16";
     }
+    if (c.level < AMX) return;
+    fj_kern_amx_gemm(k);
+    k->isa = "avx512 vnni bf16 amx";
 }
 #else
 static cpu detect(void) { return (cpu){ SCALAR, false, false }; }
@@ -70,7 +91,7 @@ bool fj_kern_init(fj_kern *k, const char *isa, fj_err *e) {
         while (want < LEVELS && strcmp(isa, names[want])) want++;
         if (want == LEVELS)
             return fj_fail(e, FJ_EINVAL,
-                           "instruction set \"%s\" is not known: scalar, avx2 or avx512", isa);
+                           "instruction set \"%s\" is not known: scalar, avx2, avx512 or amx", isa);
         if (want > c.level)
             return fj_fail(e, FJ_EUNSUP, "this CPU does not have %s: its best is %s", isa,
                            names[c.level]);

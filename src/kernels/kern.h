@@ -7,7 +7,8 @@
  * Same answers: on one table, an output's bits depend on its own inputs alone, never on the number
  * of rows or columns computed with it.  Between tables, gemm, gemm_q8, gemm_q4, gemm_mx4, quant_* and all
  * that moves or rounds bits agree exactly; sums and exp agree to rounding; gemm_bf16 of the AVX-512 set
- * (vdpbf16ps) and of the scalar one flush denormals, that of AVX2 does not. */
+ * (vdpbf16ps) and of the scalar one flush denormals, that of AVX2 does not; that of AMX (tdpbf16ps) has its own order
+ * of additions, see kernels.def. */
 #ifndef FJ_KERNELS_KERN_H
 #define FJ_KERNELS_KERN_H
 
@@ -44,6 +45,7 @@ enum { FJ_Q8_PANEL = 32 * 34, FJ_Q4_PANEL = 32 * 18, FJ_MX4_PANEL = 32 * 17 };
 
 typedef struct fj_kern {
     const char *isa; /* "scalar", "avx2", "avx512 vnni bf16" */
+    int bf16_rows;   /* of a call of gemm_bf16 */
 #define real float
 #define FJ_KERNEL(name, ret, params) ret(*name) params;
 #define FJ_KERNEL_Q FJ_KERNEL
@@ -64,7 +66,7 @@ typedef struct fj_kern64 {
 #undef real
 } fj_kern64;
 
-/* isa NULL: the best of this CPU.  "scalar", "avx2", "avx512": at most that; false when this CPU does
+/* isa NULL: the best of this CPU.  "scalar", "avx2", "avx512", "amx": at most that; false when this CPU does
  * not have it or the name is not known. */
 bool fj_kern_init(fj_kern *k, const char *isa, fj_err *e);
 void fj_kern64_init(fj_kern64 *k);
@@ -80,5 +82,10 @@ void fj_kern_avx512(fj_kern *k);
 void fj_kern_avx512_quant(fj_kern *k);
 void fj_kern_avx512_vnni(fj_kern *k);
 void fj_kern_avx512_bf16(fj_kern *k);
+void fj_kern_amx_gemm(fj_kern *k);
+
+/* For tiles, which are no better where a has its columns beside each other. */
+void fj_gemm_bf16_avx512(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int64_t acs,
+                         const uint32_t *b, int64_t ldb, int64_t k, int mr, int np, bool first);
 
 #endif

@@ -19,5 +19,6 @@ double fj_peak_rate(fj_peak_fn *fn);
 
 fj_peak_fn fj_peak_f32_avx2, fj_peak_int8_avx2;
 fj_peak_fn fj_peak_f32_avx512, fj_peak_bf16_avx512, fj_peak_int8_avx512;
+fj_peak_fn fj_peak_bf16_amx;
 
 #endif

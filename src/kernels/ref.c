@@ -470,6 +470,9 @@ void fj_kern_ref_f32(fj_kern *k) {
 #define FJ_KERNEL_Q FJ_KERNEL
 #endif
     k->isa = "scalar";
+#ifndef FJ_F64
+    k->bf16_rows = 8;
+#endif
 #define FJ_KERNEL(name, ret, params) k->name = name;
 #include "kernels/kernels.def"
 #undef FJ_KERNEL

@@ -21,10 +21,12 @@ void fj_rows_f32(const fj_kern *kern, rect s, const float *a, int64_t ars, const
 
 void fj_rows_bf16(const fj_kern *kern, rect s, const uint32_t *a, int64_t ars, const uint32_t *b,
                   int64_t k, int np, bool first, bool last, float *sums, const out *o) {
-    int64_t n = s.r1 - s.r0, blocks = (n + MR - 1) / MR;
+    int64_t n = s.r1 - s.r0, most = kern->bf16_rows, blocks = (n + most - 1) / most;
+    bool whole = most > MR; /* tiles of 16 rows, two at a time; else blocks of about the same */
     bool keep = !(first && last);
     for (int64_t i = 0; i < blocks; i++) {
-        int64_t lo = n * i / blocks, mr = n * (i + 1) / blocks - lo, r = s.r0 + lo;
+        int64_t lo = whole ? i * most : n * i / blocks,
+                mr = whole ? LESS(most, n - lo) : n * (i + 1) / blocks - lo, r = s.r0 + lo;
         float *t = keep ? sums + lo * TW : sums;
         kern->gemm_bf16(t, TW, a + r * ars, ars, 1, b, 16 * np, k, (int)mr, np, first);
         if (last) kern->tile_out(o->y + r * o->ld, o->ld, t, TW, mr, o->cols, o->scale, o->acc);

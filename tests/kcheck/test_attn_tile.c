@@ -224,7 +224,7 @@ static void test_against_f64(void **state) {
         { 70, 2, 16, 9, 0, 1.5, false },  { 70, 3, 16, 0, 0, 0, true },
         { 90, 4, 20, 77, 50, 2, true },
     };
-    static const char *const isas[] = { "scalar", "avx2", "avx512" };
+    static const char *const isas[] = { "scalar", "avx2", "avx512", "amx" };
     fj_rng r = fj_test_rng();
     for (size_t i = 0; i < FJ_LEN(cases); i++) {
         problem p = make(&r, cases[i].rows, cases[i].group, cases[i].hd, cases[i].pos0,

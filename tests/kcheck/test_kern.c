@@ -510,8 +510,23 @@ static bool check_pairs_bf16(ctx *c) {
     return ok;
 }
 
+/* The order of tiles: even and odd products of 16 pairs in chains of their own. */
+static float tile_chain(const uint32_t *a, const uint32_t *b, int64_t ldb, int64_t k, float s) {
+    for (int64_t i = 0; i < k; i += 16) {
+        float even = 0, odd = 0;
+        for (int64_t j = i; j < k && j < i + 16; j++) {
+            uint32_t x = a[j], w = b[j * ldb];
+            even = fmaf(fj_bf16_to_f32((uint16_t)x), fj_bf16_to_f32((uint16_t)w), even);
+            odd =
+                fmaf(fj_bf16_to_f32((uint16_t)(x >> 16)), fj_bf16_to_f32((uint16_t)(w >> 16)), odd);
+        }
+        s += even + odd;
+    }
+    return s;
+}
+
 static bool check_gemm_bf16(ctx *c) {
-    int mr = 1 + (int)(c->n % 8), np = 1 + (int)(c->n % 3);
+    int mr = 1 + (int)(c->n % (c->n & 8 ? 8 : c->k->bf16_rows)), np = 1 + (int)(c->n % 3);
     int64_t k = 1 + c->n % 151, cols = 16 * np, ldb = cols + c->n % 2 * 3, ldt = cols + c->n % 5;
     bool major = c->n & 8, first = c->n & 4;
     int64_t ars = major ? 1 : k + 2, acs = major ? mr : 1;
@@ -534,8 +549,19 @@ static bool check_gemm_bf16(ctx *c) {
             }
             t.d[r * ldt + j] = s;
         }
+    float *tiles = fj_alloc((size_t)t.n * sizeof *tiles);
+    bool same = true, amx = strstr(c->k->isa, "amx") && !major;
+    for (int r = 0; r < mr && amx; r++)
+        for (int64_t j = 0; j < cols; j++)
+            tiles[r * ldt + j] =
+                tile_chain(pa + r * ars, pb + j, ldb, k, first ? 0 : t.f[r * ldt + j]);
     c->k->gemm_bf16(t.f, ldt, pa, ars, acs, pb, ldb, k, mr, np, first);
-    return near_all(c, t, 4e-6, U * (double)(k + 4) * 40);
+    for (int r = 0; r < mr && amx; r++)
+        for (int64_t j = 0; j < cols && same; j++)
+            if (tiles[r * ldt + j] != t.f[r * ldt + j])
+                same = say(c, "tiles", r * ldt + j, t.f[r * ldt + j], tiles[r * ldt + j]);
+    free(tiles);
+    return same && near_all(c, t, 4e-6, U * (double)(k + 4) * 40);
 }
 
 static int64_t up32(int64_t n) { return (n + 31) / 32 * 32; }
@@ -886,7 +912,7 @@ static bool run_one(ctx *c, size_t i, int64_t n, int64_t slack) {
 
 static void test_all(void **state) {
     (void)state;
-    static const char *const isas[] = { "scalar", "avx2", "avx512" };
+    static const char *const isas[] = { "scalar", "avx2", "avx512", "amx" };
     static const int64_t slacks[] = { 0, 1, 2, 19 };
     ctx c;
     ctx_open(&c);

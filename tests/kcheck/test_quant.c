@@ -8,7 +8,7 @@
 #include <float.h>
 #include <math.h>
 
-static const char *const isas[] = { "scalar", "avx2", "avx512" };
+static const char *const isas[] = { "scalar", "avx2", "avx512", "amx" };
 enum { ROWS = 3, COLS = 512, N = ROWS * COLS, GUARD = 64 };
 
 static void draw(fj_rng *r, int kind, float *x, int n) {

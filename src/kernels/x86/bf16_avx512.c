@@ -11,6 +11,11 @@
 #define MADD(s, a, b) _mm512_dpbf16_ps(s, (__m512bh)(a), (__m512bh)(b))
 #include "kernels/x86/tile_avx512.inc"
 
+void fj_gemm_bf16_avx512(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int64_t acs,
+                         const uint32_t *b, int64_t ldb, int64_t k, int mr, int np, bool first) {
+    gemm_bf16(t, ldt, a, ars, acs, b, ldb, k, mr, np, first);
+}
+
 static __mmask16 lanes(int64_t n) {
     return n < 16 ? (__mmask16)((1u << n) - 1) : (__mmask16)0xffff;
 }
@@ -38,7 +43,7 @@ static void pairs_bf16(uint32_t *y, const float *a, const float *b, int64_t n) {
 }
 
 void fj_kern_avx512_bf16(fj_kern *k) {
-    k->gemm_bf16 = gemm_bf16;
+    k->gemm_bf16 = fj_gemm_bf16_avx512;
     k->f32_to_bf16 = f32_to_bf16;
     k->pairs_bf16 = pairs_bf16;
 }

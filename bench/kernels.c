@@ -311,6 +311,8 @@ int main(int argc, char **argv) {
         gemm_line(&b, FWD, FJ_Q8_0, true, false, m, n, k);
         gemm_line(&b, FWD, FJ_Q4_0, true, false, m, n, k);
         gemm_line(&b, FWD, FJ_MXFP4, true, false, m, n, k);
+        if (k % 256 == 0) gemm_line(&b, FWD, FJ_Q4_K, true, false, m, n, k);
+        if (k % 256 == 0) gemm_line(&b, FWD, FJ_Q6_K, true, false, m, n, k);
         gemm_line(&b, DX, FJ_F32, false, false, m, n, k);
         gemm_line(&b, DX, FJ_BF16, true, false, m, n, k);
         gemm_line(&b, DX, FJ_BF16, false, false, m, n, k);
@@ -329,6 +331,10 @@ int main(int argc, char **argv) {
     for (int64_t m = 1; m <= 16; m *= 4)
         for (size_t i = 0; i < FJ_LEN(formats); i++)
             gemm_line(&b, FWD, formats[i], true, false, m, 49152, 576);
+    static const fj_dtype super[] = { FJ_Q8_0, FJ_Q4_0, FJ_Q4_K, FJ_Q6_K };
+    for (int64_t m = 1; m <= 16; m *= 2)
+        for (size_t i = 0; i < FJ_LEN(super); i++)
+            gemm_line(&b, FWD, super[i], true, false, m, 65536, 2048);
     attention(&b, 4, 512, 3, 3, 64, 0, 0);
     attention(&b, 1, 2048, 3, 3, 64, 0, 0);
     attention(&b, 1, 2048, 3, 3, 64, 256, 0);

@@ -60,6 +60,7 @@ static void climb(fj_kern *k, cpu c) {
     if (c.level < AVX2) return;
     fj_kern_avx2_rows(k);
     fj_kern_avx2(k);
+    fj_kern_avx2_w8(k);
     fj_kern_avx2_quant(k);
     k->isa = "avx2";
     if (c.level < AVX512) return;

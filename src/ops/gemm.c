@@ -83,14 +83,9 @@ void fj_gemm_dx_rounded_f64(const fj_team *t, int64_t m, const real *dy, int64_t
 
 #else
 fj_form fj_fwd_form(const fj_wmat *w, bool f32) {
+    const int kind = fj_a8_kind(w->dtype);
     if (f32) return FJ_ROWS_F32;
-    switch (w->dtype) {
-    case FJ_BF16: return FJ_ROWS_BF16;
-    case FJ_Q8_0:
-    case FJ_MXFP4: return FJ_ROWS_INT8_32;
-    case FJ_Q4_0: return FJ_ROWS_INT8_256;
-    default: return FJ_ROWS_F32;
-    }
+    return w->dtype == FJ_BF16 ? FJ_ROWS_BF16 : kind < 0 ? FJ_ROWS_F32 : FJ_ROWS_INT8 + kind;
 }
 
 fj_form fj_dx_form(const fj_wmat *w, bool f32) {
@@ -98,34 +93,23 @@ fj_form fj_dx_form(const fj_wmat *w, bool f32) {
 }
 
 size_t fj_rounded_bytes(int64_t m, int64_t k, fj_form form) {
-    switch (form) {
-    case FJ_ROWS_F32: return 0;
-    case FJ_ROWS_BF16: return align64(m * pair_stride(k) * 4);
-    case FJ_ROWS_INT8_32:
-    case FJ_ROWS_INT8_256: break;
-    }
+    if (form == FJ_ROWS_F32) return 0;
+    if (form == FJ_ROWS_BF16) return align64(m * pair_stride(k) * 4);
     return align64(m * ((k + A8 - 1) / A8) * (int64_t)sizeof(fj_a8));
 }
 
 void fj_round_rows_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, int64_t k,
                        fj_form form, void *dst) {
     int64_t r0 = m * t->ith / t->nth, r1 = m * (t->ith + 1) / t->nth;
-    switch (form) {
-    case FJ_ROWS_F32: break;
-    case FJ_ROWS_BF16:
-        for (int64_t r = r0; r < r1; r++) {
-            uint16_t *y = (uint16_t *)dst + 2 * r * pair_stride(k);
-            t->kern->f32_to_bf16(y, x + r * ldx, k);
-            if (k % 2) y[k] = 0;
+    if (form == FJ_ROWS_F32) return;
+    for (int64_t r = r0; r < r1; r++) {
+        if (form != FJ_ROWS_BF16) {
+            t->kern->quant_a8((fj_a8 *)dst + r, m, x + r * ldx, k, form - FJ_ROWS_INT8);
+            continue;
         }
-        break;
-    case FJ_ROWS_INT8_32:
-        for (int64_t r = r0; r < r1; r++) t->kern->quant_a8_32((fj_a8 *)dst + r, m, x + r * ldx, k);
-        break;
-    case FJ_ROWS_INT8_256:
-        for (int64_t r = r0; r < r1; r++)
-            t->kern->quant_a8_256((fj_a8 *)dst + r, m, x + r * ldx, k);
-        break;
+        uint16_t *y = (uint16_t *)dst + 2 * r * pair_stride(k);
+        t->kern->f32_to_bf16(y, x + r * ldx, k);
+        if (k % 2) y[k] = 0;
     }
 }
 
@@ -154,8 +138,7 @@ void fj_gemm_fwd_rounded_f32(const fj_team *t, int64_t m, const float *x, int64_
     switch (fj_fwd_form(w, t->f32)) {
     case FJ_ROWS_F32: fj_fwd_f32(t, m, x, ldx, w, o); break;
     case FJ_ROWS_BF16: fj_fwd_bf16(t, m, rounded, w, o); break;
-    case FJ_ROWS_INT8_32:
-    case FJ_ROWS_INT8_256: fj_fwd_int8(t, m, rounded, w, o); break;
+    default: fj_fwd_int8(t, m, rounded, w, o);
     }
 }
 

@@ -10,7 +10,8 @@
  * barrier).  Inputs and outputs do not overlap.
  *
  * Arithmetic of fwd, by weight format and whatever m: F32, F16 and formats in blocks that have no panels
- * (dequantised as rows are read) meet f32 rows; BF16 meets rows rounded to bf16; Q8_0 and MXFP4 meet rows in int8 with a scale per 32 values, Q4_0 with a scale per 256.
+ * (dequantised as rows are read) meet f32 rows; BF16 meets rows rounded to bf16; other blocks meet rows in
+ * int8 with a scale per 32 values, those of 256 values with a scale per 256 (kernels/panel.h).
  * dx: F32 weights in f32; others as bf16 times dy rounded to bf16.  dw: x and dy rounded to bf16, sums
  * in f32.  With team->f32 everything is f32 and weights are dequantised exactly.
  * Same bits: an output of fwd or dx depends on its row and the weights alone: not on m, the place of
@@ -40,12 +41,12 @@ typedef struct fj_wmat {
 
 /* What rows become before they meet a weight.  Layout (src/ops/gemm_in.h): pairs of bf16, row after row;
  * or records fj_a8, [256 values][row]. */
-typedef enum fj_form {
+typedef int fj_form;
+enum {
     FJ_ROWS_F32, /* as they are */
     FJ_ROWS_BF16,
-    FJ_ROWS_INT8_32,  /* a scale per 32 values */
-    FJ_ROWS_INT8_256, /* a scale per 256 */
-} fj_form;
+    FJ_ROWS_INT8 = 1 << 16, /* plus fj_a8_kind of the weights */
+};
 
 /* The form in which rows x meet w in fwd, and rows dy in dx. */
 fj_form fj_fwd_form(const fj_wmat *w, bool f32);
@@ -54,14 +55,15 @@ fj_form fj_dx_form(const fj_wmat *w, bool f32);
 size_t fj_rounded_bytes(int64_t m, int64_t k, fj_form form);
 
 #ifndef FJ_F64
-/* Panels of F32, F16, BF16, Q8_0, Q4_0, MXFP4: a re-layout of the same bits.  The bytes of a weight are a
+/* Panels of F32, F16, BF16 and of blocks with fj_a8_kind: a re-layout of the same bits.  The bytes of a weight are a
  * multiple of 64, so that panels may follow each other; -1: no panels of this format
  * (other blocks), or the size overflows.  Work is shared by nth callers without a barrier. */
 int64_t fj_wmat_packed_bytes(fj_dtype t, int64_t n, int64_t k);
 void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows,
                   void *panels, int ith, int nth);
-void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, void *rows, int ith,
-                    int nth);
+/* Rows [n0, n0 + nn) as they were. */
+void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, int64_t n0, int64_t nn,
+                    void *rows);
 /* Rows [n0, n0+nn), values [k0, k0+kk) of w as f32: dst[r * ld + j].  k0 and kk are multiples of
  * the block of the format, or of 32 where it is larger. */
 void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,

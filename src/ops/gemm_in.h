@@ -105,4 +105,15 @@ void fj_fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const 
 void fj_fwd_bf16(const fj_team *t, int64_t m, const uint32_t *a, const fj_wmat *w, out o);
 void fj_fwd_int8(const fj_team *t, int64_t m, const fj_a8 *a, const fj_wmat *w, out o);
 
+/* The panels of k <= 256 values of `rows` <= 32 rows of blocks, `stride` bytes apart. */
+void fj_pack_super(const fj_kern *kern, fj_dtype t, int64_t k, const void *src, int64_t stride,
+                   int64_t rows, void *panels);
+/* fj_wmat_pack, _unpack and _block of formats in blocks that have panels. */
+void fj_blocks_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows,
+                    void *panels, int ith, int nth);
+void fj_blocks_unpack(fj_dtype t, int64_t k, const void *panels, int64_t n0, int64_t nn,
+                      void *rows);
+void fj_blocks_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,
+                     int64_t kk, float *dst, int64_t ld);
+
 #endif

@@ -68,7 +68,7 @@ static_assert(sizeof(fj_a8) == 384, "six cache lines");
  * 32 b + 4 j + i of column c; d and m (FJ_A8_MIN alone) of group g (32 values, or 16 for FJ_A8_16) and column c
  * are at [g][c]. */
 typedef struct fj_w8 {
-    _Alignas(64) uint32_t w[8][8][32];
+    uint32_t w[8][8][32] __attribute__((aligned(64)));
     float d[16][32], m[16][32];
 } fj_w8;
 

@@ -57,7 +57,10 @@ size_t fj_rounded_bytes(int64_t m, int64_t k, fj_form form);
 #ifndef FJ_F64
 /* Panels of F32, F16, BF16 and of blocks with fj_a8_kind: a re-layout of the same bits.  The bytes of a weight are a
  * multiple of 64, so that panels may follow each other; -1: no panels of this format
- * (other blocks), or the size overflows.  Work is shared by nth callers without a barrier. */
+ * (other blocks), or the size overflows.  Work is shared by nth callers without a barrier.
+ * Rows from a multiple of FJ_WMAT_RUN on begin at the packed bytes of the rows before them, whatever follows:
+ * a weight can be packed a run of rows at a time. */
+enum { FJ_WMAT_RUN = 192 };
 int64_t fj_wmat_packed_bytes(fj_dtype t, int64_t n, int64_t k);
 void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows,
                   void *panels, int ith, int nth);

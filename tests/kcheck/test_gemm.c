@@ -133,6 +133,15 @@ static problem make(fj_rng *r, const fj_kern *kern, fj_dtype dtype, int64_t m, i
     fj_wmat_pack(kern, dtype, n, k, p.rows, p.panels, 0, 2);
     fj_wmat_pack(kern, dtype, n, k, p.rows, p.panels, 1, 2);
     for (int i = 0; i < GUARD; i++) assert_int_equal(panels[packed + i], 0x5a);
+    /* A run of rows at a time, as they are loaded: the same panels. */
+    char *again = take((size_t)packed);
+    memset(again, 0xff, (size_t)packed);
+    for (int64_t i = 0; i < n; i += FJ_WMAT_RUN)
+        fj_wmat_pack(kern, dtype, n - i < FJ_WMAT_RUN ? n - i : FJ_WMAT_RUN, k,
+                     (char *)p.rows + fj_dtype_size(dtype, i, k),
+                     again + fj_wmat_packed_bytes(dtype, i, k), 0, 1);
+    assert_memory_equal(again, panels, (size_t)packed);
+    free(again);
     return p;
 }
 

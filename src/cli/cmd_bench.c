@@ -7,89 +7,39 @@
 
 typedef struct opts {
     const char *device;
-    int shape, type, only;
-    int64_t layers, width, heads, kv_heads, ffn, vocab;
+    int shape, only;
+    fj_bench_what w;
+    const char *save;
     int64_t threads;
     fj_list streams;
     fj_bench_opts b;
-    bool full, f32, json;
+    bool f32, json;
 } opts;
 enum { ALL, DECODE, PREFILL, STEP };
-static const opts defaults = { .type = 2,
+static const opts defaults = { .w.type = "bf16",
                                .b = { .repeat = 5,
                                       .context = 64,
+                                      .tokens = 16,
                                       .prompt = 512,
                                       .batch = 4,
                                       .length = 512,
                                       .rank = 16,
                                       .recompute = -1 } };
-/* Random weights in the shapes of released models, of the embedded one, and of one that is done in a
- * moment. */
-static const struct {
-    const char *name;
-    const fj_arch *arch;
-    fj_hparams h;
-} shapes[] = {
-    { "smollm2-135m",
-      &fj_arch_llama,
-      { .layers = 30,
-        .width = 576,
-        .heads = 9,
-        .kv_heads = 3,
-        .ffn = 1536,
-        .vocab = 49152,
-        .tied = true,
-        .rope.base = 10000 } },
-    { "qwen2.5-1.5b",
-      &fj_arch_qwen2,
-      { .layers = 28,
-        .width = 1536,
-        .heads = 12,
-        .kv_heads = 2,
-        .ffn = 8960,
-        .vocab = 151936,
-        .tied = true,
-        .rope.base = 1e6 } },
-    { "llama-3.1-8b",
-      &fj_arch_llama,
-      { .layers = 32,
-        .width = 4096,
-        .heads = 32,
-        .kv_heads = 8,
-        .ffn = 14336,
-        .vocab = 128256,
-        .rope.base = 500000 } },
-    { "embedded",
-      &fj_arch_llama,
-      { .layers = 6,
-        .width = 256,
-        .heads = 8,
-        .kv_heads = 4,
-        .ffn = 704,
-        .vocab = 4096,
-        .tied = true,
-        .rope.base = 10000 } },
-    { "tiny",
-      &fj_arch_llama,
-      { .layers = 2,
-        .width = 64,
-        .heads = 4,
-        .kv_heads = 2,
-        .ffn = 160,
-        .vocab = 512,
-        .tied = true,
-        .rope.base = 10000 } },
-};
 #define AT(field) offsetof(opts, field)
 static const fj_opt table[] = {
     { .name = "shape",
       .kind = FJ_OPT_CHOICE,
       .at = AT(shape),
-      .value = "smollm2-135m|qwen2.5-1.5b|llama-3.1-8b|embedded|tiny",
+      .value = "smollm2-135m|qwen3-0.6b|llama-3.2-1b|qwen2.5-1.5b|llama-3.1-8b|embedded|tiny",
       .help = "random weights in this shape, where no MODEL is given" },
+    { .name = "config",
+      .kind = FJ_OPT_STR,
+      .at = AT(w.config),
+      .value = "FILE",
+      .help = "random weights in the shape of this config.json, or of a folder that has one" },
     { .name = "layers",
       .kind = FJ_OPT_INT,
-      .at = AT(layers),
+      .at = AT(w.layers),
       .lo = 0,
       .hi = 1 << 24,
       .value = "N",
@@ -97,7 +47,7 @@ static const fj_opt table[] = {
       .unset = "that of the shape" },
     { .name = "width",
       .kind = FJ_OPT_INT,
-      .at = AT(width),
+      .at = AT(w.width),
       .lo = 0,
       .hi = 1 << 24,
       .value = "N",
@@ -105,7 +55,7 @@ static const fj_opt table[] = {
       .unset = "that of the shape" },
     { .name = "heads",
       .kind = FJ_OPT_INT,
-      .at = AT(heads),
+      .at = AT(w.heads),
       .lo = 0,
       .hi = 1 << 24,
       .value = "N",
@@ -113,7 +63,7 @@ static const fj_opt table[] = {
       .unset = "that of the shape" },
     { .name = "kv-heads",
       .kind = FJ_OPT_INT,
-      .at = AT(kv_heads),
+      .at = AT(w.kv_heads),
       .lo = 0,
       .hi = 1 << 24,
       .value = "N",
@@ -121,7 +71,7 @@ static const fj_opt table[] = {
       .unset = "that of the shape" },
     { .name = "ffn",
       .kind = FJ_OPT_INT,
-      .at = AT(ffn),
+      .at = AT(w.ffn),
       .lo = 0,
       .hi = 1 << 24,
       .value = "N",
@@ -129,17 +79,26 @@ static const fj_opt table[] = {
       .unset = "that of the shape" },
     { .name = "vocab",
       .kind = FJ_OPT_INT,
-      .at = AT(vocab),
+      .at = AT(w.vocab),
       .lo = 0,
       .hi = 1 << 24,
       .value = "N",
       .help = "tokens of the vocabulary of the random model",
       .unset = "that of the shape" },
     { .name = "type",
-      .kind = FJ_OPT_CHOICE,
-      .at = AT(type),
-      .value = "f32|f16|bf16|q8_0|q4_0|mxfp4|q4_k|q6_k|nf4",
-      .help = "format of the random weights" },
+      .kind = FJ_OPT_STR,
+      .at = AT(w.type),
+      .value = "TYPE",
+      .help = "formats of the random weights: a mix, as `forja quantize` has them, or one format" },
+    { .name = "pure",
+      .kind = FJ_OPT_FLAG,
+      .at = AT(w.pure),
+      .help = "every matrix in the format TYPE, the head too" },
+    { .name = "save",
+      .kind = FJ_OPT_STR,
+      .at = AT(save),
+      .value = "FILE",
+      .help = "write the random model as a GGUF file, and measure nothing" },
     { .name = "only",
       .kind = FJ_OPT_CHOICE,
       .at = AT(only),
@@ -166,6 +125,13 @@ static const fj_opt table[] = {
       .hi = 1 << 20,
       .value = "N",
       .help = "decode: tokens that each sequence has behind it" },
+    { .name = "tokens",
+      .kind = FJ_OPT_INT,
+      .at = AT(b.tokens),
+      .lo = 1,
+      .hi = 1 << 20,
+      .value = "N",
+      .help = "decode: new tokens for each, one after another" },
     { .name = "prefill",
       .kind = FJ_OPT_INT,
       .at = AT(b.prompt),
@@ -196,7 +162,7 @@ static const fj_opt table[] = {
       .help = "rank of the adapter on all linear layers" },
     { .name = "full",
       .kind = FJ_OPT_FLAG,
-      .at = AT(full),
+      .at = AT(w.full),
       .help = "train every weight, in f32, instead of an adapter" },
     { .name = "recompute",
       .kind = FJ_OPT_INT,
@@ -262,27 +228,11 @@ static bool parse_streams(bench *b, fj_err *e) {
 }
 
 static bool open_model(bench *b, fj_call *c, fj_err *e) {
-    static const fj_dtype types[] = { FJ_F32,   FJ_F16,  FJ_BF16, FJ_Q8_0, FJ_Q4_0,
-                                      FJ_MXFP4, FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
-    const opts *o = b->o;
-    if (c->n_args) {
-        b->m = fj_model_open(b->dev, c->args[0], &(fj_model_opts){ .trainable = o->full },
-                             &c->term->log, e);
-        return b->m != NULL;
-    }
-    fj_hparams h = shapes[o->shape].h;
-    h.eps = 1e-5;
-    h.context = 1 << 20;
-    if (o->layers) h.layers = o->layers;
-    if (o->width) h.width = o->width;
-    if (o->heads) h.heads = h.kv_heads = o->heads;
-    if (o->kv_heads) h.kv_heads = o->kv_heads;
-    if (o->ffn) h.ffn = o->ffn;
-    if (o->vocab) h.vocab = o->vocab;
-    bool own = o->layers || o->width || o->heads || o->kv_heads || o->ffn || o->vocab;
-    b->m = fj_model_random(b->dev, shapes[o->shape].arch, &h,
-                           own ? "random weights" : shapes[o->shape].name,
-                           o->full ? FJ_F32 : types[o->type], o->full, 1, e);
+    fj_bench_what w = b->o->w;
+    w.shape = b->o->shape;
+    b->m = c->n_args ? fj_model_open(b->dev, c->args[0], &(fj_model_opts){ .trainable = w.full },
+                                     &c->term->log, e)
+                     : fj_bench_model(b->dev, &w, e);
     return b->m != NULL;
 }
 
@@ -322,11 +272,11 @@ static bool measure(bench *b, const fj_log *log, fj_err *e) {
         ok = fj_bench_prefill(b->m, &x, &r->s, e);
     }
     if (ok && (o->only == ALL || o->only == STEP)) {
-        result *r = next(b, o->full ? "full step" : "lora step");
+        result *r = next(b, o->w.full ? "full step" : "lora step");
         ok = fj_bench_step(b->m, &x, &r->s, e);
         fj_str s = { 0 };
         fj_str_addf(&s, "%lld x %lld tokens", (long long)x.batch, (long long)x.length);
-        if (!o->full) fj_str_addf(&s, ", rank %lld", (long long)x.rank);
+        if (!o->w.full) fj_str_addf(&s, ", rank %lld", (long long)x.rank);
         if (r->s.recomputed)
             fj_str_addf(&s, ", %lld layers recomputed", (long long)r->s.recomputed);
         snprintf(r->about, sizeof r->about, "%s", s.s);
@@ -457,8 +407,9 @@ static int run(fj_call *c) {
     double t0 = fj_clock();
     ok = ok && open_model(&b, c, &e);
     b.open_s = fj_clock() - t0;
-    ok = ok && measure(&b, &c->term->log, &e);
-    if (ok || b.n) {
+    if (ok && o->save) ok = fj_bench_save(b.m, o->save, &o->w, &c->term->log, &e);
+    else ok = ok && measure(&b, &c->term->log, &e);
+    if (!o->save && (ok || b.n)) {
         fj_model_info info;
         fj_model_about(b.m, &info);
         if (o->json) print_json(&b, &info);

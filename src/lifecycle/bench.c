@@ -176,8 +176,8 @@ static fj_lora *new_adapter(fj_model *m, const fj_bench_opts *o, uint64_t seed, 
                        e);
 }
 
-typedef struct serving { /* n sequences of `context` positions, then `each` new tokens for all */
-    int64_t n, context, each;
+typedef struct serving { /* n sequences of `context` positions, then `turns` times `each` new tokens for all */
+    int64_t n, context, each, turns;
     fj_lora **loras; /* [n_loras]; sequences that share one stand side by side */
     int64_t n_loras;
 } serving;
@@ -185,10 +185,10 @@ typedef struct serving { /* n sequences of `context` positions, then `each` new 
 /* The steps of w, o->repeat times and once before; each is forgotten again. */
 static bool steps(fj_model *m, const fj_bench_opts *o, const serving *w, double *t, fj_speed *s,
                   fj_err *e) {
-    int64_t n = w->n, room = (w->context + w->each + FJ_KV_BLOCK) * n;
-    if (w->context + w->each > m->hp.context)
+    int64_t n = w->n, all = w->context + w->each * w->turns, room = (all + FJ_KV_BLOCK) * n;
+    if (all > m->hp.context)
         return fj_fail(e, FJ_EINVAL, "%lld tokens are more than the model's context of %lld",
-                       (long long)(w->context + w->each), (long long)m->hp.context);
+                       (long long)all, (long long)m->hp.context);
     fj_engine *g = fj_engine_open(m, room, e);
     if (!g) return false;
     int32_t *ids = random_ids(m, FJ_MAX(w->context, w->each));
@@ -210,7 +210,9 @@ static bool steps(fj_model *m, const fj_bench_opts *o, const serving *w, double 
     }
     for (int64_t i = -1; ok && i < o->repeat; i++) {
         double t0 = fj_clock();
-        ok = go_on(o->log, e) && fj_engine_choose(g, items, (int)n, &chosen, e);
+        ok = go_on(o->log, e);
+        for (int64_t k = 0; ok && k < w->turns; k++)
+            ok = fj_engine_choose(g, items, (int)n, &chosen, e);
         if (i >= 0) t[i] = fj_clock() - t0;
         for (int64_t k = 0; k < n; k++) fj_seq_cut(g, &seqs[k], w->context);
     }
@@ -224,9 +226,10 @@ static bool steps(fj_model *m, const fj_bench_opts *o, const serving *w, double 
 }
 
 bool fj_bench_decode(fj_model *m, const fj_bench_opts *o, fj_speed *s, fj_err *e) {
+    /* The middle one of the new tokens has so many positions behind it, itself included. */
     double *t = fj_alloc((size_t)o->repeat * sizeof *t), n = (double)o->streams,
-           behind = (double)o->context + 1;
-    serving w = { .n = o->streams, .context = o->context, .each = 1 };
+           turns = (double)o->tokens, behind = (double)o->context + (turns + 1) / 2;
+    serving w = { .n = o->streams, .context = o->context, .each = 1, .turns = o->tokens };
     w.loras = fj_zalloc((size_t)(o->adapters + 1) * sizeof(fj_lora *));
     bool ok = o->adapters <= o->streams ||
               fj_fail(e, FJ_EINVAL, "%lld adapters are more than %lld streams",
@@ -235,13 +238,15 @@ bool fj_bench_decode(fj_model *m, const fj_bench_opts *o, fj_speed *s, fj_err *e
         ok = (w.loras[w.n_loras] = new_adapter(m, o, (uint64_t)w.n_loras + 1, e)) != NULL &&
              fj_lora_ready(w.loras[w.n_loras], e);
     double pairs = ok ? adapter_weights(w.loras[0]) : 0;
-    *s = (fj_speed){ .tokens = o->streams, .of = FJ_PEAK_READ };
+    *s = (fj_speed){ .tokens = o->streams * o->tokens, .of = FJ_PEAK_READ };
     double each = ok && w.n_loras && w.loras[0]->ready ? 2 : 4; /* bytes of an adapter's value */
     s->bytes =
         bytes_read(m) + each * pairs * (double)o->adapters + n * behind * (double)fj_kv_bytes(m, 1);
     /* Attention: two products of the last row of `behind` with all of them. */
     s->flops = n * (2 * (linear_weights(m) + head_weights(m) + pairs) +
                     4 * attention(m, behind) / (behind + 1));
+    s->bytes *= turns;
+    s->flops *= turns;
     ok = ok && steps(m, o, &w, t, s, e);
     if (ok) conclude(s, t, o->repeat);
     for (int64_t i = 0; i < w.n_loras; i++) fj_lora_close(w.loras[i]);
@@ -255,7 +260,7 @@ bool fj_bench_prefill(fj_model *m, const fj_bench_opts *o, fj_speed *s, fj_err *
     *s = (fj_speed){ .tokens = o->prompt, .of = peak_of(m, false) };
     s->bytes = bytes_read(m) + 2 * n * (double)fj_kv_bytes(m, 1); /* written and read */
     s->flops = 2 * n * linear_weights(m) + 2 * head_weights(m) + 2 * attention(m, n);
-    bool ok = steps(m, o, &(serving){ .n = 1, .each = o->prompt }, t, s, e);
+    bool ok = steps(m, o, &(serving){ .n = 1, .each = o->prompt, .turns = 1 }, t, s, e);
     if (ok) conclude(s, t, o->repeat);
     free(t);
     return ok;

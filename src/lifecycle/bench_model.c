@@ -132,8 +132,8 @@ static fj_dtype of_mix(const void *ctx, const fj_model *m, const fj_weight *w) {
     fj_part *parts;
     fj_parts_of(m, w, true, &mem, &parts);
     const fj_hparams *h = &m->hp;
-    fj_mix_model about = { m->arch->name, (int)h->layers, h->heads, h->kv_heads, h->experts,
-                           h->tied,       false };
+    fj_mix_model about = { m->arch->name, (int)h->layers, h->heads, h->kv_heads,
+                           h->experts,    h->tied,        false };
     fj_mix_tensor t = { parts[0].name, w->rows / w->mats, w->cols, w->mats, w->layer };
     fj_dtype to = FJ_F32;
     bool known = fj_dtype_from_gguf(fj_mix_type(ctx, &about, &t), &to);
@@ -170,8 +170,8 @@ fj_model *fj_bench_model(fj_dev *d, const fj_bench_what *o, fj_err *e) {
 static bool kept(void *ctx, fj_saved *t, fj_err *e) {
     (void)ctx;
     t->to = t->from;
-    return fj_dtype_get(t->to)->gguf >= 0 || fj_fail(e, FJ_EUNSUP, "GGUF has no format %s",
-                                                     fj_dtype_get(t->to)->name);
+    return fj_dtype_get(t->to)->gguf >= 0 ||
+           fj_fail(e, FJ_EUNSUP, "GGUF has no format %s", fj_dtype_get(t->to)->name);
 }
 
 /* A vocabulary of SentencePiece without a word in it: three control tokens, the 256 bytes, and names. */

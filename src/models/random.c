@@ -11,7 +11,7 @@
 
 enum {
     PIECE = 4 << 20, /* values, at most */
-    RUN = 1024        /* of them with a stream of random numbers of their own: whole blocks */
+    RUN = 1024       /* of them with a stream of random numbers of their own: whole blocks */
 };
 
 typedef struct piece {
@@ -35,8 +35,8 @@ static void draw(void *ctx, int i, int n) {
         int64_t m = FJ_MIN(RUN, values - r * RUN);
         for (int64_t k = 0; k < m; k++)
             v[k] = (float)((fj_rng_double(&rng) - 0.5) * 0.04 * sqrt(3));
-        fj_quant_rows(p->kern, p->type, v, NULL, p->raw + (size_t)(r * (RUN / t->block)) * p->bytes, 1,
-                      m);
+        fj_quant_rows(p->kern, p->type, v, NULL, p->raw + (size_t)(r * (RUN / t->block)) * p->bytes,
+                      1, m);
     }
 }
 

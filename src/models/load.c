@@ -66,7 +66,7 @@ bool fj_weight_put(fj_model *m, const fj_weight *w, const void *rows, fj_err *e)
     return true;
 }
 
-bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e) {
+bool fj_model_list(fj_model *m, const fj_source *s, const fj_formats *formats, fj_err *e) {
     const fj_arch *a = m->arch;
     int64_t slots = (int64_t)FJ_W_ROLES * (m->hp.layers + 1);
     m->index = fj_arena_alloc(&m->arena, (size_t)slots * sizeof *m->index);
@@ -86,7 +86,10 @@ bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e) {
                               .cols = fj_size_of(&m->hp, r->cols),
                               .off = total };
             const uint8_t *where = NULL;
-            if (s) {
+            fj_dtype type = FJ_F32;
+            if (!s) {
+                type = formats->of ? formats->of(formats->ctx, m, w) : formats->all;
+            } else {
                 fj_reader from;
                 if (!fj_reader_open(&from, m, s, w, e)) return false;
                 type = from.type;
@@ -243,7 +246,7 @@ static fj_model *open_as(fj_dev *d, const char *path, const fj_model_opts *o, bo
     m->trainable = o && o->trainable;
     bool ok = (m->arch = fj_source_arch(&s, e)) &&
               fj_source_hparams(&s, m->arch, &m->hp, &m->arena, e) &&
-              fj_model_list(m, &s, FJ_F32, e) && no_strangers(m, &s, e) &&
+              fj_model_list(m, &s, NULL, e) && no_strangers(m, &s, e) &&
               fj_model_fill(m, &s, words, log, e) && read_ends(m, &s, e) && fj_model_summarize(m);
     if (ok && fj_vocab_size(m->tok) > m->hp.vocab)
         ok = fj_fail(e, FJ_EFORMAT, "%s: the tokenizer has %d tokens, the model's table %lld", path,

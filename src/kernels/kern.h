@@ -7,8 +7,8 @@
  * Same answers: on one table, an output's bits depend on its own inputs alone, never on the number
  * of rows or columns computed with it.  Between tables, gemm, gemm_w8, quant_* and all that
  * moves or rounds bits agree exactly; sums and exp agree to rounding; gemm_bf16 of the AVX-512 set
- * (vdpbf16ps) and of the scalar one flush denormals, that of AVX2 does not; that of AMX (tdpbf16ps) has its own order
- * of additions, see kernels.def. */
+ * (vdpbf16ps) and of the scalar one flush denormals, those of AVX2 and of ARM do not; that of AMX (tdpbf16ps) has its
+ * own order of additions, see kernels.def. */
 #ifndef FJ_KERNELS_KERN_H
 #define FJ_KERNELS_KERN_H
 
@@ -26,7 +26,7 @@ typedef struct fj_adamw {
 } fj_adamw;
 
 typedef struct fj_kern {
-    const char *isa; /* "scalar", "avx2", "avx512 vnni bf16" */
+    const char *isa; /* "scalar", "avx2", "avx512 vnni bf16", "neon dotprod" */
     int bf16_rows;   /* of a call of gemm_bf16 */
 #define real float
 #define FJ_KERNEL(name, ret, params) ret(*name) params;
@@ -48,9 +48,12 @@ typedef struct fj_kern64 {
 #undef real
 } fj_kern64;
 
-/* isa NULL: the best of this CPU.  "scalar", "avx2", "avx512", "amx": at most that; false when this CPU does
- * not have it or the name is not known. */
+/* isa NULL: the best of this CPU.  Otherwise at most the step named; false when this CPU does not have
+ * it or the name is not known.  x86: "scalar", "avx2", "avx512f" (F, BW, VL, DQ), "avx512vnni", "avx512"
+ * (with VNNI and BF16 where they are there), "amx".  ARM: "scalar", "neon", "dotprod", "i8mm", "bf16". */
 bool fj_kern_init(fj_kern *k, const char *isa, fj_err *e);
+/* The i-th name of those, from "scalar" on; NULL after the last. */
+const char *fj_kern_step(int i);
 void fj_kern64_init(fj_kern64 *k);
 
 /* The steps of the climb. */
@@ -65,6 +68,13 @@ void fj_kern_avx512(fj_kern *k);
 void fj_kern_avx512_quant(fj_kern *k);
 void fj_kern_avx512_vnni(fj_kern *k);
 void fj_kern_avx512_bf16(fj_kern *k);
+void fj_kern_neon_rows(fj_kern *k);
+void fj_kern_neon(fj_kern *k);
+void fj_kern_neon_int8(fj_kern *k);
+void fj_kern_neon_quant(fj_kern *k);
+void fj_kern_dotprod(fj_kern *k);
+void fj_kern_i8mm(fj_kern *k);
+void fj_kern_bf16(fj_kern *k);
 void fj_kern_amx_gemm(fj_kern *k);
 
 /* For tiles, which are no better where a has its columns beside each other. */

@@ -12,6 +12,8 @@
  * Arithmetic of fwd, by weight format and whatever m: F32, F16 and formats in blocks that have no panels
  * (dequantised as rows are read) meet f32 rows; BF16 meets rows rounded to bf16; other blocks meet rows in
  * int8 with a scale per 32 values, those of 256 values with a scale per 256 (kernels/panel.h).
+ * A weight that trains is F32 and mixed: both products treat it as BF16, so that its sums and steps are in f32
+ * and its products at the speed of bf16.
  * dx: F32 weights in f32; others as bf16 times dy rounded to bf16.  dw: x and dy rounded to bf16, sums
  * in f32.  With team->f32 everything is f32 and weights are dequantised exactly.
  * Same bits: an output of fwd or dx depends on its row and the weights alone: not on m, the place of
@@ -35,9 +37,21 @@
 typedef struct fj_wmat {
     fj_dtype dtype;
     bool panels;
+    bool mixed; /* F32 that trains: meets rows as BF16 would, rounded on the way (gemm_low.c) */
     const void *data;
     int64_t n, k;
 } fj_wmat;
+
+/* A product of few inner values that is added to another one's result while that is in the cache: the
+ * second half of an adapter.  After fwd: y += scale * x w^T; after dx: dx += scale * x w.  The bits are those
+ * of fj_gemm_fwd or fj_gemm_dx with acc. */
+typedef struct fj_low {
+    const void *x; /* [m, r] reals */
+    int64_t ldx;
+    const void *rounded; /* x in the form in which it meets w */
+    const fj_wmat *w;    /* [n, r]; of dx [r, k] */
+    double scale;
+} fj_low;
 
 /* What rows become before they meet a weight.  Layout (src/ops/gemm_in.h): pairs of bf16, row after row;
  * or records fj_a8, [256 values][row]. */
@@ -99,6 +113,13 @@ void FJ_R(fj_gemm_fwd_rounded)(const fj_team *t, int64_t m, const real *x, int64
 void FJ_R(fj_gemm_dx_rounded)(const fj_team *t, int64_t m, const real *dy, int64_t ldy,
                               const void *rounded, const fj_wmat *w, real *dx, int64_t ldx,
                               real scale, bool acc);
+/* The same with scale 1, then low (NULL: nothing), of which low->rounded is there. */
+void FJ_R(fj_gemm_fwd_low)(const fj_team *t, int64_t m, const real *x, int64_t ldx,
+                           const void *rounded, const fj_wmat *w, real *y, int64_t ldy, bool acc,
+                           const fj_low *low);
+void FJ_R(fj_gemm_dx_low)(const fj_team *t, int64_t m, const real *dy, int64_t ldy,
+                          const void *rounded, const fj_wmat *w, real *dx, int64_t ldx, bool acc,
+                          const fj_low *low);
 /* dw [n, k] has no space between its rows. */
 void FJ_R(fj_gemm_dw)(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const real *x,
                       int64_t ldx, real *dw, int64_t n, int64_t k, real scale, bool acc);

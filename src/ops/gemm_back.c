@@ -11,12 +11,11 @@ size_t fj_gemm_dx_scratch(int64_t m, const fj_wmat *w, int nth, bool f32) {
     return fj_rounded_bytes(m, w->n, fj_dx_form(w, f32)) + fj_gemm_rounded_scratch(m, nth);
 }
 
-void fj_gemm_dx_rounded_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy,
-                            const void *rounded, const fj_wmat *w, float *dx, int64_t ldx,
-                            float scale, bool acc) {
+void fj_dx(const fj_team *t, int64_t m, const float *dy, int64_t ldy, const void *rounded,
+           const fj_wmat *w, out o) {
     if (m < 1 || w->k < 1) return;
     if (w->n < 1) {
-        fj_gemm_nothing(t, m, dx, ldx, w->k, acc);
+        fj_gemm_nothing(t, m, o.y, o.ld, w->k, o.acc);
         return;
     }
     const fj_kern *kern = t->kern;
@@ -28,8 +27,10 @@ void fj_gemm_dx_rounded_f32(const fj_team *t, int64_t m, const float *dy, int64_
     const uint32_t *a = rounded;
     uint32_t *pairs = (uint32_t *)(void *)mem.tile;
     rect s = share(t->ith, t->nth, m, tiles, MR);
+    float *dx = o.y;
     for (int64_t g = s.c0; g < s.c1 && s.r1 > s.r0; g++) {
-        out o = { dx + g * tw, ldx, LESS(tw, w->k - g * tw), scale, acc };
+        o.y = dx + g * tw;
+        o.cols = LESS(tw, w->k - g * tw);
         int np = (int)((o.cols + 15) / 16);
         int64_t width = 16 * np;
         for (int64_t n0 = 0; n0 < w->n; n0 += len) {
@@ -48,6 +49,7 @@ void fj_gemm_dx_rounded_f32(const fj_team *t, int64_t m, const float *dy, int64_
             fj_rows_bf16(kern, s, a + n0 / 2, ars, pairs, (nn + 1) / 2, np, first, last, mem.sums,
                          &o);
         }
+        if (o.low) fj_add_low(t, &o, s.r0, s.r1, g * tw, true, mem.sums);
     }
 }
 

@@ -69,6 +69,7 @@ void fj_fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const 
             const float *b = fwd_tile_f32(t, w, g, np, o.cols, k0, kc, &mem);
             fj_rows_f32(t->kern, s, x + k0, ldx, b, kc, np, k0 == 0, k0 + kc == w->k, mem.sums, &o);
         }
+        if (o.low) fj_add_low(t, &o, s.r0, s.r1, g * TW, false, mem.sums);
     }
 }
 
@@ -78,6 +79,16 @@ static const uint32_t *fwd_tile_bf16(const fj_team *t, const fj_wmat *w, int64_t
     if (w->panels) return (const uint32_t *)w->data + g * TW * k2 + k0 * width;
     uint32_t *tile = (uint32_t *)(void *)mem->tile;
     if (cols < width) memset(tile, 0, (size_t)(kc * width) * 4);
+    if (w->dtype == FJ_F32) {
+        int64_t n = LESS(2 * kc, w->k - 2 * k0);
+        for (int64_t c = 0; c < cols; c++) {
+            uint16_t *to = (uint16_t *)(void *)(mem->block + c * kc);
+            t->kern->f32_to_bf16(to, (const float *)w->data + (g * TW + c) * w->k + 2 * k0, n);
+            if (n % 2) to[n] = 0;
+        }
+        t->kern->transpose(mem->tile, width, mem->block, kc, cols, kc);
+        return tile;
+    }
     /* Pairs move as floats: transpose does no arithmetic.  Rows of odd k are not made of pairs. */
     if (w->k % 2 == 0) {
         const float *src =
@@ -109,6 +120,7 @@ void fj_fwd_bf16(const fj_team *t, int64_t m, const uint32_t *a, const fj_wmat *
             const uint32_t *b = fwd_tile_bf16(t, w, g, np, o.cols, k0, kc, &mem);
             fj_rows_bf16(t->kern, s, a + k0, ars, b, kc, np, k0 == 0, k0 + kc == k2, mem.sums, &o);
         }
+        if (o.low) fj_add_low(t, &o, s.r0, s.r1, g * TW, false, mem.sums);
     }
 }
 #endif

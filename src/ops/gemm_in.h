@@ -85,6 +85,7 @@ typedef struct out {
     int64_t ld, cols;
     float scale;
     bool acc;
+    const fj_low *low; /* added to the tile when it is there, or NULL */
 } out;
 
 /* One piece of one tile: rows [s.r0, s.r1) of a (element (r, j) at a[r * ars + j]; of bf16 the pairs) against b
@@ -93,6 +94,11 @@ void fj_rows_f32(const fj_kern *kern, rect s, const float *a, int64_t ars, const
                  int64_t k, int np, bool first, bool last, float *sums, const out *o);
 void fj_rows_bf16(const fj_kern *kern, rect s, const uint32_t *a, int64_t ars, const uint32_t *b,
                   int64_t k, int np, bool first, bool last, float *sums, const out *o);
+
+/* o's low product on rows [r0, r1) of the tile that begins with column c0; sums: a row of 48 for each.
+ * back: of dx. */
+void fj_add_low(const fj_team *t, const out *o, int64_t r0, int64_t r1, int64_t c0, bool back,
+                float *sums);
 
 /* Pairs of a row, in memory: whole cache lines, and never a power of two of them apart. */
 static inline int64_t pair_stride(int64_t k) { return up((k + 1) / 2, 16) + 16; }
@@ -103,6 +109,8 @@ void fj_gemm_nothing(const fj_team *t, int64_t m, float *y, int64_t ld, int64_t 
 /* ---- forward, by the form of the rows -------------------------------------------------------------- */
 void fj_fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w, out o);
 void fj_fwd_bf16(const fj_team *t, int64_t m, const uint32_t *a, const fj_wmat *w, out o);
+void fj_dx(const fj_team *t, int64_t m, const float *dy, int64_t ldy, const void *rounded,
+           const fj_wmat *w, out o);
 void fj_fwd_int8(const fj_team *t, int64_t m, const fj_a8 *a, const fj_wmat *w, out o);
 
 /* The panels of k <= 256 values of `rows` <= 32 rows of blocks, `stride` bytes apart. */

@@ -39,6 +39,9 @@ void fj_fwd_int8(const fj_team *t, int64_t m, const fj_a8 *a, const fj_wmat *w, 
                               panel + 32 * super, w->panels ? 32 * super : 0);
             }
             kern->tile_out(o.y + r0 * o.ld + g * 32, o.ld, mem.sums, 32, n, cols, o.scale, o.acc);
+            if (o.low)
+                fj_add_low(t, &(out){ .y = o.y + g * 32, .ld = o.ld, .cols = cols, .low = o.low },
+                           r0, r0 + n, g * 32, false, mem.sums);
         }
     }
 }

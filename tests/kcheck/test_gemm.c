@@ -170,8 +170,11 @@ static float *result(const problem *p, const fj_kern *kern, int op, int64_t row0
               .ldy = p->ldy,
               .x = p->x + row0 * p->ldx,
               .dy = p->dy + row0 * p->ldy,
-              .w = { p->dtype, panels && p->panels, panels && p->panels ? p->panels : p->rows, p->n,
-                     p->k },
+              .w = { .dtype = p->dtype,
+                     .panels = panels && p->panels,
+                     .data = panels && p->panels ? p->panels : p->rows,
+                     .n = p->n,
+                     .k = p->k },
               .out = out,
               .ldo = *ldo };
     run(&j);
@@ -373,7 +376,9 @@ static void test_panels_round_trip(void **state) {
                                back + fj_dtype_size(formats[f], n * i / 3, k));
             assert_memory_equal(back, p.rows, bytes);
             float *block = take((size_t)(n * k) * 4);
-            fj_wmat w = { formats[f], true, p.panels, n, k };
+            fj_wmat w = {
+                .dtype = formats[f], .panels = true, .data = p.panels, .n = n, .k = k
+            };
             fj_wmat_block(&kern, &w, 0, n, 0, k, block, k);
             assert_memory_equal(block, p.w, (size_t)(n * k) * 4);
             fj_team t = { .nth = 1, .kern = &kern };

@@ -193,9 +193,16 @@ static void vexp(real *y, const real *x, int64_t n) {
 }
 
 static real vmax(const real *x, int64_t n) {
-    real m = x[0];
-    for (int64_t i = 1; i < n; i++) m = x[i] > m ? x[i] : m;
+    real m = (real)-INFINITY;
+    for (int64_t i = 0; i < n; i++) m = x[i] > m ? x[i] : m;
     return m;
+}
+
+static double sum_from(const real *w, const real *x, real t, int64_t n) {
+    double s = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] >= t) s += w[i];
+    return s;
 }
 
 static double exp_sum(real *y, const real *x, real max, int64_t n) {

@@ -330,7 +330,22 @@ static bool check_vexp(ctx *c) {
 static bool check_vmax(ctx *c) {
     arr x = numbers(c, c->n, 1);
     for (int64_t i = 0; i < c->n && c->n % 2; i++) x.d[i] = x.f[i] = -fabsf(x.f[i]);
+    for (int64_t i = c->n / 3; i < c->n && c->n % 5 == 0; i += 1 + c->n / 4) x.d[i] = x.f[i] = NAN;
     return near1(c, c->k->vmax(x.f, c->n), c->r->vmax(x.d, c->n), 0, 0);
+}
+
+static bool check_sum_from(ctx *c) {
+    arr w = numbers(c, c->n, 1), x = numbers(c, c->n, 1);
+    for (int64_t i = 0; i < c->n; i += 7) x.d[i] = x.f[i] = i % 2 ? 0.25f : NAN;
+    double mag = 0;
+    for (int64_t i = 0; i < c->n; i++) mag += fabs(w.d[i]);
+    for (int k = 0; k < 2; k++) {
+        float t = k ? 0.25f : -INFINITY;
+        if (!near1(c, c->k->sum_from(w.f, x.f, t, c->n), c->r->sum_from(w.d, x.d, t, c->n), 0,
+                   1e-14 * mag))
+            return false;
+    }
+    return true;
 }
 
 static bool check_exp_sum(ctx *c) {

@@ -143,7 +143,7 @@ static fj_dtype of_mix(const void *ctx, const fj_model *m, const fj_weight *w) {
 }
 
 static bool formats_of(const fj_bench_what *o, fj_formats *f, fj_err *e) {
-    *f = (fj_formats){ FJ_F32 };
+    *f = (fj_formats){ .all = FJ_F32 };
     if (o->full) return true;
     bool one = fj_dtype_parse(o->type, &f->all) && f->all != FJ_F64 && fj_quant_can(f->all);
     if (o->pure && !one)

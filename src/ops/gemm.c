@@ -85,6 +85,7 @@ void fj_gemm_dx_rounded_f64(const fj_team *t, int64_t m, const real *dy, int64_t
 fj_form fj_fwd_form(const fj_wmat *w, bool f32) {
     if (f32) return FJ_ROWS_F32;
     switch (w->dtype) {
+    case FJ_F16:
     case FJ_BF16: return FJ_ROWS_BF16;
     case FJ_Q8_0:
     case FJ_MXFP4: return FJ_ROWS_INT8_32;

@@ -154,16 +154,14 @@ static void gemm_line(bench *b, int op, fj_dtype dtype, bool panels, bool f32, i
         data = aligned((size_t)fj_wmat_packed_bytes(dtype, n, k));
         fj_wmat_pack(&b->kern, dtype, n, k, rows, data, 0, 1);
     }
-    g.w = (fj_wmat){
-        .dtype = dtype, .panels = panels, .data = data, .n = n, .k = k
-    };
+    g.w = (fj_wmat){ .dtype = dtype, .panels = panels, .data = data, .n = n, .k = k };
     size_t s = op == FWD  ? fj_gemm_fwd_scratch(m, &g.w, b->threads, f32)
                : op == DX ? fj_gemm_dx_scratch(m, &g.w, b->threads, f32)
                           : fj_gemm_dw_scratch(m, n, k, b->threads, f32);
     g.scratch = aligned(s);
     double t = seconds(b, gemm_job, &g), rate = 2e-9 * (double)m * (double)n * (double)k / t;
-    bool in_f32 = f32 || (op != DW && dtype == FJ_F32) || (op == FWD && dtype == FJ_F16);
-    bool int8 = !in_f32 && op == FWD && dtype != FJ_BF16;
+    bool in_f32 = f32 || (op != DW && dtype == FJ_F32);
+    bool int8 = !in_f32 && op == FWD && dtype != FJ_BF16 && dtype != FJ_F16;
     double top = in_f32 ? b->peak_f32 : int8 ? b->peak_int8 : b->peak_bf16;
     printf("%-44s %9.1f us %7.0f GFLOP/s %4.0f %%", name, t * 1e6, rate, 100 * rate / top);
     if (m < 17) printf(" %6.1f GB/s of weights", (double)fj_dtype_size(dtype, n, k) / t * 1e-9);
@@ -300,15 +298,15 @@ int main(int argc, char **argv) {
     }
     b.threads = fj_pool_threads(b.pool);
     peaks(&b);
-    static const int64_t shapes[][3] = { { 2048, 576, 576 },
-                                         { 2048, 1536, 576 },
-                                         { 2048, 576, 1536 },
-                                         { 2048, 192, 576 },
-                                         { 512, 2048, 2048 } };
+    static const int64_t shapes[][3] = { { 2048, 576, 576 },  { 2048, 1536, 576 },
+                                         { 2048, 576, 1536 }, { 2048, 192, 576 },
+                                         { 512, 2048, 2048 }, { 512, 8192, 2048 },
+                                         { 512, 2048, 8192 } };
     for (size_t i = 0; i < FJ_LEN(shapes); i++) {
         int64_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2];
         gemm_line(&b, FWD, FJ_F32, true, false, m, n, k);
         gemm_line(&b, FWD, FJ_F32, false, false, m, n, k);
+        gemm_line(&b, FWD, FJ_F16, true, false, m, n, k);
         gemm_line(&b, FWD, FJ_BF16, true, false, m, n, k);
         gemm_line(&b, FWD, FJ_Q8_0, true, false, m, n, k);
         gemm_line(&b, FWD, FJ_Q4_0, true, false, m, n, k);
@@ -316,6 +314,7 @@ int main(int argc, char **argv) {
         if (k % 256 == 0) gemm_line(&b, FWD, FJ_Q4_K, true, false, m, n, k);
         if (k % 256 == 0) gemm_line(&b, FWD, FJ_Q6_K, true, false, m, n, k);
         gemm_line(&b, DX, FJ_F32, false, false, m, n, k);
+        gemm_line(&b, DX, FJ_F16, true, false, m, n, k);
         gemm_line(&b, DX, FJ_BF16, true, false, m, n, k);
         gemm_line(&b, DX, FJ_BF16, false, false, m, n, k);
         gemm_line(&b, DX, FJ_Q8_0, true, false, m, n, k);
@@ -323,7 +322,8 @@ int main(int argc, char **argv) {
         gemm_line(&b, DW, FJ_F32, false, true, m, n, k);
         gemm_line(&b, DW, FJ_F32, false, false, m, n, k);
     }
-    static const int64_t thin[][2] = { { 16, 576 }, { 576, 16 }, { 8, 1536 }, { 1536, 64 } };
+    static const int64_t thin[][2] = { { 16, 576 },  { 576, 16 }, { 16, 1536 },
+                                       { 1536, 16 }, { 8, 1536 }, { 1536, 64 } };
     for (size_t i = 0; i < FJ_LEN(thin); i++) {
         gemm_line(&b, FWD, FJ_F32, false, false, 2048, thin[i][0], thin[i][1]);
         gemm_line(&b, DX, FJ_F32, false, false, 2048, thin[i][0], thin[i][1]);

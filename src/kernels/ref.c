@@ -309,6 +309,20 @@ static void f16_to_f32(float *y, const uint16_t *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = fj_f16_to_f32(x[i]);
 }
 
+static void f16_to_bf16(uint16_t *y, const uint16_t *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) y[i] = round_bf16(fj_f16_to_f32(x[i]));
+}
+
+static void turn_pairs(uint32_t *dst, int64_t ldd, const uint32_t *src, int64_t lds, int64_t n2,
+                       int64_t k) {
+    for (int64_t v = 0; v < k; v++)
+        for (int64_t j = 0; j < n2; j++) {
+            const uint32_t *p = src + v / 2 * lds + 2 * j;
+            dst[j * ldd + v] =
+                v % 2 ? p[0] >> 16 | (p[1] & 0xffff0000u) : (p[0] & 0xffff) | p[1] << 16;
+        }
+}
+
 static void pairs_bf16(uint32_t *y, const float *a, const float *b, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         y[i] = round_bf16(a[i]) | (uint32_t)(b ? round_bf16(b[i]) : 0) << 16;

@@ -105,7 +105,7 @@ void fj_gemm_dx_low_f64(const fj_team *t, int64_t m, const real *dy, int64_t ldy
 fj_form fj_fwd_form(const fj_wmat *w, bool f32) {
     const int kind = fj_a8_kind(w->dtype);
     if (f32) return FJ_ROWS_F32;
-    if (w->dtype == FJ_BF16 || w->mixed) return FJ_ROWS_BF16;
+    if (w->dtype == FJ_F16 || w->dtype == FJ_BF16 || w->mixed) return FJ_ROWS_BF16;
     return kind < 0 ? FJ_ROWS_F32 : FJ_ROWS_INT8 + kind;
 }
 
@@ -179,8 +179,8 @@ void fj_gemm_fwd_low_f32(const fj_team *t, int64_t m, const float *x, int64_t ld
     fwd(t, m, x, ldx, rounded, w, (out){ y, ldy, 0, 1, acc, tiles ? low : NULL });
     if (!low || tiles) return;
     fj_team_barrier(t);
-    fj_gemm_fwd_rounded_f32(t, m, low->x, low->ldx, low->rounded, low->w, y, ldy,
-                            (float)low->scale, true);
+    fj_gemm_fwd_rounded_f32(t, m, low->x, low->ldx, low->rounded, low->w, y, ldy, (float)low->scale,
+                            true);
 }
 
 void fj_gemm_dx_rounded_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy,
@@ -196,8 +196,8 @@ void fj_gemm_dx_low_f32(const fj_team *t, int64_t m, const float *dy, int64_t ld
     fj_dx(t, m, dy, ldy, rounded, w, (out){ dx, ldx, 0, 1, acc, tiles ? low : NULL });
     if (!low || tiles) return;
     fj_team_barrier(t);
-    fj_gemm_dx_rounded_f32(t, m, low->x, low->ldx, low->rounded, low->w, dx, ldx,
-                           (float)low->scale, true);
+    fj_gemm_dx_rounded_f32(t, m, low->x, low->ldx, low->rounded, low->w, dx, ldx, (float)low->scale,
+                           true);
 }
 
 /* Rounds rows into the scratch; the team for what follows. */

@@ -9,9 +9,10 @@
  * at team->barrier inside, and none may use the result before all have returned (the executor's own
  * barrier).  Inputs and outputs do not overlap.
  *
- * Arithmetic of fwd, by weight format and whatever m: F32, F16 and formats in blocks that have no panels
- * (dequantised as rows are read) meet f32 rows; BF16 meets rows rounded to bf16; other blocks meet rows in
- * int8 with a scale per 32 values, those of 256 values with a scale per 256 (kernels/panel.h).
+ * Arithmetic of fwd, by weight format and whatever m: F32 and formats in blocks that have no panels
+ * (dequantised as rows are read) meet f32 rows; BF16, and F16 rounded to bf16, meet rows rounded to bf16;
+ * other blocks meet rows in int8 with a scale per 32 values, those of 256 values with a scale per 256
+ * (kernels/panel.h).
  * A weight that trains is F32 and mixed: both products treat it as BF16, so that its sums and steps are in f32
  * and its products at the speed of bf16.
  * dx: F32 weights in f32; others as bf16 times dy rounded to bf16.  dw: x and dy rounded to bf16, sums
@@ -85,6 +86,11 @@ void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, int64_
  * the block of the format, or of 32 where it is larger. */
 void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,
                    int64_t kk, float *dst, int64_t ld);
+
+/* The same rounded to bf16, as pairs of rows: dst[i * ld + j] = (row n0 + 2i, row n0 + 2i + 1) of value j; a row
+ * beyond nn is 0.  n0 is a multiple of 32; buf has room for 48 * KC floats, twice. */
+void fj_wmat_pairs(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,
+                   int64_t kk, uint32_t *dst, int64_t ld, float *buf);
 
 /* Bytes of team->scratch of the products of rounded rows; 64-byte aligned. */
 size_t fj_gemm_rounded_scratch(int64_t m, int nth);

@@ -18,7 +18,7 @@ enum {
     MRQ = 6,  /* the same, int8 */
     TW = 48,  /* columns of a tile */
     KC = 512, /* floats, or pairs of bf16, of a piece of the reduction: 96 KiB a tile */
-    MC = 256, /* rows of a lot, int8 */
+    MC = 256, /* rows of a lot */
     A8 = 256, /* values of an int8 record */
 };
 
@@ -88,12 +88,27 @@ typedef struct out {
     const fj_low *low; /* added to the tile when it is there, or NULL */
 } out;
 
-/* One piece of one tile: rows [s.r0, s.r1) of a (element (r, j) at a[r * ars + j]; of bf16 the pairs) against b
- * [k][16 np]. */
-void fj_rows_f32(const fj_kern *kern, rect s, const float *a, int64_t ars, const float *b,
-                 int64_t k, int np, bool first, bool last, float *sums, const out *o);
-void fj_rows_bf16(const fj_kern *kern, rect s, const uint32_t *a, int64_t ars, const uint32_t *b,
-                  int64_t k, int np, bool first, bool last, float *sums, const out *o);
+/* A product: rows times tiles of columns. */
+typedef struct fj_walk {
+    const void *a; /* element (r, j) at a[r * ars + j]: floats, or pairs of bf16 */
+    int64_t ars;
+    bool pairs;
+    int64_t k, len; /* inner dimension in elements, and of a piece of it */
+    int64_t n, tw;  /* columns, and of a tile */
+    /* Rows at a time: their elements and sums stay in the L2 cache while all tiles pass by. */
+    int64_t lot;
+    bool back; /* of dx: for o.low */
+    /* Columns [g tw, +cols) x elements [k0, +kc) as [kc][cols in whole 16s]: in place, or made in mem. */
+    const void *(*tile)(const fj_team *t, const void *ctx, int64_t g, int64_t cols, int64_t k0,
+                        int64_t kc, thread_mem *mem);
+    const void *ctx;
+} fj_walk;
+
+/* One piece of one tile, rows [r0, r1), whose sums begin at sums; b as from tile(). */
+void fj_walk_piece(const fj_kern *kern, const fj_walk *w, int64_t r0, int64_t r1, int64_t k0,
+                   int64_t kc, const void *b, float *sums, const out *o);
+/* The share s of a product. */
+void fj_walk_tiles(const fj_team *t, const fj_walk *w, rect s, thread_mem *mem, out o);
 
 /* o's low product on rows [r0, r1) of the tile that begins with column c0; sums: a row of 48 for each.
  * back: of dx. */

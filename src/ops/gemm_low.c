@@ -39,12 +39,12 @@ void fj_add_low(const fj_team *t, const out *o, int64_t r0, int64_t r1, int64_t 
     int64_t r = back ? low->w->n : low->w->k, k2 = (r + 1) / 2;
     int np = (int)((o->cols + 15) / 16);
     out to = { o->y, o->ld, o->cols, (float)low->scale, true, NULL };
+    fj_walk walk = { .a = low->rounded, .ars = pair_stride(r), .pairs = true, .k = k2 };
     _Alignas(64) uint32_t tile[PIECE * TW];
     for (int64_t k0 = 0; k0 < k2; k0 += PIECE) {
         int64_t kc = LESS(PIECE, k2 - k0);
         low_tile(t->kern, low->w, back, c0, o->cols, k0, kc, 16 * np, tile);
-        fj_rows_bf16(t->kern, (rect){ r0, r1, 0, 0 }, (const uint32_t *)low->rounded + k0,
-                     pair_stride(r), tile, kc, np, k0 == 0, k0 + kc == k2, sums, &to);
+        fj_walk_piece(t->kern, &walk, r0, r1, k0, kc, tile, sums, &to);
     }
 }
 #endif

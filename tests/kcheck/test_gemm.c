@@ -104,7 +104,7 @@ typedef struct problem {
 } problem;
 
 /* Formats that meet f32 rows. */
-static bool in_f32(fj_dtype t) { return t != FJ_BF16 && fj_a8_kind(t) < 0; }
+static bool in_f32(fj_dtype t) { return t != FJ_F16 && t != FJ_BF16 && fj_a8_kind(t) < 0; }
 
 /* k values, or as many more as are whole blocks. */
 static problem make(fj_rng *r, const fj_kern *kern, fj_dtype dtype, int64_t m, int64_t n,
@@ -191,7 +191,7 @@ static void check(const problem *p, const fj_kern *kern, int op, int threads, bo
     const float scale = acc ? 0.75f : 1;
     float *out = result(p, kern, op, 0, p->m, threads, panels, f32, acc, scale, &rows, &cols, &ldo);
     bool exact = f32 || (op != DW && p->dtype == FJ_F32) || (op == FWD && in_f32(p->dtype));
-    bool int8 = !exact && op == FWD && p->dtype != FJ_BF16;
+    bool int8 = !exact && op == FWD && p->dtype != FJ_BF16 && p->dtype != FJ_F16;
     int64_t inner = op == FWD ? p->k : op == DX ? p->n : p->m;
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < cols; j++) {
@@ -298,12 +298,12 @@ static void test_row_alone(void **state) {
 static void test_dw_pieces(void **state) {
     (void)state;
     fj_rng r = fj_test_rng();
-    static const int64_t dims[][3] = { { 2100, 40, 64 }, { 600, 8200, 17 } };
+    static const int64_t dims[][3] = { { 2100, 40, 64 }, { 600, 8200, 17 }, { 2100, 16, 70 } };
     for (int v = 0; fj_kern_step(v); v++) {
         fj_kern kern;
         if (!fj_kern_init(&kern, fj_kern_step(v), NULL)) continue;
         if (!FJ_IN_TURN(v, 5)) continue;
-        for (size_t i = 0; i < (v ? 2 : 1); i++) { /* scalar is slow */
+        for (size_t i = 0; i < (v ? 3 : 1); i++) { /* scalar is slow */
             problem p = make(&r, &kern, FJ_F32, dims[i][0], dims[i][1], dims[i][2]);
             for (int f32 = 0; f32 < 2; f32++) {
                 int64_t rows, cols, ldo;
@@ -336,7 +336,8 @@ static void test_sets_agree(void **state) {
             for (int op = FWD; op <= DX; op++)
                 for (int f32 = 0; f32 < 2; f32++) {
                     if (!FJ_IN_TURN(f, 4)) continue;
-                    bool bf16 = !f32 && formats[f] != FJ_F32 && (op == DX || formats[f] == FJ_BF16);
+                    bool bf16 = !f32 && formats[f] != FJ_F32 &&
+                                (op == DX || formats[f] == FJ_BF16 || formats[f] == FJ_F16);
                     if (bf16 && (!strstr(kern.isa, "bf16") || strstr(kern.isa, "amx"))) continue;
                     int64_t rows, cols, ldo;
                     problem p = make(&r, &kern, formats[f], 19, 77, 352);
@@ -376,9 +377,7 @@ static void test_panels_round_trip(void **state) {
                                back + fj_dtype_size(formats[f], n * i / 3, k));
             assert_memory_equal(back, p.rows, bytes);
             float *block = take((size_t)(n * k) * 4);
-            fj_wmat w = {
-                .dtype = formats[f], .panels = true, .data = p.panels, .n = n, .k = k
-            };
+            fj_wmat w = { .dtype = formats[f], .panels = true, .data = p.panels, .n = n, .k = k };
             fj_wmat_block(&kern, &w, 0, n, 0, k, block, k);
             assert_memory_equal(block, p.w, (size_t)(n * k) * 4);
             fj_team t = { .nth = 1, .kern = &kern };

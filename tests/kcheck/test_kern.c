@@ -507,6 +507,30 @@ static float bf16_one(uint16_t h) { return fj_bf16_to_f32(h); }
 static bool check_bf16_to_f32(ctx *c) { return from16(c, c->k->bf16_to_f32, bf16_one); }
 static bool check_f16_to_f32(ctx *c) { return from16(c, c->k->f16_to_f32, fj_f16_to_f32); }
 
+static bool check_f16_to_bf16(ctx *c) {
+    arr x = room(c, (c->n + 1) / 2), y = room(c, (c->n + 1) / 2);
+    uint16_t *h = (uint16_t *)(void *)x.f, *want = (uint16_t *)(void *)y.d;
+    for (int64_t i = 0; i < c->n; i++) h[i] = (uint16_t)fj_rng_u64(&c->rng);
+    c->k->f16_to_bf16((uint16_t *)(void *)y.f, h, c->n);
+    for (int64_t i = 0; i < c->n; i++) want[i] = fj_f32_to_bf16(fj_f16_to_f32(h[i]));
+    return same16(c, (uint16_t *)(void *)y.f, want, c->n, 0x7f80);
+}
+
+static bool check_turn_pairs(ctx *c) {
+    int64_t n2 = 1 + c->n % 29, k = 1 + c->n % 53, lds = 2 * n2 + c->n % 3, ldd = k + c->n % 5;
+    arr src = room(c, ((k + 1) / 2 - 1) * lds + 2 * n2), dst = room(c, (n2 - 1) * ldd + k);
+    uint16_t *from = (uint16_t *)(void *)src.f, *to = (uint16_t *)(void *)dst.f;
+    for (int64_t i = 0; i < 2 * src.n; i++) from[i] = (uint16_t)fj_rng_u64(&c->rng);
+    for (int64_t i = 0; i < 2 * dst.n; i++) to[i] = 9;
+    c->k->turn_pairs((uint32_t *)(void *)to, ldd, (const uint32_t *)(const void *)from, lds, n2, k);
+    for (int64_t i = 0; i < 2 * dst.n; i++) {
+        int64_t j = i / 2 / ldd, v = i / 2 % ldd;
+        uint16_t want = v < k ? from[2 * (v / 2 * lds + 2 * j + i % 2) + v % 2] : 9;
+        if (to[i] != want) return say(c, "not turned", i, to[i], want);
+    }
+    return true;
+}
+
 static bool check_pairs_bf16(ctx *c) {
     arr a = strange(c, c->n), b = strange(c, c->n), y = room(c, c->n), z = room(c, c->n);
     uint32_t *got = (uint32_t *)(void *)y.f, *low = (uint32_t *)(void *)z.f;

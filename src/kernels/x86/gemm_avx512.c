@@ -63,6 +63,55 @@ static void transpose(float *dst, int64_t ldd, const float *src, int64_t lds, in
         }
 }
 
+/* 16 columns of 8 rows of pairs: neighbours change their halves, then 8 x 8 of 64 bits are transposed. */
+static inline void turn8(uint32_t *dst, int64_t ldd, const uint32_t *src, int64_t lds, int rows,
+                         __mmask16 columns, int n2, __mmask16 values) {
+    const __m512i halves =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+    __m512i a[8], b[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        a[i] = i < rows ? _mm512_maskz_loadu_epi32(columns, src + i * lds) : _mm512_setzero_si512();
+        a[i] = _mm512_shuffle_epi8(a[i], halves);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        b[i] = _mm512_unpacklo_epi64(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 1]);
+    }
+    /* b[i]: lane q has columns 2q (even i), 2q + 1 (odd) of rows i, i + 1 */
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        a[i] = _mm512_shuffle_i64x2(b[i], b[i + 2], 0x44);
+        a[i + 2] = _mm512_shuffle_i64x2(b[i], b[i + 2], 0xee);
+        a[i + 4] = _mm512_shuffle_i64x2(b[i + 4], b[i + 6], 0x44);
+        a[i + 6] = _mm512_shuffle_i64x2(b[i + 4], b[i + 6], 0xee);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        b[i] = _mm512_shuffle_i64x2(a[i], a[i + 4], 0x88);
+        b[i + 2] = _mm512_shuffle_i64x2(a[i], a[i + 4], 0xdd);
+        b[i + 4] = _mm512_shuffle_i64x2(a[i + 2], a[i + 6], 0x88);
+        b[i + 6] = _mm512_shuffle_i64x2(a[i + 2], a[i + 6], 0xdd);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        if (i < n2) _mm512_mask_storeu_epi32(dst + i * ldd, values, b[i]);
+}
+
+static void turn_pairs(uint32_t *dst, int64_t ldd, const uint32_t *src, int64_t lds, int64_t n2,
+                       int64_t k) {
+    for (int64_t j = 0; j < n2; j += 8) {
+        int nj = n2 - j < 8 ? (int)(n2 - j) : 8;
+        __mmask16 columns = (__mmask16)((1u << 2 * nj) - 1);
+        for (int64_t v = 0; v < k; v += 16) {
+            int nv = k - v < 16 ? (int)(k - v) : 16;
+            turn8(dst + j * ldd + v, ldd, src + v / 2 * lds + 2 * j, lds, (nv + 1) / 2, columns, nj,
+                  (__mmask16)((1u << nv) - 1));
+        }
+    }
+}
+
 static void tile_out(float *y, int64_t ldy, const float *t, int64_t ldt, int64_t rows, int64_t cols,
                      float s, bool acc) {
     __m512 k = _mm512_set1_ps(s);
@@ -79,5 +128,6 @@ static void tile_out(float *y, int64_t ldy, const float *t, int64_t ldt, int64_t
 void fj_kern_avx512(fj_kern *k) {
     k->gemm = gemm;
     k->transpose = transpose;
+    k->turn_pairs = turn_pairs;
     k->tile_out = tile_out;
 }

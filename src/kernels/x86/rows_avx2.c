@@ -137,6 +137,15 @@ static void f32_to_bf16(uint16_t *y, const float *x, int64_t n) {
     }
 }
 
+static void f16_to_bf16(uint16_t *y, const uint16_t *x, int64_t n) {
+    float t[256];
+    for (int64_t i = 0; i < n; i += 256) {
+        int64_t m = n - i < 256 ? n - i : 256;
+        f16_to_f32(t, x + i, m);
+        f32_to_bf16(y + i, t, m);
+    }
+}
+
 static void pairs_bf16(uint32_t *y, const float *a, const float *b, int64_t n) {
     EACH {
         __m256i v = bf16(ld(a + i, n - i));
@@ -152,5 +161,6 @@ void fj_kern_avx2_rows(fj_kern *k) {
     k->f16_to_f32 = f16_to_f32;
     k->f32_to_f16 = f32_to_f16;
     k->f32_to_bf16 = f32_to_bf16;
+    k->f16_to_bf16 = f16_to_bf16;
     k->pairs_bf16 = pairs_bf16;
 }

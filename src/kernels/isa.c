@@ -69,11 +69,13 @@ static void climb(fj_kern *k, unsigned has) {
     fj_kern_avx2(k);
     fj_kern_avx2_w8(k);
     fj_kern_avx2_quant(k);
+    fj_kern_avx2_pack(k);
     k->isa = "avx2";
     if (!(has & AVX512)) return;
     fj_kern_avx512_rows(k);
     fj_kern_avx512(k);
     fj_kern_avx512_quant(k);
+    fj_kern_avx512_pack(k);
     if (has & VNNI) fj_kern_avx512_vnni(k);
     if (has & BF16) fj_kern_avx512_bf16(k);
     k->isa = avx512[(has & (VNNI | BF16)) / VNNI];

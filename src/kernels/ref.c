@@ -239,6 +239,13 @@ static void adamw(real *p, real *m, real *v, const real *g, int64_t n, const fj_
     }
 }
 
+static void words(uint32_t *dst, int64_t ldd, const void *src, int64_t stride, int64_t rows,
+                  int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t c = 0; c < rows; c++)
+            memcpy(dst + i * ldd + c, (const char *)src + c * stride + 4 * i, 4);
+}
+
 static void transpose(real *dst, int64_t ldd, const real *src, int64_t lds, int64_t rows,
                       int64_t cols) {
     for (int64_t c = 0; c < cols; c++)

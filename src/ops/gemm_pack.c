@@ -27,6 +27,21 @@ int64_t fj_wmat_packed_bytes(fj_dtype t, int64_t n, int64_t k) {
     return bytes < 0 || bytes > INT64_MAX - 64 ? -1 : up(bytes, 64);
 }
 
+/* The pairs of values of `rows` rows, turned as words and taken apart. */
+static void pack_halves(const fj_kern *kern, uint16_t *dst, int64_t width, const uint16_t *src,
+                        int64_t k, int64_t rows) {
+    uint32_t pairs[16 * 48];
+    for (int64_t j = 0; j < k / 2; j += 16) {
+        int64_t n = k / 2 - j < 16 ? k / 2 - j : 16;
+        kern->words(pairs, 48, src + 2 * j, 2 * k, rows, n);
+        for (int64_t i = 0; i < n; i++) {
+            uint16_t *low = dst + 2 * (j + i) * width, *high = low + width;
+            for (int64_t c = 0; c < rows; c++) low[c] = (uint16_t)pairs[48 * i + c];
+            for (int64_t c = 0; c < rows; c++) high[c] = (uint16_t)(pairs[48 * i + c] >> 16);
+        }
+    }
+}
+
 void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows,
                   void *panels, int ith, int nth) {
     if (fj_a8_kind(t) >= 0) {
@@ -45,9 +60,10 @@ void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const v
             uint16_t *dst = (uint16_t *)panels + g * 48 * kp;
             const uint16_t *src = (const uint16_t *)rows + g * 48 * k;
             if (left < width || kp > k) memset(dst, 0, (size_t)(width * kp) * 2);
-            for (int64_t j = 0; j < k; j++)
-                for (int64_t c = 0; c < left; c++)
-                    dst[(j / e * width + c) * e + j % e] = src[c * k + j];
+            if (e == 2) kern->words((uint32_t *)(void *)dst, width, src, 2 * k, left, k / 2);
+            else pack_halves(kern, dst, width, src, k, left);
+            for (int64_t c = 0; k % 2 && c < left; c++) /* the last, which has no pair */
+                dst[((k - 1) / e * width + c) * e] = src[c * k + k - 1];
         }
     }
 }

@@ -398,6 +398,23 @@ static bool check_transpose(ctx *c) {
     return true;
 }
 
+/* Rows at any distance, from any address. */
+static bool check_words(ctx *c) {
+    int64_t rows = 1 + c->n % 49, n = 1 + c->n % 37, odd = c->n % 7, stride = 4 * n + odd,
+            ldd = rows + c->n % 5;
+    arr src = numbers(c, (rows * stride + 3) / 4 + 1, 1), dst = room(c, (n - 1) * ldd + rows);
+    const char *from =
+        (const char *)(src.f + src.n) - rows * stride + odd; /* ends where src does */
+    for (int64_t i = 0; i < dst.n; i++) dst.f[i] = 9;
+    c->k->words((uint32_t *)(void *)dst.f, ldd, from, stride, rows, n);
+    for (int64_t i = 0; i < dst.n; i++) {
+        float want = 9;
+        if (i % ldd < rows) memcpy(&want, from + i % ldd * stride + 4 * (i / ldd), 4);
+        if (memcmp(&dst.f[i], &want, 4)) return say(c, "not moved", i, dst.f[i], want);
+    }
+    return true;
+}
+
 static bool check_gemm(ctx *c) {
     int mr = 1 + (int)(c->n % 8), np = 1 + (int)(c->n % 3);
     int64_t k = 1 + c->n % 301, cols = 16 * np, ldb = cols + c->n % 2 * 3, ldt = cols + c->n % 5;

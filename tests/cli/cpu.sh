@@ -34,9 +34,6 @@ expect scalar
 out_file want
 FORJA_ISA=avx2 try 1 run "$MODEL" "$ASK"
 err_has "this CPU does not have avx2: its best is scalar"
-printf '{"text": "%s"}\n' "The sea is wide and the ships are few." "The hills are green and quiet." >t.jsonl
-try 0 train "$MODEL" t.jsonl --steps 2 --out a
-
 on max,-avx512f
 try 0 run "$MODEL" "$ASK" --greedy -n 24
 expect avx2

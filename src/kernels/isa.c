@@ -116,7 +116,7 @@ static void climb(fj_kern *k, unsigned has) {
     if (!(has & NEON)) return;
     fj_kern_neon_rows(k);
     fj_kern_neon(k);
-    fj_kern_neon_int8(k);
+    fj_kern_neon_w8(k);
     fj_kern_neon_quant(k);
     if (has & DOTPROD) fj_kern_dotprod(k);
     if (has & I8MM) fj_kern_i8mm(k);

@@ -275,10 +275,11 @@ static void rope_inputs(fj_fwd *f, const fj_rope_hp *r, fj_rope_in *in) {
     in->which = fj_input(f->g, "rope table of each row", FJ_I32, 1, f->o.n);
     in->inv_freq = fj_input(f->g, "rope frequencies", FJ_F32,
                             fj_rope_by_length(r) ? f->o.n_seqs : 1, r->dims / 2);
+    if (!in->which || !in->inv_freq) return;
     double mscale;
-    float *freqs = fj_alloc((size_t)(r->dims / 2) * sizeof *freqs);
-    fj_rope_freqs(&f->m->hp, r, 1, freqs, &mscale);
-    free(freqs);
+    in->rows = fj_arena_alloc(&f->g->arena, (size_t)f->o.n * sizeof *in->rows);
+    in->freqs = fj_arena_alloc(&f->g->arena, (size_t)fj_tensor_bytes(in->inv_freq));
+    fj_rope_freqs(&f->m->hp, r, 1, in->freqs, &mscale);
     in->table = fj_rope_table(f->g, f->pos, in->inv_freq, in->which, mscale);
 }
 
@@ -395,21 +396,14 @@ static bool checked(const fj_fwd *f, const fj_batch *b, fj_err *e) {
 
 static bool fill_rope(fj_fwd *f, const fj_rope_in *in, const fj_batch *b, fj_err *e) {
     if (!in->table) return true;
-    int64_t half = in->inv_freq->cols, tables = in->inv_freq->rows;
-    float *freq = fj_alloc((size_t)(tables * half) * sizeof *freq);
-    int32_t *which = fj_zalloc((size_t)b->n * sizeof *which);
+    int64_t half = in->inv_freq->cols;
     double mscale;
-    for (int64_t t = 0; t < tables; t++) {
+    for (int64_t t = 0; t < in->inv_freq->rows && fj_rope_by_length(in->hp); t++) {
         const int32_t *s = b->seqs + 4 * t;
-        fj_rope_freqs(&f->m->hp, in->hp, fj_rope_by_length(in->hp) ? b->lens[t] : 1,
-                      freq + t * half, &mscale);
-        if (tables > 1)
-            for (int32_t r = s[0]; r < s[0] + s[1]; r++) which[r] = (int32_t)t;
+        fj_rope_freqs(&f->m->hp, in->hp, b->lens[t], in->freqs + t * half, &mscale);
+        for (int32_t r = s[0]; r < s[0] + s[1]; r++) in->rows[r] = (int32_t)t;
     }
-    bool ok = fj_tensor_set(in->inv_freq, freq, e) && fj_tensor_set(in->which, which, e);
-    free(freq);
-    free(which);
-    return ok;
+    return fj_tensor_set(in->inv_freq, in->freqs, e) && fj_tensor_set(in->which, in->rows, e);
 }
 
 bool fj_fwd_fill(fj_fwd *f, const fj_batch *b, fj_err *e) {

@@ -195,6 +195,8 @@ typedef struct fj_param {
 typedef struct fj_rope_in {
     const fj_rope_hp *hp;
     fj_tensor *which, *inv_freq, *table;
+    int32_t *rows; /* what fj_fwd_fill uploads to which, */
+    float *freqs;  /* and to inv_freq: that of a batch costs no allocation */
 } fj_rope_in;
 
 /* A forward (and backward) pass for one shape. */

@@ -163,6 +163,44 @@ static void test_panels_are_rows(void **state) {
     fj_dev_close(d);
 }
 
+/* Rows made on the way to their weights, and what a product is added to, give the bits of the ops one by one. */
+static void test_made_on_the_way(void **state) {
+    (void)state;
+    fj_rng r = fj_test_rng();
+    fj_dev *d = open_dev(2, false);
+    for (size_t i = 0; i < FJ_LEN(oc_formats); i++)
+        for (int kind = 0; kind < 8; kind++) {
+            uint64_t seed = fj_rng_u64(&r);
+            int64_t m = kind < 4 ? 1 : 7;
+            oc c[2];
+            for (int apart = 0; apart < 2; apart++) {
+                oc_open(&c[apart], d, FJ_F32, seed);
+                fj_graph *g = c[apart].g;
+                c[apart].panels = kind % 2;
+                fj_many how = { (fj_pre)(kind % 4), 1e-5 };
+                fj_tensor *x = oc_real(&c[apart], m, 256, false),
+                          *up = oc_real(&c[apart], m, 256, false),
+                          *norm = oc_vec(&c[apart], 1, 256, false),
+                          *onto = oc_real(&c[apart], m, 70, false),
+                          *w = oc_weight(&c[apart], oc_formats[i], 70, 256, false), *y;
+                if (!apart) {
+                    fj_tensor *with = kind % 4 == FJ_PRE_RMSNORM ? norm : kind % 4 ? up : NULL;
+                    fj_linear_many(g, &how, x, with, onto, 1, &w, &y);
+                } else {
+                    fj_tensor *f[] = { x, fj_rmsnorm(g, x, norm, 1e-5), fj_swiglu(g, x, up),
+                                       fj_geglu(g, x, up) };
+                    y = fj_linear_add(g, f[kind % 4], w, onto, 1, 0);
+                }
+                oc_out(&c[apart], y);
+                oc_run(&c[apart]);
+            }
+            same_bits(&c[0], &c[1], fj_dtype_get(oc_formats[i])->name, kind, "rows made apart");
+            oc_close(&c[0]);
+            oc_close(&c[1]);
+        }
+    fj_dev_close(d);
+}
+
 /* ---- memory ---------------------------------------------------------------------------------------- */
 /* For every op that may take an input's memory: it does when the input dies there, and it does not when
  * the input is read later, is kept, is an input of the graph, or is read by the op twice. */
@@ -534,6 +572,7 @@ int main(void) {
         cmocka_unit_test(test_f32_against_f64),
         cmocka_unit_test(test_same_bits_on_any_team),
         cmocka_unit_test(test_panels_are_rows),
+        cmocka_unit_test(test_made_on_the_way),
         cmocka_unit_test(test_sharing),
         cmocka_unit_test(test_used_later),
         cmocka_unit_test(test_in_place),

@@ -12,8 +12,8 @@
 typedef int fj_attn_bwd_bf16_f64_unused; /* the oracle is in attn_tile.c */
 #else
 typedef struct chunk {
-    float *s, *dp;      /* [ROWS, CHUNK] */
-    uint32_t *p, *ds;   /* the same, bf16 */
+    float *s, *dp;    /* [ROWS, CHUNK] */
+    uint32_t *p, *ds; /* the same, bf16 */
 } chunk;
 
 size_t fj_attn_bwd_bf16_scratch(int group, int hd) {
@@ -91,7 +91,8 @@ void fj_attn_dq_bf16(const fj_kern *kern, const float *q, const float *dy, int64
             kern->attn_mix(o + r0 * w, t.ds, n, kp, nb, w);
         }
     for (int64_t r = 0; r < rows; r++)
-        kern->scale(dq + (row + r / group) * ldq + r % group * hd, o + r * w, (float)rule->scale, hd);
+        kern->scale(dq + (row + r / group) * ldq + r % group * hd, o + r * w, (float)rule->scale,
+                    hd);
 }
 
 void fj_attn_dkv_bf16(const fj_kern *kern, const float *k, const float *v, int64_t ldk,
@@ -118,7 +119,8 @@ void fj_attn_dkv_bf16(const fj_kern *kern, const float *k, const float *v, int64
         for (int64_t c = first / BLOCKS; c * BLOCKS < end; c++) {
             const uint32_t *qt[BLOCKS], *qp[BLOCKS], *yt[BLOCKS], *yp[BLOCKS];
             float lse[CHUNK], dot[CHUNK];
-            int64_t b0 = more(first, c * BLOCKS), b1 = less(end, (c + 1) * BLOCKS), row0 = b0 * ROWS;
+            int64_t b0 = more(first, c * BLOCKS), b1 = less(end, (c + 1) * BLOCKS),
+                    row0 = b0 * ROWS;
             int nb = (int)(b1 - b0);
             for (int i = 0; i < nb; i++) {
                 int64_t at = (b0 + i) * b->qstep + h * words,

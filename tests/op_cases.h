@@ -541,6 +541,8 @@ OC_CASE(attn) {
     fj_attn_params p = oc_attn_params(&oc_attns[v]);
     fj_tensor *sinks = oc_attns[v].sinks ? oc_vec(c, 1, p.heads, true) : NULL;
     oc_out(c, fj_attn(c->g, in[0], in[1], in[2], in[3], in[4], sinks, &p));
+    /* q, k, v and the weights of the softmax are rounded to bf16; scores of size 3 with caps are the worst. */
+    c->tol = 1.2e-2;
     return true;
 }
 
@@ -803,10 +805,10 @@ OC_CASE(attn_bwd) {
             FJ_EMIT(c->g, &fj_op_attn_bwd, &p, in[0], in[1], in[2], in[3], in[4], y,
                     y->node->out[1], oc_real(c, n, y->cols, false)),
             0);
-    c->tol = c->tol_f32 = 3e-5;
+    c->tol_f32 = 3e-5;
     /* Where a row sees few keys, dP - D cancels, and what is left is the rounding of y in D and of dS: of 500
      * seeds the worst was 0.02. */
-    c->tol_bf16 = 4e-2;
+    c->tol = c->tol_bf16 = 4e-2;
     return true;
 }
 

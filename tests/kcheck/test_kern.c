@@ -12,7 +12,7 @@
 #include <math.h>
 #include <sys/mman.h>
 
-enum { SLOTS = 8, SLOT = 1 << 18, GUARDS = 32, MAX_N = 1030 };
+enum { SLOTS = 9, SLOT = 1 << 18, GUARDS = 32, MAX_N = 1030 };
 static const uint32_t guard_word = 0x7fc5a5a5; /* a NaN of our own */
 
 typedef struct arr {
@@ -981,6 +981,8 @@ static bool check_quant_q8_0(ctx *c) {
     }
     return true;
 }
+
+#include "attn_checks.inc"
 
 static const struct {
     const char *name;

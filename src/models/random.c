@@ -102,10 +102,13 @@ static bool fill(fj_model *m, uint64_t seed, fj_err *e) {
         }
         if (!p->raw) {
             *p = (piece){ .type = w->dtype, .seed = seed };
-            ok = draw_piece(m, p, e);
+            if (!draw_piece(m, p, e)) {
+                ok = false;
+                break;
+            }
         }
-        if (ok && !w->panels) ok = cut(m, p, n, NULL, w->off, e);
-        else if (ok) ok = cut(m, p, n, rows, 0, e) && fj_weight_put(m, w, rows, e);
+        if (!w->panels) ok = cut(m, p, n, NULL, w->off, e);
+        else ok = rows && cut(m, p, n, rows, 0, e) && fj_weight_put(m, w, rows, e);
     }
     free(rows);
     for (int t = 0; t < FJ_DTYPES; t++) free(pieces[t].raw);

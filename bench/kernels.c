@@ -154,9 +154,7 @@ static void gemm_line(bench *b, int op, fj_dtype dtype, bool panels, bool f32, i
         data = aligned((size_t)fj_wmat_packed_bytes(dtype, n, k));
         fj_wmat_pack(&b->kern, dtype, n, k, rows, data, 0, 1);
     }
-    g.w = (fj_wmat){
-        .dtype = dtype, .panels = panels, .data = data, .n = n, .k = k
-    };
+    g.w = (fj_wmat){ .dtype = dtype, .panels = panels, .data = data, .n = n, .k = k };
     size_t s = op == FWD  ? fj_gemm_fwd_scratch(m, &g.w, b->threads, f32)
                : op == DX ? fj_gemm_dx_scratch(m, &g.w, b->threads, f32)
                           : fj_gemm_dw_scratch(m, n, k, b->threads, f32);

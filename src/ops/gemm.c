@@ -179,8 +179,8 @@ void fj_gemm_fwd_low_f32(const fj_team *t, int64_t m, const float *x, int64_t ld
     fwd(t, m, x, ldx, rounded, w, (out){ y, ldy, 0, 1, acc, tiles ? low : NULL });
     if (!low || tiles) return;
     fj_team_barrier(t);
-    fj_gemm_fwd_rounded_f32(t, m, low->x, low->ldx, low->rounded, low->w, y, ldy,
-                            (float)low->scale, true);
+    fj_gemm_fwd_rounded_f32(t, m, low->x, low->ldx, low->rounded, low->w, y, ldy, (float)low->scale,
+                            true);
 }
 
 void fj_gemm_dx_rounded_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy,
@@ -196,8 +196,8 @@ void fj_gemm_dx_low_f32(const fj_team *t, int64_t m, const float *dy, int64_t ld
     fj_dx(t, m, dy, ldy, rounded, w, (out){ dx, ldx, 0, 1, acc, tiles ? low : NULL });
     if (!low || tiles) return;
     fj_team_barrier(t);
-    fj_gemm_dx_rounded_f32(t, m, low->x, low->ldx, low->rounded, low->w, dx, ldx,
-                           (float)low->scale, true);
+    fj_gemm_dx_rounded_f32(t, m, low->x, low->ldx, low->rounded, low->w, dx, ldx, (float)low->scale,
+                           true);
 }
 
 /* Rounds rows into the scratch; the team for what follows. */

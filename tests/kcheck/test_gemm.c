@@ -376,9 +376,7 @@ static void test_panels_round_trip(void **state) {
                                back + fj_dtype_size(formats[f], n * i / 3, k));
             assert_memory_equal(back, p.rows, bytes);
             float *block = take((size_t)(n * k) * 4);
-            fj_wmat w = {
-                .dtype = formats[f], .panels = true, .data = p.panels, .n = n, .k = k
-            };
+            fj_wmat w = { .dtype = formats[f], .panels = true, .data = p.panels, .n = n, .k = k };
             fj_wmat_block(&kern, &w, 0, n, 0, k, block, k);
             assert_memory_equal(block, p.w, (size_t)(n * k) * 4);
             fj_team t = { .nth = 1, .kern = &kern };

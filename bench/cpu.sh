@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# cpu.sh [--quick] [--held] [--keep] [--list] [--table] [ROW...]: forja beside llama.cpp, PyTorch and oneDNN on this CPU.
+# cpu.sh [--quick] [--held] [--keep] [--list] [--table | --markdown] [ROW...]: forja beside llama.cpp, PyTorch and oneDNN on this CPU.
 #
 # Every ROW (a name or a pattern; all without one) is measured forja, peer, forja, peer..., each time in a process of its own
 # with random weights in the exact shape, and the medians of five passes are compared; shares are of peaks that forja measures
@@ -7,7 +7,7 @@
 #
 #   --quick   one pass, one repeat          --list    names of rows and their targets
 #   --held    both sides without AMX        --keep    go on with the samples of before: a sitting can be cut into pieces
-#   --table   only the table of the samples that are there
+#   --table   only the table of the samples that are there; --markdown: as docs/results.md has it
 #
 #   PEERS=build/peers    where bench/peers/setup.sh put them       FORJA=build/forja
 #   MODELS=build/peers/models    GGUF files of random weights, made when missing (10 GB for all rows)
@@ -22,8 +22,8 @@ for word; do
         --quick) passes=1 repeat=1 ;;
         --held) held=1 ;;
         --keep) keep=1 ;;
-        --list | --table) only=${word#--} ;;
-        -*) echo "usage: bench/cpu.sh [--quick] [--held] [--keep] [--list] [--table] [ROW...]" >&2; exit 2 ;;
+        --list | --table | --markdown) only=${word#--} ;;
+        -*) echo "usage: bench/cpu.sh [--quick] [--held] [--keep] [--list] [--table | --markdown] [ROW...]" >&2; exit 2 ;;
         *) rows+=("$word") ;;
     esac
 done
@@ -197,6 +197,17 @@ result() {
 case $only in
     list) table | column -t; exit ;;
     table) result | column -s, -t; exit ;;
+    markdown)
+        echo "| row | forja | share of its peak (wanted) | peer | forja / peer (wanted) |"
+        echo "|---|---:|---:|---:|---:|"
+        result | awk -F, 'NR > 1 {
+            printf "| %s | %s", $1, $3
+            if ($4 != "") printf " (%s to %s)", $4, $5
+            printf(" | %s%s | ", $6 != "" ? sprintf("%.0f %%", 100 * $6) : "", ($7 + 0 > 0) ? sprintf(" (%.0f %%)", 100 * $7) : "")
+            if ($8 != "") printf "%s %s%s", $8, $9, $10 != "" ? " (" $10 " to " $11 ")" : ""
+            printf(" | %s%s |\n", $12 != "" ? ($14 == "no" ? $12 : "**" $12 "**") : "", ($13 + 0 > 0) ? " (" $13 ")" : "")
+        }'
+        exit ;;
 esac
 [ -x "$FORJA" ] || { echo "cpu.sh: $FORJA is missing: build it first (make)" >&2; exit 1; }
 [ -x "$PEERS/$build/peer-llama" ] || { echo "cpu.sh: there are no peers in $PEERS: bench/peers/setup.sh" >&2; exit 1; }

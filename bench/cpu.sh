@@ -59,7 +59,7 @@ table() {
     echo "full step:full smollm2-135m f32 1.6 0.60"
     for t in bf16 q8_0; do echo "gemm-llama-3.2-1b-$t gemm:512 llama-3.2-1b $t 0.95 -"; done
     for t in bf16 q8_0; do echo "gemm-smollm2-135m-$t gemm:512 smollm2-135m $t 0.95 -"; done
-    echo "load-llama-3.2-1b-q4_k_m load llama-3.2-1b q4_k_m 1 -"
+    echo "load-llama-3.2-1b-q4_k_m load llama-3.2-1b q4_k_m - 1.00" # share: 0.3 s beside its time
     echo "threads-prefill-llama-3.2-1b-q8_0 threads:prefill llama-3.2-1b q8_0 1.9 -"
     echo "threads-step-smollm2-135m-bf16 threads:step smollm2-135m bf16 1.9 -"
 }
@@ -132,7 +132,7 @@ measure() { # ROW KIND SHAPE TYPE
             done <"$TMP.gemm" ;;
         load)
             f=$(file "$shape" "$type")
-            forja "$f" --only load && put "$row" forja "$(awk -v t="$(key seconds)" 'BEGIN { printf "%.3f", 1 / t }')"
+            forja "$f" --only load && put "$row" forja "$(awk -v t="$(key seconds)" 'BEGIN { printf "%.3f", 1 / t }')" "$(awk -v t="$(key seconds)" 'BEGIN { printf "%.3f", 0.3 / t }')"
             put "$row" llama.cpp "$("$PEERS/$build/peer-llama" "$f" "$THREADS" 1 2>/dev/null | awk '/^load/ { printf "%.3f", 1 / $2 }')" ;;
         threads:*)
             for i in 2 1; do

@@ -1,5 +1,6 @@
 // peer-onednn REPEAT bf16|int8|f32 MxNxK... : C[M,N] = A[M,K] W[N,K]^T in oneDNN, W packed as it likes best beforehand; each a
-// line "TYPE MxNxK SECONDS..." with the seconds of each repeat after two that are not counted.  int8: u8 times s8, sums in s32.
+// line "TYPE MxNxK SECONDS..." with the seconds of a product in each repeat (of 4 GFLOP at least, as in `forja bench`) after two
+// that are not counted.  int8: u8 times s8, sums in s32.
 // OMP_NUM_THREADS says how many threads; ONEDNN_MAX_CPU_ISA which instructions.
 #include <oneapi/dnnl/dnnl.hpp>
 
@@ -37,11 +38,15 @@ static void measure(engine &eng, stream &s, const char *name, memory::dim m, mem
     fill(wm, w);
     std::unordered_map<int, memory> args{ { DNNL_ARG_SRC, am }, { DNNL_ARG_WEIGHTS, wm }, { DNNL_ARG_DST, cm } };
     printf("%s %ldx%ldx%ld", name, (long)m, (long)n, (long)k);
+    double flops = 2.0 * (double)m * (double)n * (double)k;
+    int times = flops < 4e9 ? (int)(4e9 / flops) : 1;
     for (int i = -2; i < repeat; i++) {
         double t0 = now();
-        p.execute(s, args);
-        s.wait();
-        if (i >= 0) printf(" %.6f", now() - t0);
+        for (int j = 0; j < times; j++) {
+            p.execute(s, args);
+            s.wait();
+        }
+        if (i >= 0) printf(" %.9f", (now() - t0) / times);
     }
     printf(" # %s\n", pd.impl_info_str());
     fflush(stdout);

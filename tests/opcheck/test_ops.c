@@ -1,7 +1,11 @@
 /* test_ops.c - every op of ops.def on the CPU: f32 against the f64 path, the same bits on any team,
- * every weight format, writes in place, and sharing of memory.  An op without a case does not compile. */
+ * every weight format, writes in place, and sharing of memory.  An op without a case does not compile.
+ *
+ * FORJA_TIME=N: no tests; the same cases are timed on N threads, a line for each: op, variant, nanoseconds of a
+ * run (the graph of the case, its walk included) as least, median and most of 9. */
 #include "op_cases.h"
 
+#include "base/fs.h"
 #include "ops/op.h"
 
 static const oc_entry list[] = {
@@ -567,7 +571,43 @@ static void test_planted_bugs_are_caught(void **state) {
     fj_dev_close(d2);
 }
 
+/* ---- the same cases, timed ------------------------------------------------------------------------- */
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double ns_of_run(oc *c, int64_t times) {
+    fj_err e = { 0 };
+    double t0 = fj_clock();
+    for (int64_t i = 0; i < times; i++) FJ_OK_OR_FAIL(c->dev->fn->run(c->dev, c->g, &e), e);
+    return 1e9 * (fj_clock() - t0) / (double)times;
+}
+
+static int time_cases(int threads) {
+    enum { SAMPLES = 9 };
+    static const double enough = 2e6; /* ns of a sample */
+    fj_dev *d = open_dev(FJ_MAX(threads, 1), false);
+    printf("%-18s %7s %12s %12s %12s\n", "op", "variant", "least ns", "median ns", "most ns");
+    for (size_t i = 0; i < FJ_LEN(list); i++)
+        for (int v = 0;; v++) {
+            oc c;
+            double t[SAMPLES];
+            if (!run_case(&c, d, FJ_F32, &list[i], v, 1)) break;
+            int64_t times = FJ_MAX((int64_t)(enough / (ns_of_run(&c, 1) + 1)), 1);
+            for (int s = 0; s < SAMPLES; s++) t[s] = ns_of_run(&c, times);
+            qsort(t, SAMPLES, sizeof *t, by_size);
+            printf("%-18s %7d %12.0f %12.0f %12.0f\n", list[i].name, v, t[0], t[SAMPLES / 2],
+                   t[SAMPLES - 1]);
+            oc_close(&c);
+        }
+    fj_dev_close(d);
+    return 0;
+}
+
 int main(void) {
+    const char *time = getenv("FORJA_TIME");
+    if (time) return time_cases(atoi(time));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_f32_against_f64),
         cmocka_unit_test(test_same_bits_on_any_team),

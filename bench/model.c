@@ -2,7 +2,7 @@
  *
  * Writes FILE in the shape of Llama-3.2-1B with the vocabulary of the given GGUF file (128,256 tokens make it
  * 1.24 billion weights).  Weights are N(0, 0.02) in the formats that TYPE, a name of llama-quantize (default BF16),
- * gives to each of them, norms 1 in F32: the same bytes each time.  bench/export.sh and bench/open.sh measure with
+ * gives to each of them, norms 1 in F32: the same bytes each time.  bench/export.sh measures with
  * it. */
 #include "base/rng.h"
 #include "formats/gguf.h"

@@ -121,6 +121,7 @@ static void climb(fj_kern *k, unsigned has) {
     fj_kern_neon(k);
     fj_kern_neon_w8(k);
     fj_kern_neon_quant(k);
+    fj_kern_neon_attn(k);
     if (has & DOTPROD) fj_kern_dotprod(k);
     if (has & I8MM) fj_kern_i8mm(k);
     if (has & BF16) fj_kern_bf16(k);

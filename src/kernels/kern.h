@@ -79,6 +79,7 @@ void fj_kern_neon_rows(fj_kern *k);
 void fj_kern_neon(fj_kern *k);
 void fj_kern_neon_w8(fj_kern *k);
 void fj_kern_neon_quant(fj_kern *k);
+void fj_kern_neon_attn(fj_kern *k);
 void fj_kern_dotprod(fj_kern *k);
 void fj_kern_i8mm(fj_kern *k);
 void fj_kern_bf16(fj_kern *k);

@@ -49,4 +49,10 @@ static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int
     }
 }
 
-void fj_kern_bf16(fj_kern *k) { k->gemm_bf16 = gemm_bf16; }
+#include "kernels/attn_tiles.inc"
+
+void fj_kern_bf16(fj_kern *k) {
+    k->gemm_bf16 = gemm_bf16;
+    k->attn_scores = attn_scores;
+    k->attn_mix = attn_mix;
+}

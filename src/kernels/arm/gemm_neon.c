@@ -100,6 +100,8 @@ static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int
     }
 }
 
+#include "kernels/attn_tiles.inc"
+
 static inline void transpose4(float *dst, int64_t ldd, const float *src, int64_t lds) {
     uint32x4_t a[4], b[4];
     for (int i = 0; i < 4; i++) a[i] = vreinterpretq_u32_f32(vld1q_f32(src + i * lds));
@@ -149,4 +151,6 @@ void fj_kern_neon(fj_kern *k) {
     k->tile_out = tile_out;
     k->gemm = gemm;
     k->gemm_bf16 = gemm_bf16;
+    k->attn_scores = attn_scores;
+    k->attn_mix = attn_mix;
 }

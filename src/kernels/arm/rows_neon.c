@@ -100,17 +100,7 @@ static void f32_to_f16(uint16_t *y, const float *x, int64_t n) {
     EACH st16(y + i, vreinterpret_u16_f16(vcvt_f16_f32(ld(x + i, n - i))), n - i);
 }
 
-/* Rounded to bf16 in the low half of each lane: nearest even, denormals become zero, a NaN is made
- * quiet.  (BFCVT of the bf16 set keeps denormals.) */
-static inline uint32x4_t bf16(V x) {
-    uint32x4_t u = vreinterpretq_u32_f32(x), mag = vandq_u32(u, vdupq_n_u32(0x7fffffff));
-    uint32x4_t odd = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
-    uint32x4_t r = vaddq_u32(vaddq_u32(u, vdupq_n_u32(0x7fff)), odd);
-    uint32x4_t sign = vandq_u32(u, vdupq_n_u32(0x80000000)),
-               nan = vorrq_u32(u, vdupq_n_u32(0x400000));
-    r = vbslq_u32(vcltq_u32(mag, vdupq_n_u32(0x00800000)), sign, r);
-    return vshrq_n_u32(vbslq_u32(vcgtq_u32(mag, vdupq_n_u32(0x7f800000)), nan, r), 16);
-}
+#include "kernels/arm/bf16_neon.inc"
 
 static void f32_to_bf16(uint16_t *y, const float *x, int64_t n) {
     EACH st16(y + i, vmovn_u32(bf16(ld(x + i, n - i))), n - i);

@@ -6,4 +6,8 @@
 #define DOT(c, w, a, lane) vdotq_laneq_s32(c, w, a, lane)
 #include "kernels/arm/w8_tile.inc"
 
-void fj_kern_dotprod(fj_kern *k) { k->gemm_w8 = gemm_w8; }
+void fj_kern_dotprod(fj_kern *k) {
+    k->w8_unpack = w8_unpack;
+    k->gemm_w8 = gemm_w8;
+    k->few_w8 = few_w8;
+}

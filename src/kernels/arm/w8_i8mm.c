@@ -7,4 +7,8 @@
 #define MATRIX(c, w, a) vmmlaq_s32(c, w, a)
 #include "kernels/arm/w8_tile.inc"
 
-void fj_kern_i8mm(fj_kern *k) { k->gemm_w8 = gemm_w8; }
+void fj_kern_i8mm(fj_kern *k) {
+    k->w8_unpack = w8_unpack;
+    k->gemm_w8 = gemm_w8;
+    k->few_w8 = few_w8;
+}

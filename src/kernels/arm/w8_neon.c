@@ -1,25 +1,8 @@
-/* w8_neon.c - int8 products where there is no dot product of bytes; rows to int8, panels to tiles. */
+/* w8_neon.c - int8 products where there is no dot product of bytes, and rows to int8. */
 #include "kernels/kern.h"
 
 #include <arm_neon.h>
 #include <math.h>
-#include <string.h>
-
-static inline void halves(float *y, const uint16_t *x) {
-    for (int i = 0; i < 32; i += 4)
-        vst1q_f32(y + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x + i))));
-}
-
-static inline void lookup(uint32_t *w, int n, const uint8_t *table) {
-    const uint8x16_t t = vld1q_u8(table);
-    for (int i = 0; i < n / 4; i += 4)
-        vst1q_u32(w + i,
-                  vreinterpretq_u32_u8(vqtbl1q_u8(t, vreinterpretq_u8_u32(vld1q_u32(w + i)))));
-}
-
-#define HALVES halves
-#define LOOKUP lookup
-#include "kernels/w8.inc"
 
 static inline int32x4_t dot4(int32x4_t c, int8x16_t w, int32x4_t a) {
     int8x16_t v = vreinterpretq_s8_s32(a);
@@ -129,5 +112,6 @@ void fj_kern_neon_w8(fj_kern *k) {
     k->quant_a8 = quant_a8;
     k->w8_unpack = w8_unpack;
     k->gemm_w8 = gemm_w8;
+    k->few_w8 = few_w8;
     k->w8_rows = w8_rows;
 }

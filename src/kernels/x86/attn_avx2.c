@@ -46,7 +46,7 @@ static inline void st16(uint16_t *p, V v) {
                      _mm_packus_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1)));
 }
 
-#include "kernels/x86/attn.inc"
+#include "kernels/attn.inc"
 
 void fj_kern_avx2_attn(fj_kern *k) {
     k->attn_soft = attn_soft;

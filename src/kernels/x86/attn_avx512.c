@@ -29,7 +29,7 @@ static inline void st16(uint16_t *p, V v) {
     _mm256_storeu_si256((__m256i *)(void *)p, (__m256i)_mm512_cvtneps_pbh(v));
 }
 
-#include "kernels/x86/attn.inc"
+#include "kernels/attn.inc"
 
 void fj_kern_avx512_attn(fj_kern *k) {
     k->attn_soft = attn_soft;

@@ -76,7 +76,7 @@ wanted() {
 key() { sed -n "s/.*\"$1\": \([0-9.e+-]*\).*/\1/p" "$TMP" | head -1; }
 # forja ARGUMENTS...: its JSON to $TMP
 forja() { "$FORJA" bench --device cpu --threads "$THREADS" --repeat "$repeat" --memory 1G --json "$@" >"$TMP" 2>"$TMP.err" || { cat "$TMP.err" >&2; return 1; }; }
-middle() { tr ' ' '\n' | grep -E '^[0-9.]+$' | sort -n | awk '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)] }'; }
+middle() { tr ' ' '\n' | grep -E '^[0-9.]+$' | sort -n | awk '{ v[NR] = $1 } END { if (NR) print (v[int((NR + 1) / 2)] + v[int((NR + 2) / 2)]) / 2 }'; }
 file() { # SHAPE TYPE: the model that both sides read
     local f=$MODELS/$1-$2.gguf
     mkdir -p "$MODELS"
@@ -148,7 +148,7 @@ about() {
     [ -n "$cpu" ] || cpu=$(uname -m)
     echo "machine,\"$cpu\",cores $(nproc),memory $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo),kernel $(uname -r)"
     echo "versions,forja $(git rev-parse --short HEAD 2>/dev/null),$(${CC:-cc} --version | head -1),$(basename "$PEERS"/llama_cpp_python-*/ | tail -1),$("$PEERS/venv/bin/python" -c 'import torch; print("torch", torch.__version__)' 2>/dev/null),oneDNN 2.6.3"
-    echo "instructions,$("$FORJA" bench --device cpu --shape tiny --only decode --repeat 1 --memory 1M 2>/dev/null | sed -n 's/^machine \([^;]*\);.*/\1/p'),peers $build"
+    echo "instructions,\"$("$FORJA" bench --device cpu --shape tiny --only decode --repeat 1 --memory 1M 2>/dev/null | sed -n 's/^machine \([^;]*\);.*/\1/p')\",peers $build"
 }
 result() {
     table | awk -v samples="$SAMPLES" '
@@ -156,7 +156,7 @@ result() {
             n = split(v[k], a, " ")
             for (i = 2; i <= n; i++) for (j = i; j > 1 && a[j] + 0 < a[j - 1] + 0; j--) { t = a[j]; a[j] = a[j - 1]; a[j - 1] = t }
             low = a[1]; high = a[n]; count = n
-            return a[int((n + 1) / 2)]
+            return (a[int((n + 1) / 2)] + a[int((n + 2) / 2)]) / 2
         }
         function target(row, r) { for (r in ratio) if (row == r || index(row, r "-") == 1) return r; return "" }
         BEGIN {

@@ -23,6 +23,14 @@ debug asan tsan cuda:
 	cmake --preset $@
 	cmake --build build/$@
 
+# For 64-bit ARM: the program and the tests that run under qemu.
+ARM_TESTS = $(notdir $(basename $(wildcard tests/kcheck/test_*.c)))
+arm:
+	@tools/setup.sh arm
+	@tools/arm-sysroot.sh
+	cmake --preset arm
+	cmake --build build/arm --target forja_cli $(ARM_TESTS)
+
 # make fuzz T=gguf S=600: new inputs go to build/fuzz/corpus/T, the known ones are only read.
 fuzz:
 	@test -n "$(T)" || { echo "usage: make fuzz T=name [S=seconds]; names: $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))"; exit 2; }
@@ -47,4 +55,4 @@ check: all
 clean:
 	rm -rf build
 
-.PHONY: all setup demo test debug asan tsan cuda fuzz bench interop check clean
+.PHONY: all setup demo test debug asan tsan cuda arm fuzz bench interop check clean

@@ -154,7 +154,7 @@ static void gemm_line(bench *b, int op, fj_dtype dtype, bool panels, bool f32, i
         data = aligned((size_t)fj_wmat_packed_bytes(dtype, n, k));
         fj_wmat_pack(&b->kern, dtype, n, k, rows, data, 0, 1);
     }
-    g.w = (fj_wmat){ dtype, panels, data, n, k };
+    g.w = (fj_wmat){ .dtype = dtype, .panels = panels, .data = data, .n = n, .k = k };
     size_t s = op == FWD  ? fj_gemm_fwd_scratch(m, &g.w, b->threads, f32)
                : op == DX ? fj_gemm_dx_scratch(m, &g.w, b->threads, f32)
                           : fj_gemm_dw_scratch(m, n, k, b->threads, f32);
@@ -311,6 +311,8 @@ int main(int argc, char **argv) {
         gemm_line(&b, FWD, FJ_Q8_0, true, false, m, n, k);
         gemm_line(&b, FWD, FJ_Q4_0, true, false, m, n, k);
         gemm_line(&b, FWD, FJ_MXFP4, true, false, m, n, k);
+        if (k % 256 == 0) gemm_line(&b, FWD, FJ_Q4_K, true, false, m, n, k);
+        if (k % 256 == 0) gemm_line(&b, FWD, FJ_Q6_K, true, false, m, n, k);
         gemm_line(&b, DX, FJ_F32, false, false, m, n, k);
         gemm_line(&b, DX, FJ_F16, true, false, m, n, k);
         gemm_line(&b, DX, FJ_BF16, true, false, m, n, k);
@@ -331,6 +333,10 @@ int main(int argc, char **argv) {
     for (int64_t m = 1; m <= 16; m *= 4)
         for (size_t i = 0; i < FJ_LEN(formats); i++)
             gemm_line(&b, FWD, formats[i], true, false, m, 49152, 576);
+    static const fj_dtype super[] = { FJ_Q8_0, FJ_Q4_0, FJ_Q4_K, FJ_Q6_K };
+    for (int64_t m = 1; m <= 16; m *= 2)
+        for (size_t i = 0; i < FJ_LEN(super); i++)
+            gemm_line(&b, FWD, super[i], true, false, m, 65536, 2048);
     attention(&b, 4, 512, 3, 3, 64, 0, 0);
     attention(&b, 1, 2048, 3, 3, 64, 0, 0);
     attention(&b, 1, 2048, 3, 3, 64, 256, 0);

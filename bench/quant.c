@@ -35,7 +35,6 @@ static double measure(const fj_kern *kern, fj_dtype t, const float *x, const flo
 }
 
 static void table(void) {
-    static const char *const isas[] = { "scalar", "avx2", "avx512", "amx" };
     enum { ROWS = 32, COLS = 1024 };
     static float x[ROWS * COLS], w[COLS];
     static char q[ROWS * COLS * 8];
@@ -43,9 +42,9 @@ static void table(void) {
     fj_rng_seed(&r, 1);
     for (int i = 0; i < ROWS * COLS; i++) x[i] = (float)fj_rng_normal(&r);
     for (int i = 0; i < COLS; i++) w[i] = (float)fj_rng_double(&r);
-    for (size_t v = 0; v < FJ_LEN(isas); v++) {
+    for (int v = 0; fj_kern_step(v); v++) {
         fj_kern kern;
-        if (!fj_kern_init(&kern, isas[v], NULL)) continue;
+        if (!fj_kern_init(&kern, fj_kern_step(v), NULL)) continue;
         printf("%s\n", kern.isa);
         for (int t = 0; t < FJ_DTYPES; t++) {
             if (!fj_quant_can((fj_dtype)t) || fj_dtype_get((fj_dtype)t)->block == 1) continue;

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# setup.sh [build|check|interop]: makes sure that what forja is built with is here (Debian 12 and
+# setup.sh [build|check|interop|arm]: makes sure that what forja is built with is here (Debian 12 and
 # later).  build: compiler, CMake, Ninja, libraries.  check: also clang's tools for `make check` and
-# `make fuzz`.  interop: also Python's venv.  Installs what is missing by apt-get, as root or through
+# `make fuzz`.  interop: also Python's venv.  arm: also a cross compiler and qemu.  Installs what is
+# missing by apt-get, as root or through
 # sudo without a password; otherwise prints the line to run and ends with 1.  A stamp under build/
 # makes the second time quick.
 set -euo pipefail
@@ -42,7 +43,11 @@ fuzzer clang | libclang-rt-14-dev
 interop) needs+='
 venv python3 | python3-venv
 ' ;;
-*) echo "usage: tools/setup.sh [build|check|interop]" >&2; exit 2 ;;
+arm) needs+='
+cmd aarch64-linux-gnu-gcc | gcc-aarch64-linux-gnu
+cmd qemu-aarch64-static | qemu-user-static
+' ;;
+*) echo "usage: tools/setup.sh [build|check|interop|arm]" >&2; exit 2 ;;
 esac
 
 stamp=build/.setup-$what-$(printf '%s' "$needs" | cksum | cut -d' ' -f1)

@@ -18,9 +18,11 @@ typedef struct fj_model fj_model;
 typedef struct fj_lora fj_lora;
 
 typedef struct fj_dev_opts {
-    int threads;     /* 0: as many as this process may use */
-    const char *isa; /* NULL: best of this CPU; "scalar", "avx2", "avx512": at most that */
-    bool f32;        /* every product in f32, for comparisons */
+    int threads; /* 0: as many as this process may use */
+    /* NULL: best of this CPU.  Otherwise at most "scalar"; "avx2", "avx512f", "avx512vnni", "avx512" or "amx"
+     * (x86); "neon", "dotprod", "i8mm" or "bf16" (ARM). */
+    const char *isa;
+    bool f32; /* every product in f32, for comparisons */
     /* NULL or "cpu"; "cuda" or "cuda:N": GPU N, in a build with CUDA; "auto": the first GPU that can be
      * used, else the CPU. */
     const char *device;

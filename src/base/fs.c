@@ -380,6 +380,14 @@ char *fj_data_dir(void) {
     return fj_path_join(home, ".local/share/forja");
 }
 
+char *fj_cache_dir(void) {
+    const char *xdg = getenv("XDG_CACHE_HOME");
+    if (xdg && xdg[0] == '/') return fj_path_join(xdg, "forja");
+    const char *home = getenv("HOME");
+    if (!home || home[0] != '/') return NULL;
+    return fj_path_join(home, ".cache/forja");
+}
+
 /* ---- hashes and clocks ------------------------------------------------------------------------ */
 static void hex_of(const unsigned char *d, char *hex) {
     for (int i = 0; i < 32; i++) snprintf(hex + 2 * i, 3, "%02x", d[i]);

@@ -51,6 +51,8 @@ char *fj_path_join(const char *dir, const char *name); /* caller frees */
 const char *fj_base_name(const char *path);            /* points into path */
 /* $XDG_DATA_HOME/forja or ~/.local/share/forja; caller frees; NULL: no home */
 char *fj_data_dir(void);
+/* The same of $XDG_CACHE_HOME, or ~/.cache/forja: what can be made again. */
+char *fj_cache_dir(void);
 
 #define FJ_SHA256_HEX 65
 /* Lower-case hex with a terminating 0. */

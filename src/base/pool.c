@@ -41,6 +41,8 @@ static void wait_change(fj_pool *p, _Atomic unsigned *a, unsigned seen) {
         if (atomic_load_explicit(a, memory_order_acquire) != seen) return;
 #if defined(__x86_64__)
         __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("isb"); /* waits longer than YIELD, which most cores take for nothing */
 #endif
     }
     atomic_fetch_add(&p->sleepers, 1);

@@ -1,95 +1,48 @@
 /* cmd_bench.c - tokens a second of decode, prefill and a training step, beside what this machine can
  * do.  Peaks are measured in the same minute, because those of a shared machine move. */
 #include "base/fs.h"
+#include "cli/bench_show.h"
 #include "cli/talk.h"
-#include "lifecycle/bench.h"
-#include <sys/resource.h>
+
+#include <unistd.h>
 
 typedef struct opts {
     const char *device;
-    int shape, type, only;
-    int64_t layers, width, heads, kv_heads, ffn, vocab;
+    int shape, only;
+    fj_bench_what w;
+    const char *save;
     int64_t threads;
     fj_list streams;
     fj_bench_opts b;
-    bool full, f32, json;
+    int64_t memory;
+    bool f32, json, profile, fresh;
 } opts;
-enum { ALL, DECODE, PREFILL, STEP };
-static const opts defaults = { .type = 2,
+enum { ALL, DECODE, PREFILL, STEP, GEMM, ATTENTION, LOAD };
+static const opts defaults = { .w.type = "bf16",
                                .b = { .repeat = 5,
                                       .context = 64,
+                                      .tokens = 16,
                                       .prompt = 512,
+                                      .rows = 512,
                                       .batch = 4,
                                       .length = 512,
                                       .rank = 16,
                                       .recompute = -1 } };
-/* Random weights in the shapes of released models, of the embedded one, and of one that is done in a
- * moment. */
-static const struct {
-    const char *name;
-    const fj_arch *arch;
-    fj_hparams h;
-} shapes[] = {
-    { "smollm2-135m",
-      &fj_arch_llama,
-      { .layers = 30,
-        .width = 576,
-        .heads = 9,
-        .kv_heads = 3,
-        .ffn = 1536,
-        .vocab = 49152,
-        .tied = true,
-        .rope.base = 10000 } },
-    { "qwen2.5-1.5b",
-      &fj_arch_qwen2,
-      { .layers = 28,
-        .width = 1536,
-        .heads = 12,
-        .kv_heads = 2,
-        .ffn = 8960,
-        .vocab = 151936,
-        .tied = true,
-        .rope.base = 1e6 } },
-    { "llama-3.1-8b",
-      &fj_arch_llama,
-      { .layers = 32,
-        .width = 4096,
-        .heads = 32,
-        .kv_heads = 8,
-        .ffn = 14336,
-        .vocab = 128256,
-        .rope.base = 500000 } },
-    { "embedded",
-      &fj_arch_llama,
-      { .layers = 6,
-        .width = 256,
-        .heads = 8,
-        .kv_heads = 4,
-        .ffn = 704,
-        .vocab = 4096,
-        .tied = true,
-        .rope.base = 10000 } },
-    { "tiny",
-      &fj_arch_llama,
-      { .layers = 2,
-        .width = 64,
-        .heads = 4,
-        .kv_heads = 2,
-        .ffn = 160,
-        .vocab = 512,
-        .tied = true,
-        .rope.base = 10000 } },
-};
 #define AT(field) offsetof(opts, field)
 static const fj_opt table[] = {
     { .name = "shape",
       .kind = FJ_OPT_CHOICE,
       .at = AT(shape),
-      .value = "smollm2-135m|qwen2.5-1.5b|llama-3.1-8b|embedded|tiny",
+      .value = "smollm2-135m|qwen3-0.6b|llama-3.2-1b|qwen2.5-1.5b|llama-3.1-8b|embedded|tiny",
       .help = "random weights in this shape, where no MODEL is given" },
+    { .name = "config",
+      .kind = FJ_OPT_STR,
+      .at = AT(w.config),
+      .value = "FILE",
+      .help = "random weights in the shape of this config.json, or of a folder that has one" },
     { .name = "layers",
       .kind = FJ_OPT_INT,
-      .at = AT(layers),
+      .at = AT(w.layers),
       .lo = 0,
       .hi = 1 << 24,
       .value = "N",
@@ -97,7 +50,7 @@ static const fj_opt table[] = {
       .unset = "that of the shape" },
     { .name = "width",
       .kind = FJ_OPT_INT,
-      .at = AT(width),
+      .at = AT(w.width),
       .lo = 0,
       .hi = 1 << 24,
       .value = "N",
@@ -105,7 +58,7 @@ static const fj_opt table[] = {
       .unset = "that of the shape" },
     { .name = "heads",
       .kind = FJ_OPT_INT,
-      .at = AT(heads),
+      .at = AT(w.heads),
       .lo = 0,
       .hi = 1 << 24,
       .value = "N",
@@ -113,7 +66,7 @@ static const fj_opt table[] = {
       .unset = "that of the shape" },
     { .name = "kv-heads",
       .kind = FJ_OPT_INT,
-      .at = AT(kv_heads),
+      .at = AT(w.kv_heads),
       .lo = 0,
       .hi = 1 << 24,
       .value = "N",
@@ -121,7 +74,7 @@ static const fj_opt table[] = {
       .unset = "that of the shape" },
     { .name = "ffn",
       .kind = FJ_OPT_INT,
-      .at = AT(ffn),
+      .at = AT(w.ffn),
       .lo = 0,
       .hi = 1 << 24,
       .value = "N",
@@ -129,22 +82,32 @@ static const fj_opt table[] = {
       .unset = "that of the shape" },
     { .name = "vocab",
       .kind = FJ_OPT_INT,
-      .at = AT(vocab),
+      .at = AT(w.vocab),
       .lo = 0,
       .hi = 1 << 24,
       .value = "N",
       .help = "tokens of the vocabulary of the random model",
       .unset = "that of the shape" },
     { .name = "type",
-      .kind = FJ_OPT_CHOICE,
-      .at = AT(type),
-      .value = "f32|f16|bf16|q8_0|q4_0|mxfp4|q4_k|q6_k|nf4",
-      .help = "format of the random weights" },
+      .kind = FJ_OPT_STR,
+      .at = AT(w.type),
+      .value = "TYPE",
+      .help = "formats of the random weights: a mix, as `forja quantize` has them, or one format" },
+    { .name = "pure",
+      .kind = FJ_OPT_FLAG,
+      .at = AT(w.pure),
+      .help = "every matrix in the format TYPE, the head too" },
+    { .name = "save",
+      .kind = FJ_OPT_STR,
+      .at = AT(save),
+      .value = "FILE",
+      .help = "write the random model as a GGUF file, and measure nothing" },
     { .name = "only",
       .kind = FJ_OPT_CHOICE,
       .at = AT(only),
-      .value = "all|decode|prefill|step",
-      .help = "measure this alone; step: one training step" },
+      .value = "all|decode|prefill|step|gemm|attention|load",
+      .help = "measure this; all: the first three; step: of training; gemm, attention: one op; "
+              "load: a file to its first token" },
     { .name = "streams",
       .kind = FJ_OPT_LIST,
       .at = AT(streams),
@@ -166,6 +129,13 @@ static const fj_opt table[] = {
       .hi = 1 << 20,
       .value = "N",
       .help = "decode: tokens that each sequence has behind it" },
+    { .name = "tokens",
+      .kind = FJ_OPT_INT,
+      .at = AT(b.tokens),
+      .lo = 1,
+      .hi = 1 << 20,
+      .value = "N",
+      .help = "decode: new tokens for each, one after another" },
     { .name = "prefill",
       .kind = FJ_OPT_INT,
       .at = AT(b.prompt),
@@ -173,13 +143,20 @@ static const fj_opt table[] = {
       .hi = 1 << 20,
       .value = "N",
       .help = "tokens of the prompt that is read" },
+    { .name = "rows",
+      .kind = FJ_OPT_INT,
+      .at = AT(b.rows),
+      .lo = 1,
+      .hi = 1 << 20,
+      .value = "N",
+      .help = "gemm: rows that meet each weight" },
     { .name = "batch",
       .kind = FJ_OPT_INT,
       .at = AT(b.batch),
       .lo = 1,
       .hi = 4096,
       .value = "N",
-      .help = "samples of the training step" },
+      .help = "samples of the training step, sequences of attention" },
     { .name = "length",
       .kind = FJ_OPT_INT,
       .at = AT(b.length),
@@ -196,7 +173,7 @@ static const fj_opt table[] = {
       .help = "rank of the adapter on all linear layers" },
     { .name = "full",
       .kind = FJ_OPT_FLAG,
-      .at = AT(full),
+      .at = AT(w.full),
       .help = "train every weight, in f32, instead of an adapter" },
     { .name = "recompute",
       .kind = FJ_OPT_INT,
@@ -223,28 +200,35 @@ static const fj_opt table[] = {
       .help = "threads to compute with",
       .unset = "as many as this process may use" },
     { .name = "f32", .kind = FJ_OPT_FLAG, .at = AT(f32), .help = "every product in f32" },
+    { .name = "memory",
+      .kind = FJ_OPT_SIZE,
+      .at = AT(memory),
+      .lo = 1 << 20,
+      .hi = 1e15,
+      .value = "SIZE",
+      .help = "read so much to see how fast memory is",
+      .unset = "2GiB, or an eighth of a small machine's" },
+    { .name = "profile",
+      .kind = FJ_OPT_FLAG,
+      .at = AT(profile),
+      .help = "run once more, and say where the time goes, op by op (CPU)" },
+    { .name = "fresh",
+      .kind = FJ_OPT_FLAG,
+      .at = AT(fresh),
+      .help = "peak: measure again, whatever is kept" },
     { .name = "json", .kind = FJ_OPT_FLAG, .at = AT(json), .help = "one JSON object" },
     { 0 },
 };
 
-enum { STREAMS = 16 }; /* at most so many --streams */
-
-typedef struct result {
-    const char *what;
-    char about[120];
-    fj_speed s;
-} result;
+enum { STREAMS = 16, SHAPES = 32 }; /* at most so many --streams, shapes of weights */
 
 typedef struct bench {
     const opts *o;
     fj_dev *dev;
     fj_model *m;
-    double peak[FJ_PEAKS];
-    double open_s;
+    fj_bench_results r;
     int64_t streams[STREAMS];
     int n_streams;
-    result r[2 * STREAMS + 2];
-    int n;
 } bench;
 
 static bool parse_streams(bench *b, fj_err *e) {
@@ -262,33 +246,24 @@ static bool parse_streams(bench *b, fj_err *e) {
 }
 
 static bool open_model(bench *b, fj_call *c, fj_err *e) {
-    static const fj_dtype types[] = { FJ_F32,   FJ_F16,  FJ_BF16, FJ_Q8_0, FJ_Q4_0,
-                                      FJ_MXFP4, FJ_Q4_K, FJ_Q6_K, FJ_NF4 };
-    const opts *o = b->o;
-    if (c->n_args) {
-        b->m = fj_model_open(b->dev, c->args[0], &(fj_model_opts){ .trainable = o->full },
-                             &c->term->log, e);
-        return b->m != NULL;
-    }
-    fj_hparams h = shapes[o->shape].h;
-    h.eps = 1e-5;
-    h.context = 1 << 20;
-    if (o->layers) h.layers = o->layers;
-    if (o->width) h.width = o->width;
-    if (o->heads) h.heads = h.kv_heads = o->heads;
-    if (o->kv_heads) h.kv_heads = o->kv_heads;
-    if (o->ffn) h.ffn = o->ffn;
-    if (o->vocab) h.vocab = o->vocab;
-    bool own = o->layers || o->width || o->heads || o->kv_heads || o->ffn || o->vocab;
-    b->m = fj_model_random(b->dev, shapes[o->shape].arch, &h,
-                           own ? "random weights" : shapes[o->shape].name,
-                           o->full ? FJ_F32 : types[o->type], o->full, 1, e);
-    return b->m != NULL;
+    fj_bench_what w = b->o->w;
+    w.shape = b->o->shape;
+    double t0 = fj_clock();
+    b->m = c->n_args ? fj_model_open(b->dev, c->args[0], &(fj_model_opts){ .trainable = w.full },
+                                     &c->term->log, e)
+                     : fj_bench_model(b->dev, &w, e);
+    if (!b->m) return false;
+    b->r.open_s = fj_clock() - t0;
+    fj_model_about(b->m, &b->r.info);
+    return true;
 }
 
-static result *next(bench *b, const char *what) {
-    b->r[b->n].what = what;
-    return &b->r[b->n++];
+static fj_bench_result *next(bench *b, fj_bench_opts *x, const char *what) {
+    FJ_GROW(b->r.v, b->r.n + 1, b->r.cap);
+    fj_bench_result *r = &b->r.v[b->r.n++];
+    *r = (fj_bench_result){ .what = what };
+    x->profile = b->o->profile ? &r->profile : NULL;
+    return r;
 }
 
 static bool measure_decode(bench *b, fj_bench_opts x, fj_err *e) {
@@ -296,7 +271,7 @@ static bool measure_decode(bench *b, fj_bench_opts x, fj_err *e) {
     int64_t adapters = x.adapters;
     for (int i = 0; i < b->n_streams; i++)
         for (int with = 0; ok && with <= (adapters > 0 && adapters <= b->streams[i]); with++) {
-            result *r = next(b, "decode");
+            fj_bench_result *r = next(b, &x, "decode");
             x.streams = b->streams[i];
             x.adapters = with ? adapters : 0;
             int n = snprintf(r->about, sizeof r->about, "%lld stream%s, %lld tokens behind",
@@ -309,139 +284,108 @@ static bool measure_decode(bench *b, fj_bench_opts x, fj_err *e) {
     return ok;
 }
 
-/* What was measured before something failed is shown, too. */
-static bool measure(bench *b, const fj_log *log, fj_err *e) {
-    const opts *o = b->o;
-    fj_bench_opts x = o->b;
-    x.log = log;
-    bool ok = fj_bench_peaks(b->dev, x.repeat, b->peak, e);
-    if (ok && (o->only == ALL || o->only == DECODE)) ok = measure_decode(b, x, e);
-    if (ok && (o->only == ALL || o->only == PREFILL)) {
-        result *r = next(b, "prefill");
-        snprintf(r->about, sizeof r->about, "%lld tokens", (long long)x.prompt);
-        ok = fj_bench_prefill(b->m, &x, &r->s, e);
-    }
-    if (ok && (o->only == ALL || o->only == STEP)) {
-        result *r = next(b, o->full ? "full step" : "lora step");
-        ok = fj_bench_step(b->m, &x, &r->s, e);
-        fj_str s = { 0 };
-        fj_str_addf(&s, "%lld x %lld tokens", (long long)x.batch, (long long)x.length);
-        if (!o->full) fj_str_addf(&s, ", rank %lld", (long long)x.rank);
-        if (r->s.recomputed)
-            fj_str_addf(&s, ", %lld layers recomputed", (long long)r->s.recomputed);
-        snprintf(r->about, sizeof r->about, "%s", s.s);
-        fj_str_free(&s);
-    }
-    if (!ok && b->n) b->n--; /* the one that failed */
+static bool measure_step(bench *b, fj_bench_opts x, fj_err *e) {
+    bool full = b->o->w.full;
+    fj_bench_result *r = next(b, &x, full ? "full step" : "lora step");
+    bool ok = fj_bench_step(b->m, &x, &r->s, e);
+    fj_str s = { 0 };
+    fj_str_addf(&s, "%lld x %lld tokens", (long long)x.batch, (long long)x.length);
+    if (!full) fj_str_addf(&s, ", rank %lld", (long long)x.rank);
+    if (r->s.recomputed) fj_str_addf(&s, ", %lld layers recomputed", (long long)r->s.recomputed);
+    snprintf(r->about, sizeof r->about, "%s", s.s);
+    fj_str_free(&s);
     return ok;
 }
 
-/* The most that this process ever had in memory. */
-static int64_t peak_rss(void) {
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (int64_t)u.ru_maxrss * 1024; /* Linux counts KiB */
-}
-
-/* ---- output ------------------------------------------------------------------------------------- */
-
-/* GFLOP/s, Gop/s or GB/s; in thousands where there are many. */
-static void put_rate(fj_str *s, double rate, fj_peak_kind of) {
-    const char *unit = of == FJ_PEAK_READ ? "B/s" : of == FJ_PEAK_INT8 ? "op/s" : "FLOP/s";
-    bool many = rate >= 1e4;
-    fj_str_addf(s, "%.1f %s%s", many ? rate / 1e3 : rate, many ? "T" : "G", unit);
-}
-
-static void print_peaks(const bench *b) {
-    const char *between = ";";
-    for (int i = 0; i < FJ_PEAKS; i++) {
-        if (!(b->peak[i] > 0)) continue;
-        fj_str s = { 0 };
-        put_rate(&s, b->peak[i], (fj_peak_kind)i);
-        printf("%s %.*s %s", between, (int)strcspn(fj_peak_names[i], " "), fj_peak_names[i], s.s);
-        fj_str_free(&s);
-        between = ",";
-    }
-}
-
-static void print_table(const bench *b, const fj_model_info *info) {
-    printf("model   %s, %lld parameters, %s\nmachine %s", info->path, (long long)info->params,
-           info->formats, fj_dev_about(b->dev));
-    print_peaks(b);
-    printf("\n\n");
-    fj_table t;
-    fj_table_open(&t, 6, "what", "of", ">tokens/s", ">rate", "share of peak", ">memory");
-    for (int i = 0; i < b->n; i++) {
-        const result *r = &b->r[i];
-        const fj_speed *s = &r->s;
-        fj_str tok = { 0 }, rate = { 0 }, share = { 0 }, mem = { 0 };
-        fj_str_addf(&tok, "%.1f", s->tokens_s);
-        put_rate(&rate, s->rate, s->of == FJ_PEAK_READ ? FJ_PEAK_READ : FJ_PEAK_F32);
-        if (b->peak[s->of] > 0)
-            fj_str_addf(&share, "%.0f%% of %s", 100 * s->rate / b->peak[s->of],
-                        fj_peak_names[s->of]);
-        else fj_str_add(&share, "not known");
-        fj_put_bytes(&mem, (double)s->held);
-        fj_table_row(&t, r->what, r->about, tok.s, rate.s, share.s, mem.s);
-        fj_str_free(&tok);
-        fj_str_free(&rate);
-        fj_str_free(&share);
-        fj_str_free(&mem);
-    }
-    fj_table_print(&t, stdout, 0);
-    fj_str rss = { 0 };
-    fj_put_bytes(&rss, (double)peak_rss());
-    printf("\nthe process held at most %s\n", rss.s);
-    fj_str_free(&rss);
-}
-
-static void print_json(const bench *b, const fj_model_info *info) {
-    json_t *o = json_object(), *peaks = json_object(), *list = json_array();
-    int64_t now, most;
-    fj_dev_memory(b->dev, &now, &most);
-    json_object_set_new(o, "model", fj_json_text(info->path, strlen(info->path)));
-    json_object_set_new(o, "formats", json_string(info->formats));
-    json_object_set_new(o, "parameters", json_integer(info->params));
-    json_object_set_new(o, "device", json_string(fj_dev_about(b->dev)));
-    json_object_set_new(o, "device_kind", json_string(b->dev->fn->name));
-    json_object_set_new(o, "weights_bytes", json_integer(info->bytes));
-    json_object_set_new(o, "seconds_to_open", json_real(b->open_s));
-    for (int i = 0; i < FJ_PEAKS; i++)
-        if (b->peak[i] > 0) json_object_set_new(peaks, fj_peak_names[i], json_real(b->peak[i]));
-    json_object_set_new(o, "peaks", peaks);
-    const char *from = b->dev->kern              ? "measured"
-                       : json_object_size(peaks) ? "data sheet"
-                                                 : "not known";
-    json_object_set_new(o, "peaks_from", json_string(from));
-    for (int i = 0; i < b->n; i++) {
-        const result *r = &b->r[i];
-        const fj_speed *s = &r->s;
-        json_t *x = json_object();
-        json_object_set_new(x, "what", json_string(r->what));
-        json_object_set_new(x, "of", json_string(r->about));
-        json_object_set_new(x, "tokens", json_integer(s->tokens));
-        json_object_set_new(x, "seconds", json_real(s->seconds));
-        json_object_set_new(x, "seconds_least", json_real(s->fastest));
-        json_object_set_new(x, "seconds_most", json_real(s->slowest));
-        json_object_set_new(x, "tokens_per_s", json_real(s->tokens_s));
-        json_object_set_new(x, "flops", json_real(s->flops));
-        json_object_set_new(x, "bytes_moved", json_real(s->bytes));
-        json_object_set_new(x, "rate", json_real(s->rate));
-        json_object_set_new(x, "unit", json_string(s->of == FJ_PEAK_READ ? "GB/s" : "GFLOP/s"));
-        json_object_set_new(x, "peak", json_string(fj_peak_names[s->of]));
-        json_object_set_new(x, "share_of_peak",
-                            b->peak[s->of] > 0 ? json_real(s->rate / b->peak[s->of]) : json_null());
-        if (s->planned) {
-            json_object_set_new(x, "planned_bytes", json_integer(s->planned));
-            json_object_set_new(x, "recomputed_layers", json_integer(s->recomputed));
+/* Every shape of weight: forward, and both gradients. */
+static bool measure_gemm(bench *b, fj_bench_opts x, fj_err *e) {
+    static const char *const names[] = { "gemm", "gemm dx", "gemm dw" };
+    const fj_weight *w[SHAPES];
+    int n = fj_bench_shapes_of(b->m, w, SHAPES);
+    bool ok = true;
+    for (int i = 0; i < n; i++)
+        for (int k = FJ_FORWARD; ok && k <= FJ_DW; k++) {
+            fj_bench_result *r = next(b, &x, names[k]);
+            snprintf(r->about, sizeof r->about, "%lld x %lld x %lld, %s", (long long)x.rows,
+                     (long long)w[i]->rows, (long long)w[i]->cols, fj_dtype_get(w[i]->dtype)->name);
+            ok = fj_bench_gemm(b->m, w[i], (fj_product)k, &x, &r->s, e);
         }
-        json_object_set_new(x, "held_bytes", json_integer(s->held));
-        json_array_append_new(list, x);
+    return ok;
+}
+
+static bool measure_attention(bench *b, fj_bench_opts x, fj_err *e) {
+    static const char *const names[] = { "attention", "attention bwd" };
+    bool ok = true;
+    for (int k = 0; ok && k < 2; k++) {
+        fj_bench_result *r = next(b, &x, names[k]);
+        snprintf(r->about, sizeof r->about, "%lld x %lld tokens, one layer", (long long)x.batch,
+                 (long long)x.length);
+        ok = fj_bench_attention(b->m, k == 1, &x, &r->s, e);
     }
-    json_object_set_new(o, "results", list);
-    json_object_set_new(o, "device_peak_bytes", json_integer(most));
-    json_object_set_new(o, "peak_rss_bytes", json_integer(peak_rss()));
-    fj_print_json(o);
+    return ok;
+}
+
+/* Of the file that was given, or of one with the random weights. */
+static bool measure_load(bench *b, fj_call *c, fj_bench_opts x, fj_err *e) {
+    fj_bench_result *r = next(b, &x, "load");
+    char *path = NULL;
+    bool ok = true;
+    if (!c->n_args) {
+        const char *dir = getenv("TMPDIR");
+        fj_str s = { 0 };
+        fj_str_addf(&s, "%s/forja-bench-%d.gguf", dir && *dir ? dir : "/tmp", (int)getpid());
+        path = fj_str_take(&s);
+        ok = fj_bench_save(b->m, path, &b->o->w, &c->term->log, e);
+    }
+    snprintf(r->about, sizeof r->about, "a file to its first token");
+    ok = ok && fj_bench_load(b->dev, path ? path : c->args[0], &x, &r->s, e);
+    if (path) unlink(path);
+    free(path);
+    return ok;
+}
+
+/* What was measured before something failed is shown, too.  Peaks come last: the memory that is read for them
+ * is none of the model's. */
+static bool measure(bench *b, fj_call *c, fj_err *e) {
+    const opts *o = b->o;
+    fj_bench_opts x = o->b;
+    x.log = &c->term->log;
+    bool ok = true, all = o->only == ALL;
+    if (all || o->only == DECODE) ok = measure_decode(b, x, e);
+    if (ok && (all || o->only == PREFILL)) {
+        fj_bench_result *r = next(b, &x, "prefill");
+        snprintf(r->about, sizeof r->about, "%lld tokens", (long long)x.prompt);
+        ok = fj_bench_prefill(b->m, &x, &r->s, e);
+    }
+    if (ok && (all || o->only == STEP)) ok = measure_step(b, x, e);
+    if (ok && o->only == GEMM) ok = measure_gemm(b, x, e);
+    if (ok && o->only == ATTENTION) ok = measure_attention(b, x, e);
+    if (ok && o->only == LOAD) ok = measure_load(b, c, x, e);
+    if (!ok && b->r.n) fj_profile_free(&b->r.v[--b->r.n].profile); /* the one that failed */
+    fj_bench_note_memory(&b->r);
+    fj_peak_opts p = { .repeat = FJ_MAX(x.repeat, 5), .bytes = o->memory };
+    ok = (!b->r.n || fj_bench_peaks(b->dev, &p, b->r.peak, ok ? e : NULL)) && ok;
+    for (size_t i = 0; i < b->r.n; i++) fj_profile_judge(&b->r.v[i].profile, b->r.peak);
+    return ok;
+}
+
+/* `forja bench peak` */
+static int peak(bench *b, fj_call *c) {
+    const opts *o = b->o;
+    fj_err e = { 0 };
+    fj_machine_peaks p;
+    if (!b->dev->kern) {
+        fj_fail(&e, FJ_EUNSUP, "peaks are measured on a CPU: --device cpu");
+        return fj_term_fail(c->term, &e);
+    }
+    bool kept = !o->fresh && fj_peaks_load(b->dev, &p);
+    if (!kept) {
+        fj_peak_opts x = { .repeat = o->b.repeat, .bytes = o->memory };
+        if (!fj_peaks_measure(b->dev, &x, &p, &e)) return fj_term_fail(c->term, &e);
+        if (!fj_peaks_save(&p, &e)) fj_term_say(c->term, FJ_WARN, "%s", e.msg);
+    }
+    fj_bench_show_peaks(&p, kept, o->json);
+    return FJ_EXIT_OK;
 }
 
 static int run(fj_call *c) {
@@ -453,35 +397,44 @@ static int run(fj_call *c) {
         fj_term_fail(c->term, &e);
         return FJ_EXIT_USAGE;
     }
-    bool ok = (b.dev = fj_open_device(o->device, o->threads, o->f32, &e));
-    double t0 = fj_clock();
-    ok = ok && open_model(&b, c, &e);
-    b.open_s = fj_clock() - t0;
-    ok = ok && measure(&b, &c->term->log, &e);
-    if (ok || b.n) {
-        fj_model_info info;
-        fj_model_about(b.m, &info);
-        if (o->json) print_json(&b, &info);
-        else print_table(&b, &info);
+    b.r.dev = b.dev = fj_open_device(o->device, o->threads, o->f32, &e);
+    if (!b.dev) return fj_term_fail(c->term, &e);
+    int code = FJ_EXIT_OK;
+    if (c->n_args && !strcmp(c->args[0], "peak")) code = peak(&b, c);
+    else {
+        bool ok = open_model(&b, c, &e);
+        if (ok && o->save) ok = fj_bench_save(b.m, o->save, &o->w, &c->term->log, &e);
+        else ok = ok && measure(&b, c, &e);
+        if (b.r.n) fj_bench_show(&b.r, o->json);
+        if (!ok) code = fj_term_fail(c->term, &e);
     }
+    for (size_t i = 0; i < b.r.n; i++) fj_profile_free(&b.r.v[i].profile);
+    free(b.r.v);
     fj_model_close(b.m);
     fj_dev_close(b.dev);
-    return ok ? FJ_EXIT_OK : fj_term_fail(c->term, &e);
+    return code;
 }
 
 const fj_cmd fj_cmd_bench = {
     .name = "bench",
-    .args = "[MODEL]",
+    .args = "[MODEL|peak]",
     .summary =
         "Measure speed: decode, prefill and a training step, beside the peaks of this machine.",
     .manual =
-        "Without MODEL the weights are random, in a known shape or in one of your own. Each number\n"
-        "is the median of its repeats, each peak the best. Decode is held against the speed of\n"
-        "reading memory, with weights, adapters, keys and values; the rest against multiply-adds on\n"
-        "registers in the arithmetic of the weights' format. Peaks of a CPU are measured, those of a\n"
-        "GPU are of its data sheet, where it is known. Memory is what is held on the device.\n\n"
+        "Without MODEL the weights are random, in a known shape, in that of a config.json or in one of your\n"
+        "own; TYPE gives each tensor the format that `forja quantize` would give it.  Each number is the median\n"
+        "of its repeats, each peak the best.  Decode is held against the speed of reading memory, with weights,\n"
+        "adapters, keys and values; the rest against multiply-adds on registers in the arithmetic of the\n"
+        "weights' format.  Peaks of a CPU are measured in the same run, those of a GPU are of its data sheet,\n"
+        "where it is known.  Memory is what is held on the device.\n\n"
+        "--profile adds a table for each measurement: the ops of the graph by weight, their time, FLOPs and\n"
+        "bytes of a run, and the share of the peak that limits them; what is left is outside of all ops.\n\n"
+        "`forja bench peak` says what the machine can do, on one thread and on all: memory with and without\n"
+        "huge pages, copies, multiply-adds.  It is kept in peaks.json under XDG_CACHE_HOME/forja or\n"
+        "~/.cache/forja for this processor, these threads and this instruction set, until --fresh.\n\n"
         "  forja bench --type q8_0 --threads 2\n"
         "  forja bench model.gguf --only decode --streams 1 --streams 64 --adapters 16\n"
+        "  forja bench --shape llama-3.2-1b --type q4_k_m --only prefill --profile\n"
         "  forja bench --shape embedded --full --only step",
     .opts = table,
     .size = sizeof(opts),

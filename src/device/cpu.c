@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "device/device.h"
 
+#include "base/fs.h"
 #include "base/pool.h"
 #include "graph/team.h"
 
@@ -106,11 +107,17 @@ static void walk(void *ctx, int i, int n) {
                   .kern = &j->c->kern,
                   .kern64 = &j->c->kern64,
                   .f32 = j->c->dev.plan.f32 };
+    bool watched = i == 0 && j->c->dev.ran;
+    double t0 = watched ? fj_clock() : 0;
     for (size_t k = 0; k < g->n_nodes; k++) {
         const fj_node *nd = g->nodes[k];
         t.scratch = nd->scratch ? g->mem + nd->scratch_off : NULL;
         (nd->f64 ? nd->op->cpu64 : nd->op->cpu)(&t, nd);
         if (k + 1 < g->n_nodes) fj_pool_barrier(j->c->pool);
+        if (!watched) continue;
+        double t1 = fj_clock();
+        j->c->dev.ran(j->c->dev.ran_ctx, nd, t1 - t0);
+        t0 = t1;
     }
 }
 

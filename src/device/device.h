@@ -33,6 +33,9 @@ struct fj_dev {
     fj_dtype act;        /* format of activations and of the cache: F32 or BF16 */
     const char *about;   /* "2 threads, avx512 vnni bf16" */
     const fj_kern *kern; /* CPU only; NULL elsewhere */
+    /* CPU only: told by the first thread of every node that has run, and how long it took; or NULL. */
+    void (*ran)(void *ctx, const fj_node *n, double seconds);
+    void *ran_ctx;
 };
 
 /* The processor: fj_dev_open of forja/model.h. */

@@ -42,6 +42,7 @@ struct fj_tensor {
     fj_dtype dtype;
     fj_kind kind;
     bool panels;    /* a weight in the kernels' layout (ops/gemm.h) */
+    bool mixed;     /* an F32 weight whose products are those of BF16 (ops/gemm.h) */
     bool trainable; /* a parameter whose gradient is asked for */
     bool grad;      /* some trainable tensor is upstream: gradients flow through here */
     bool keep;      /* the host reads it after the run: alive to the end */

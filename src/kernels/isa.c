@@ -2,15 +2,14 @@
 #define _GNU_SOURCE
 #include "kernels/kern.h"
 
+#include <stdio.h>
 #include <string.h>
 
-enum { SCALAR, AVX2, AVX512, AMX, LEVELS };
-static const char *const names[LEVELS] = { "scalar", "avx2", "avx512", "amx" };
-
-typedef struct cpu {
-    int level;
-    bool vnni, bf16;
-} cpu;
+/* A step of the climb: the sets that it needs, and those that it takes besides where they are there. */
+typedef struct step {
+    const char *name;
+    unsigned needs, takes;
+} step;
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -29,6 +28,14 @@ static bool tiles_granted(void) {
 static bool tiles_granted(void) { return false; }
 #endif
 
+enum { AVX2 = 1, AVX512 = 2, VNNI = 4, BF16 = 8, AMX = 16 };
+static const step steps[] = { { "scalar", 0, 0 },
+                              { "avx2", AVX2, 0 },
+                              { "avx512f", AVX2 | AVX512, 0 },
+                              { "avx512vnni", AVX2 | AVX512 | VNNI, 0 },
+                              { "avx512", AVX2 | AVX512, VNNI | BF16 },
+                              { "amx", AVX2 | AVX512 | VNNI | BF16 | AMX, 0 } };
+
 /* The operating system must save the registers too: XCR0 bits 1, 2 for ymm, 5, 6, 7 for zmm and 17, 18 for
  * tiles (Intel SDM vol. 1, 13.3 and 14.3). */
 static uint64_t xcr0(void) {
@@ -37,68 +44,115 @@ static uint64_t xcr0(void) {
     return (uint64_t)d << 32 | a;
 }
 
-static cpu detect(void) {
-    cpu r = { SCALAR, false, false };
-    unsigned a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d)) return r;
+static unsigned detect(void) {
+    unsigned a, b, c, d, has = AVX2;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
     const unsigned need1 = bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C;
-    if ((c & need1) != need1 || (xcr0() & 6) != 6) return r;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2)) return r;
-    r.level = AVX2;
+    if ((c & need1) != need1 || (xcr0() & 6) != 6) return 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2)) return 0;
     const unsigned need7 = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
-    if ((b & need7) != need7 || (xcr0() & 0xe6) != 0xe6) return r;
-    r.level = AVX512;
-    r.vnni = c & bit_AVX512VNNI;
+    if ((b & need7) != need7 || (xcr0() & 0xe6) != 0xe6) return has;
+    has |= AVX512;
+    if (c & bit_AVX512VNNI) has |= VNNI;
     const unsigned tiles = 1u << 22 | 1u << 24 | 1u << 25; /* AMX-BF16, AMX-TILE, AMX-INT8 */
     bool amx = (d & tiles) == tiles && (xcr0() & 0x60000) == 0x60000;
-    r.bf16 = a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & bit_AVX512BF16;
-    if (amx && r.vnni && r.bf16 && tiles_granted()) r.level = AMX;
-    return r;
+    if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & bit_AVX512BF16) has |= BF16;
+    if (amx && has & VNNI && has & BF16 && tiles_granted()) has |= AMX;
+    return has;
 }
 
-static void climb(fj_kern *k, cpu c) {
-    if (c.level < AVX2) return;
+static void climb(fj_kern *k, unsigned has) {
+    static const char *const avx512[] = { "avx512", "avx512 vnni", "avx512 bf16",
+                                          "avx512 vnni bf16" };
+    if (!(has & AVX2)) return;
     fj_kern_avx2_rows(k);
     fj_kern_avx2(k);
+    fj_kern_avx2_w8(k);
     fj_kern_avx2_quant(k);
     k->isa = "avx2";
-    if (c.level < AVX512) return;
+    if (!(has & AVX512)) return;
     fj_kern_avx512_rows(k);
     fj_kern_avx512(k);
     fj_kern_avx512_quant(k);
-    k->isa = "avx512";
-    if (c.vnni) {
-        fj_kern_avx512_vnni(k);
-        k->isa = "avx512 vnni";
-    }
-    if (c.bf16) {
-        fj_kern_avx512_bf16(k);
-        k->isa = c.vnni ? "avx512 vnni bf16" : "avx512 bf16";
-    }
-    if (c.level < AMX) return;
+    if (has & VNNI) fj_kern_avx512_vnni(k);
+    if (has & BF16) fj_kern_avx512_bf16(k);
+    k->isa = avx512[(has & (VNNI | BF16)) / VNNI];
+    if (!(has & AMX)) return;
     fj_kern_amx_gemm(k);
     k->isa = "avx512 vnni bf16 amx";
 }
-#else
-static cpu detect(void) { return (cpu){ SCALAR, false, false }; }
-static void climb(fj_kern *k, cpu c) { (void)k, (void)c; }
+#elif defined(__aarch64__)
+#if defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
+/* Bits of the kernel's AT_HWCAP and AT_HWCAP2 (arm64 ELF hwcaps), written out: older headers lack some. */
+enum { HAS_DOTPROD = 1 << 20, HAS_I8MM = 1 << 13, HAS_BF16 = 1 << 14 };
+enum { NEON = 1, DOTPROD = 2, I8MM = 4, BF16 = 8 };
+static const step steps[] = { { "scalar", 0, 0 },
+                              { "neon", NEON, 0 },
+                              { "dotprod", NEON | DOTPROD, 0 },
+                              { "i8mm", NEON | DOTPROD | I8MM, 0 },
+                              { "bf16", NEON | BF16, DOTPROD | I8MM } };
+
+static unsigned detect(void) {
+    unsigned has = NEON; /* part of the architecture */
+#if defined(__linux__)
+    unsigned long cap = getauxval(AT_HWCAP), cap2 = getauxval(AT_HWCAP2);
+    if (cap & HAS_DOTPROD) has |= DOTPROD;
+    if (has & DOTPROD && cap2 & HAS_I8MM) has |= I8MM;
+    if (cap2 & HAS_BF16) has |= BF16;
+#endif
+    return has;
+}
+
+static void climb(fj_kern *k, unsigned has) {
+    static const char *const neon[] = { "neon",      "neon dotprod",
+                                        NULL,        "neon dotprod i8mm",
+                                        "neon bf16", "neon dotprod bf16",
+                                        NULL,        "neon dotprod i8mm bf16" };
+    if (!(has & NEON)) return;
+    fj_kern_neon_rows(k);
+    fj_kern_neon(k);
+    fj_kern_neon_int8(k);
+    fj_kern_neon_quant(k);
+    if (has & DOTPROD) fj_kern_dotprod(k);
+    if (has & I8MM) fj_kern_i8mm(k);
+    if (has & BF16) fj_kern_bf16(k);
+    k->isa = neon[has / DOTPROD];
+}
+#else
+static const step steps[] = { { "scalar", 0, 0 } };
+static unsigned detect(void) { return 0; }
+static void climb(fj_kern *k, unsigned has) { (void)k, (void)has; }
+#endif
+
+enum { STEPS = sizeof steps / sizeof *steps };
+
+const char *fj_kern_step(int i) { return i < STEPS ? steps[i].name : NULL; }
+
 bool fj_kern_init(fj_kern *k, const char *isa, fj_err *e) {
-    cpu c = detect();
+    unsigned has = detect();
     if (isa) {
-        int want = 0;
-        while (want < LEVELS && strcmp(isa, names[want])) want++;
-        if (want == LEVELS)
-            return fj_fail(e, FJ_EINVAL,
-                           "instruction set \"%s\" is not known: scalar, avx2, avx512 or amx", isa);
-        if (want > c.level)
+        int i = 0, best = STEPS;
+        while (i < STEPS && strcmp(isa, steps[i].name)) i++;
+        if (i == STEPS) {
+            char known[64];
+            for (int n = i = 0; i < STEPS; i++)
+                n += snprintf(known + n, sizeof known - (size_t)n, "%s%s", i ? ", " : "",
+                              steps[i].name);
+            return fj_fail(e, FJ_EINVAL, "instruction set \"%s\" is not known: expected one of %s",
+                           isa, known);
+        }
+        if (steps[i].needs & ~has) {
+            while (steps[--best].needs & ~has) {}
             return fj_fail(e, FJ_EUNSUP, "this CPU does not have %s: its best is %s", isa,
-                           names[c.level]);
-        c.level = want;
+                           steps[best].name);
+        }
+        has &= steps[i].needs | steps[i].takes;
     }
     fj_kern_ref_f32(k);
-    climb(k, c);
+    climb(k, has);
     return true;
 }
 

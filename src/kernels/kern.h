@@ -5,12 +5,14 @@
  * have keeps the plainer version.  Tables do not change after fj_kern_init: any thread may call.
  *
  * Same answers: on one table, an output's bits depend on its own inputs alone, never on the number
- * of rows or columns computed with it.  Between tables, gemm, gemm_q8, gemm_q4, gemm_mx4, quant_* and all
- * that moves or rounds bits agree exactly; sums and exp agree to rounding; gemm_bf16 of the AVX-512 set
- * (vdpbf16ps) and of the scalar one flush denormals, that of AVX2 does not; that of AMX (tdpbf16ps) has its own order
- * of additions, see kernels.def. */
+ * of rows or columns computed with it.  Between tables, gemm, gemm_w8, quant_* and all that
+ * moves or rounds bits agree exactly; sums and exp agree to rounding; gemm_bf16 of the AVX-512 set
+ * (vdpbf16ps) and of the scalar one flush denormals, those of AVX2 and of ARM do not; that of AMX (tdpbf16ps) has its
+ * own order of additions, see kernels.def. */
 #ifndef FJ_KERNELS_KERN_H
 #define FJ_KERNELS_KERN_H
+
+#include "kernels/panel.h"
 
 #include <assert.h>
 #include <forja/err.h>
@@ -23,28 +25,8 @@ typedef struct fj_adamw {
     double gscale;
 } fj_adamw;
 
-/* Up to 256 values of a row of activations, rounded to int8.  value = d * q.  corr[b] starts the
- * integer sum of block b: -128 (Q8_0, MXFP4) or -8 (Q4_0) times the sum of its q, which takes back the offset
- * that makes the weights unsigned.  d has one scale per block, all equal for Q4_0.  A block (or
- * super-block) with an infinity or a NaN gets q = 0 and d = NaN, so that the fault is not hidden. */
-typedef struct fj_a8 {
-    int8_t q[256];
-    int32_t corr[8];
-    float d[8];
-} fj_a8;
-static_assert(sizeof(fj_a8) == 320, "five cache lines");
-
-/* Panels of quantised weights: for every 32 columns (rows of the file), for every 32 values of k, one
- * block:
- *   Q8_0: f16 d[32 columns], then u8 w[8 j][2][16 columns][4]: q[4j..4j+3] + 128 of column 16p + c
- *   Q4_0: f16 d[32 columns], then u8 w[4 j][2][16 columns][4]: low nibbles values 4j..4j+3, high
- *         nibbles values 16+4j..16+4j+3 (as in the file's block)
- *   MXFP4: u8 e[32 columns], then w as of Q4_0
- * Columns beyond n have d or e = 0 and w of value 0. */
-enum { FJ_Q8_PANEL = 32 * 34, FJ_Q4_PANEL = 32 * 18, FJ_MX4_PANEL = 32 * 17 };
-
 typedef struct fj_kern {
-    const char *isa; /* "scalar", "avx2", "avx512 vnni bf16" */
+    const char *isa; /* "scalar", "avx2", "avx512 vnni bf16", "neon dotprod" */
     int bf16_rows;   /* of a call of gemm_bf16 */
 #define real float
 #define FJ_KERNEL(name, ret, params) ret(*name) params;
@@ -66,9 +48,12 @@ typedef struct fj_kern64 {
 #undef real
 } fj_kern64;
 
-/* isa NULL: the best of this CPU.  "scalar", "avx2", "avx512", "amx": at most that; false when this CPU does
- * not have it or the name is not known. */
+/* isa NULL: the best of this CPU.  Otherwise at most the step named; false when this CPU does not have
+ * it or the name is not known.  x86: "scalar", "avx2", "avx512f" (F, BW, VL, DQ), "avx512vnni", "avx512"
+ * (with VNNI and BF16 where they are there), "amx".  ARM: "scalar", "neon", "dotprod", "i8mm", "bf16". */
 bool fj_kern_init(fj_kern *k, const char *isa, fj_err *e);
+/* The i-th name of those, from "scalar" on; NULL after the last. */
+const char *fj_kern_step(int i);
 void fj_kern64_init(fj_kern64 *k);
 
 /* The steps of the climb. */
@@ -76,12 +61,20 @@ void fj_kern_ref_f32(fj_kern *k);
 void fj_kern_ref_f64(fj_kern64 *k);
 void fj_kern_avx2_rows(fj_kern *k);
 void fj_kern_avx2(fj_kern *k);
+void fj_kern_avx2_w8(fj_kern *k);
 void fj_kern_avx2_quant(fj_kern *k);
 void fj_kern_avx512_rows(fj_kern *k);
 void fj_kern_avx512(fj_kern *k);
 void fj_kern_avx512_quant(fj_kern *k);
 void fj_kern_avx512_vnni(fj_kern *k);
 void fj_kern_avx512_bf16(fj_kern *k);
+void fj_kern_neon_rows(fj_kern *k);
+void fj_kern_neon(fj_kern *k);
+void fj_kern_neon_int8(fj_kern *k);
+void fj_kern_neon_quant(fj_kern *k);
+void fj_kern_dotprod(fj_kern *k);
+void fj_kern_i8mm(fj_kern *k);
+void fj_kern_bf16(fj_kern *k);
 void fj_kern_amx_gemm(fj_kern *k);
 
 /* For tiles, which are no better where a has its columns beside each other. */

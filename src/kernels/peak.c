@@ -36,6 +36,13 @@ fj_peak fj_peak_of(const fj_kern *k) {
         if (strstr(k->isa, "bf16")) p.bf16 = fj_peak_bf16_avx512;
         if (strstr(k->isa, "amx")) p.bf16 = fj_peak_bf16_amx;
     }
+#elif defined(__aarch64__)
+    if (!strncmp(k->isa, "neon", 4)) {
+        p = (fj_peak){ fj_peak_f32_neon, fj_peak_f32_neon, fj_peak_int8_neon };
+        if (strstr(k->isa, "dotprod")) p.int8 = fj_peak_int8_dotprod;
+        if (strstr(k->isa, "i8mm")) p.int8 = fj_peak_int8_i8mm;
+        if (strstr(k->isa, "bf16")) p.bf16 = fj_peak_bf16_bf16;
+    }
 #else
     (void)k;
 #endif

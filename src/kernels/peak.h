@@ -20,5 +20,7 @@ double fj_peak_rate(fj_peak_fn *fn);
 fj_peak_fn fj_peak_f32_avx2, fj_peak_int8_avx2;
 fj_peak_fn fj_peak_f32_avx512, fj_peak_bf16_avx512, fj_peak_int8_avx512;
 fj_peak_fn fj_peak_bf16_amx;
+fj_peak_fn fj_peak_f32_neon, fj_peak_int8_neon, fj_peak_int8_dotprod, fj_peak_int8_i8mm,
+    fj_peak_bf16_bf16;
 
 #endif

@@ -193,9 +193,16 @@ static void vexp(real *y, const real *x, int64_t n) {
 }
 
 static real vmax(const real *x, int64_t n) {
-    real m = x[0];
-    for (int64_t i = 1; i < n; i++) m = x[i] > m ? x[i] : m;
+    real m = (real)-INFINITY;
+    for (int64_t i = 0; i < n; i++) m = x[i] > m ? x[i] : m;
     return m;
+}
+
+static double sum_from(const real *w, const real *x, real t, int64_t n) {
+    double s = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] >= t) s += w[i];
+    return s;
 }
 
 static double exp_sum(real *y, const real *x, real max, int64_t n) {
@@ -337,8 +344,8 @@ static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int
         }
 }
 
-/* n values (a multiple of 32) of one record share a scale; offset 128 or 8. */
-static void quant_a8(fj_a8 *y, int first, const float *x, int n, int offset) {
+/* n values (a multiple of 32) of one record share a scale. */
+static void quant_some(fj_a8 *y, int first, const float *x, int n, int kind) {
     float amax = 0;
     bool finite = true;
     for (int i = 0; i < n; i++) {
@@ -350,128 +357,70 @@ static void quant_a8(fj_a8 *y, int first, const float *x, int n, int offset) {
     if (!finite) d = NAN;
     bool zero = !finite || amax < 0x1p-100f;
     if (finite && zero) d = 0;
-    for (int b = 0; b < n / 32; b++) {
+    const int group = kind & FJ_A8_16 ? 16 : 32;
+    for (int i = first; i < first + n; i += 32) y->d[i / 32] = d;
+    for (int i = first; i < first + n; i += group) {
         int sum = 0;
-        for (int i = b * 32; i < b * 32 + 32; i++) {
-            int q = zero ? 0 : (int)rintf(x[i] * id);
-            y->q[first + i] = (int8_t)q;
+        for (int j = i; j < i + group; j++) {
+            int q = zero ? 0 : (int)rintf(x[j - first] * id);
+            y->q[j] = (int8_t)q;
             sum += q;
         }
-        y->corr[first / 32 + b] = -offset * sum;
-        y->d[first / 32 + b] = d;
+        if (kind & FJ_A8_MIN) y->sum[i / group] = kind & FJ_A8_WIDE ? (float)sum : d * (float)sum;
+        else y->corr[i / group] = -(kind & FJ_A8_OFFSET) * sum;
     }
 }
 
-static void quant_a8_32(fj_a8 *y, int64_t stride, const float *x, int64_t k) {
-    for (int64_t i = 0; i < k; i += 32)
-        quant_a8(y + i / 256 * stride, (int)(i % 256), x + i, 32, 128);
+static void quant_a8(fj_a8 *y, int64_t stride, const float *x, int64_t k, int kind) {
+    const int64_t step = kind & FJ_A8_WIDE ? 256 : 32;
+    for (int64_t i = 0; i < k; i += step)
+        quant_some(y + i / 256 * stride, (int)(i % 256), x + i,
+                   k - i < step ? (int)(k - i) : (int)step, kind);
 }
 
-static void quant_a8_256(fj_a8 *y, int64_t stride, const float *x, int64_t k) {
-    for (int64_t i = 0; i < k; i += 256)
-        quant_a8(y + i / 256 * stride, 0, x + i, k - i < 256 ? (int)(k - i) : 256, 8);
-}
-
-static void gemm_q8(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w,
-                    int64_t nb, int mr, bool first) {
-    for (int r = 0; r < mr; r++)
+static void gemm_w8(float *t, const fj_a8 *a, const fj_w8 *w, int nb, int64_t rows, int kind,
+                    bool first, const void *next, int64_t bytes) {
+    (void)next, (void)bytes;
+    const int group = kind & FJ_A8_16 ? 16 : 32;
+    const bool min = kind & FJ_A8_MIN, wide = kind & FJ_A8_WIDE;
+    for (int64_t r = 0; r < rows; r++, a++)
         for (int c = 0; c < 32; c++) {
-            float s = first ? 0 : t[r * ldt + c];
-            for (int64_t b = 0; b < nb; b++) {
-                const fj_a8 *x = a + b / 8 * stride + r;
-                const uint8_t *p = (const uint8_t *)w + b * FJ_Q8_PANEL, *q = p + 64 + c * 4;
-                const int8_t *xq = x->q + b % 8 * 32;
-                uint16_t d;
-                memcpy(&d, p + 2 * c, 2);
-                int32_t sum = x->corr[b % 8];
-                for (int i = 0; i < 32; i++) sum += q[i / 4 * 128 + i % 4] * xq[i];
-                s = fmaf((float)sum, fj_f16_to_f32(d) * x->d[b % 8], s);
+            float s = first ? 0 : t[r * 32 + c], p = 0;
+            for (int g = 0; g < nb * 32 / group; g++) {
+                int32_t dot = min ? 0 : a->corr[g];
+                for (int i = g * group; i < (g + 1) * group; i++)
+                    dot += (int)(w->w[i / 32][i % 32 / 4][c] >> 8 * (i % 4) & 255) * a->q[i];
+                if (wide) p = fmaf((float)dot, w->d[g][c], p);
+                else s = fmaf((float)dot, w->d[g][c] * a->d[g], s);
+                if (min && wide) p = fmaf(w->m[g][c], a->sum[g], p);
+                else if (min) s = fmaf(w->m[g][c], a->sum[g], s);
             }
-            t[r * ldt + c] = s;
+            t[r * 32 + c] = wide ? fmaf(p, a->d[0], s) : s;
         }
 }
 
-static void gemm_q4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w,
-                    int64_t nb, int mr, bool first) {
-    for (int r = 0; r < mr; r++)
-        for (int c = 0; c < 32; c++) {
-            float s = first ? 0 : t[r * ldt + c], sb = 0;
-            for (int64_t b = 0; b < nb; b++) {
-                const fj_a8 *x = a + b / 8 * stride + r;
-                const uint8_t *p = (const uint8_t *)w + b * FJ_Q4_PANEL, *q = p + 64 + c * 4;
-                const int8_t *xq = x->q + b % 8 * 32;
-                uint16_t d;
-                memcpy(&d, p + 2 * c, 2);
-                int32_t sum = x->corr[b % 8];
-                for (int i = 0; i < 16; i++) {
-                    int v = q[i / 4 * 128 + i % 4];
-                    sum += (v & 15) * xq[i] + (v >> 4) * xq[i + 16];
-                }
-                sb = fmaf((float)sum, fj_f16_to_f32(d), sb);
-                if (b % 8 < 7 && b + 1 < nb) continue;
-                s = fmaf(sb, x->d[0], s);
-                sb = 0;
-            }
-            t[r * ldt + c] = s;
+static void w8_rows(float *dst, int64_t ld, const fj_w8 *w, int nb, int kind, int c0, int n) {
+    const int group = kind & FJ_A8_16 ? 16 : 32;
+    for (int c = c0; c < c0 + n; c++, dst += ld)
+        for (int i = 0; i < 32 * nb; i++) {
+            int code = (int)(w->w[i / 32][i % 32 / 4][c] >> 8 * (i % 4) & 255);
+            dst[i] = w->d[i / group][c] * (float)(code - (kind & FJ_A8_OFFSET));
+            if (kind & FJ_A8_MIN) dst[i] += w->m[i / group][c];
         }
 }
 
-static void unpack_q8(float *dst, int64_t ld, const void *b) {
-    const uint8_t *p = b;
-    for (int c = 0; c < 32; c++) {
-        uint16_t d;
-        memcpy(&d, p + 2 * c, 2);
-        float f = fj_f16_to_f32(d);
-        for (int i = 0; i < 32; i++)
-            dst[c * ld + i] = f * (float)(p[64 + i / 4 * 128 + c * 4 + i % 4] - 128);
-    }
+static void halves(float *y, const uint16_t *x) {
+    for (int i = 0; i < 32; i++) y[i] = fj_f16_to_f32(x[i]);
 }
 
-static void unpack_q4(float *dst, int64_t ld, const void *b) {
-    const uint8_t *p = b;
-    for (int c = 0; c < 32; c++) {
-        uint16_t d;
-        memcpy(&d, p + 2 * c, 2);
-        float f = fj_f16_to_f32(d);
-        for (int i = 0; i < 16; i++) {
-            int v = p[64 + i / 4 * 128 + c * 4 + i % 4];
-            dst[c * ld + i] = f * (float)((v & 15) - 8);
-            dst[c * ld + 16 + i] = f * (float)((v >> 4) - 8);
-        }
-    }
+static void lookup(uint32_t *w, int n, const uint8_t *table) {
+    uint8_t *b = (uint8_t *)w;
+    for (int i = 0; i < n; i++) b[i] = table[b[i]];
 }
 
-static void gemm_mx4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *w,
-                     int64_t nb, int mr, bool first) {
-    for (int r = 0; r < mr; r++)
-        for (int c = 0; c < 32; c++) {
-            float s = first ? 0 : t[r * ldt + c];
-            for (int64_t b = 0; b < nb; b++) {
-                const fj_a8 *x = a + b / 8 * stride + r;
-                const uint8_t *p = (const uint8_t *)w + b * FJ_MX4_PANEL, *q = p + 32 + c * 4;
-                const int8_t *xq = x->q + b % 8 * 32;
-                int32_t sum = 0;
-                for (int i = 0; i < 16; i++) {
-                    int v = q[i / 4 * 128 + i % 4];
-                    sum += fj_e2m1_doubled[v & 15] * xq[i] + fj_e2m1_doubled[v >> 4] * xq[i + 16];
-                }
-                s = fmaf((float)sum, fj_e8m0_half(p[c]) * x->d[b % 8], s);
-            }
-            t[r * ldt + c] = s;
-        }
-}
-
-static void unpack_mx4(float *dst, int64_t ld, const void *b) {
-    const uint8_t *p = b;
-    for (int c = 0; c < 32; c++) {
-        float f = fj_e8m0_half(p[c]);
-        for (int i = 0; i < 16; i++) {
-            int v = p[32 + i / 4 * 128 + c * 4 + i % 4];
-            dst[c * ld + i] = f * (float)fj_e2m1_doubled[v & 15];
-            dst[c * ld + 16 + i] = f * (float)fj_e2m1_doubled[v >> 4];
-        }
-    }
-}
+#define HALVES halves
+#define LOOKUP lookup
+#include "kernels/w8.inc"
 
 #include "kernels/quant_scalar.inc"
 #endif

@@ -28,6 +28,7 @@ fj_tensor *fj_w(fj_fwd *f, int id, int layer) {
                        (fj_buf *)(uintptr_t)w->buf, w->off);
         if (!*t) return NULL;
         (*t)->panels = w->panels;
+        (*t)->mixed = f->m->trainable;
         (*t)->trainable = (*t)->grad = f->o.train_full;
     }
     return *t;
@@ -44,6 +45,7 @@ static fj_tensor *lora_half(fj_fwd *f, const fj_lora *l, const fj_lora_pair *p, 
     fj_tensor *t = fj_extern(f->g, b ? "lora_B" : "lora_A", ready ? FJ_BF16 : FJ_F32,
                              b ? p->out : p->mats * p->r, b ? p->r : p->in,
                              ready ? l->ready : l->buf, ready ? off / 2 : off);
+    if (t) t->mixed = true;
     if (t && trained) {
         t->trainable = t->grad = true;
         f->ab[k] = t;

@@ -1,14 +1,13 @@
-/* load.c - a model from its files into device memory.
+/* load.c - a model from its files: which weights it has and what becomes of each.
  *
- * Two passes: sizes first, so that memory is asked for once and its lack is told before any work; then
- * every weight is checked, brought into HF row order, converted where needed and packed by the team. */
+ * Sizes come first, so that memory is asked for once and its lack is told before any work; then fill.c
+ * brings every weight into HF row order, converts it where needed and packs it, while one of the threads
+ * reads the tokenizer. */
 #include "base/fs.h"
 #include "models/reader.h"
 #include "models/templates.h"
 #include "ops/gemm.h"
 
-#include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -67,7 +66,7 @@ bool fj_weight_put(fj_model *m, const fj_weight *w, const void *rows, fj_err *e)
     return true;
 }
 
-bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e) {
+bool fj_model_list(fj_model *m, const fj_source *s, const fj_formats *formats, fj_err *e) {
     const fj_arch *a = m->arch;
     int64_t slots = (int64_t)FJ_W_ROLES * (m->hp.layers + 1);
     m->index = fj_arena_alloc(&m->arena, (size_t)slots * sizeof *m->index);
@@ -87,7 +86,10 @@ bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e) {
                               .cols = fj_size_of(&m->hp, r->cols),
                               .off = total };
             const uint8_t *where = NULL;
-            if (s) {
+            fj_dtype type = FJ_F32;
+            if (!s) {
+                type = formats->of ? formats->of(formats->ctx, m, w) : formats->all;
+            } else {
                 fj_reader from;
                 if (!fj_reader_open(&from, m, s, w, e)) return false;
                 type = from.type;
@@ -172,64 +174,6 @@ static bool no_strangers(const fj_model *m, const fj_source *s, fj_err *e) {
     return ok;
 }
 
-typedef struct read_job {
-    const fj_reader *from;
-    uint8_t *rows;
-    fj_err err;
-    _Atomic bool failed;
-} read_job;
-
-/* A thread's share of the rows, whole batches of a reader. */
-static void read_fn(void *ctx, int ith, int nth) {
-    enum { BATCH = 32 };
-    read_job *j = ctx;
-    const fj_weight *w = j->from->w;
-    int64_t batches = (w->rows + BATCH - 1) / BATCH,
-            r0 = FJ_MIN(w->rows, batches * ith / nth * BATCH),
-            r1 = FJ_MIN(w->rows, batches * (ith + 1) / nth * BATCH);
-    uint8_t *to = j->rows + (size_t)fj_dtype_size(w->dtype, r0, w->cols);
-    fj_err e = { 0 };
-    if (r0 < r1 && !fj_reader_rows(j->from, w->dtype, r0, r1 - r0, to, &e) &&
-        !atomic_exchange(&j->failed, true))
-        j->err = e;
-}
-
-/* Rows of a weight in its own format: those of the file where nothing has to change, else in *rows. */
-static const void *rows_of(const fj_model *m, const fj_weight *w, const fj_source *s,
-                           uint8_t **rows, size_t *cap, fj_err *e) {
-    fj_reader r;
-    if (!fj_reader_open(&r, m, s, w, e)) return NULL;
-    const void *p = r.type == w->dtype ? r.whole : NULL;
-    if (!p) {
-        FJ_GROW(*rows, (size_t)fj_dtype_size(w->dtype, w->rows, w->cols), *cap);
-        read_job j = { .from = &r, .rows = *rows };
-        fj_dev_team_run(m->dev, read_fn, &j);
-        if (!j.failed) p = *rows;
-        else if (e) *e = j.err;
-    }
-    fj_reader_close(&r);
-    return p;
-}
-
-static bool fill(fj_model *m, const fj_source *s, const fj_log *log, fj_err *e) {
-    uint8_t *scratch = NULL;
-    size_t cap = 0;
-    bool ok = true;
-    for (int i = 0; i < m->n_w && ok && !m->listed; i++) {
-        if (m->w[i].buf != m->buf) continue; /* it stays in the file */
-        const void *rows = rows_of(m, &m->w[i], s, &scratch, &cap, e);
-        ok = rows && fj_weight_put(m, &m->w[i], rows, e);
-        fj_log_progress(log, &(fj_progress){ .what = "load",
-                                             .done = i + 1,
-                                             .total = m->n_w,
-                                             .unit = "tensor",
-                                             .loss = NAN,
-                                             .eta_s = -1 });
-    }
-    free(scratch);
-    return ok;
-}
-
 bool fj_model_summarize(fj_model *m) {
     int64_t count[FJ_DTYPES] = { 0 };
     for (int i = 0; i < m->n_w; i++) {
@@ -271,8 +215,9 @@ bool fj_model_ends(const fj_model *m, int32_t id) {
     return fj_token_ends(m->tok, id);
 }
 
-/* Files that an export repeats. */
-static bool keep_files(fj_model *m, const fj_source *s, fj_err *e) {
+/* The tokenizer, and files that an export repeats. */
+static bool words(fj_model *m, const fj_source *s, fj_err *e) {
+    if (!(m->tok = fj_source_tokenizer(s, e))) return false;
     if (s->gguf) {
         if (!fj_templates_of_gguf(&m->templates, s->gguf, e)) return false;
     } else {
@@ -301,9 +246,8 @@ static fj_model *open_as(fj_dev *d, const char *path, const fj_model_opts *o, bo
     m->trainable = o && o->trainable;
     bool ok = (m->arch = fj_source_arch(&s, e)) &&
               fj_source_hparams(&s, m->arch, &m->hp, &m->arena, e) &&
-              (m->tok = fj_source_tokenizer(&s, e)) && fj_model_list(m, &s, FJ_F32, e) &&
-              no_strangers(m, &s, e) && fill(m, &s, log, e) && keep_files(m, &s, e) &&
-              read_ends(m, &s, e) && fj_model_summarize(m);
+              fj_model_list(m, &s, NULL, e) && no_strangers(m, &s, e) &&
+              fj_model_fill(m, &s, words, log, e) && read_ends(m, &s, e) && fj_model_summarize(m);
     if (ok && fj_vocab_size(m->tok) > m->hp.vocab)
         ok = fj_fail(e, FJ_EFORMAT, "%s: the tokenizer has %d tokens, the model's table %lld", path,
                      (int)fj_vocab_size(m->tok), (long long)m->hp.vocab);

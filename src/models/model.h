@@ -68,12 +68,19 @@ bool fj_weight_is_vector(const fj_weight *w);
 /* Where row r is in GGUF: rows of a head may be interleaved there. */
 int64_t fj_gguf_row(const fj_model *m, const fj_weight *w, int64_t r);
 
+/* The formats of matrices without a file: `of` each, or with of NULL `all`. */
+typedef struct fj_formats {
+    fj_dtype all;
+    fj_dtype (*of)(const void *ctx, const fj_model *m, const fj_weight *w);
+    const void *ctx;
+} fj_formats;
+
 /* A model without files or tokenizer, for measurements: of these hyper-parameters, whose derived values may
- * be 0.  Matrices are uniform with standard deviation 0.02 in `type` (F32 when trainable),
+ * be 0.  Matrices are uniform with standard deviation 0.02 in their `formats` (F32 when trainable),
  * norms 1, biases 0; the values depend on the seed alone, and repeat in a large model.  name stands for
  * the path. */
 fj_model *fj_model_random(fj_dev *d, const fj_arch *arch, const fj_hparams *hp, const char *name,
-                          fj_dtype type, bool trainable, uint64_t seed, fj_err *e);
+                          const fj_formats *formats, bool trainable, uint64_t seed, fj_err *e);
 
 /* ---- adapters ----------------------------------------------------------------------------------- */
 typedef struct fj_lora_pair {

@@ -1,20 +1,22 @@
 /* random.c - a model of random weights: speed and memory without a file.
  *
- * Matrices are cut from one piece of random blocks, each going on where the one before ended, round and
- * round: numbers are drawn for the piece alone, so that billions of weights take seconds.  The number of
- * its blocks is odd and rows are not: what is repeated stands elsewhere in its row. */
+ * Matrices of a format are cut from one piece of random blocks, each going on where the one before ended,
+ * round and round: numbers are drawn for the pieces alone, so that billions of weights take seconds.  The
+ * number of a piece's blocks is odd and rows are not: what is repeated stands elsewhere in its row. */
 #include "base/rng.h"
+#include "kernels/quant.h"
 #include "models/source.h"
 
 #include <math.h>
 
 enum {
-    PIECE = 32 << 20, /* values, at most */
-    RUN = 1024        /* of them with a stream of random numbers of their own: whole blocks */
+    PIECE = 4 << 20, /* values, at most */
+    RUN = 1024       /* of them with a stream of random numbers of their own: whole blocks */
 };
 
 typedef struct piece {
     fj_dtype type;
+    const fj_kern *kern;
     uint8_t *raw;
     size_t bytes;       /* of a block */
     int64_t blocks, at; /* at: the next one that is used */
@@ -33,20 +35,25 @@ static void draw(void *ctx, int i, int n) {
         int64_t m = FJ_MIN(RUN, values - r * RUN);
         for (int64_t k = 0; k < m; k++)
             v[k] = (float)((fj_rng_double(&rng) - 0.5) * 0.04 * sqrt(3));
-        fj_quant_row(p->type, v, p->raw + (size_t)(r * (RUN / t->block)) * p->bytes, m);
+        fj_quant_rows(p->kern, p->type, v, NULL, p->raw + (size_t)(r * (RUN / t->block)) * p->bytes,
+                      1, m);
     }
 }
 
 static bool is_matrix(const fj_weight *w) { return !fj_weight_is_vector(w); }
 
-/* One piece for all matrices, which have one format. */
+/* For all matrices of its format. */
 static bool draw_piece(fj_model *m, piece *p, fj_err *e) {
     const fj_dtype_info *t = fj_dtype_get(p->type);
     int64_t all = 0;
     for (int i = 0; i < m->n_w; i++)
-        if (is_matrix(&m->w[i])) all += m->w[i].rows * m->w[i].cols / t->block;
+        if (is_matrix(&m->w[i]) && m->w[i].dtype == p->type)
+            all += m->w[i].rows * m->w[i].cols / t->block;
     p->bytes = (size_t)t->bytes;
     p->blocks = FJ_MIN(all, PIECE / t->block) | 1;
+    fj_kern own;
+    p->kern = m->dev->kern ? m->dev->kern : &own;
+    if (p->kern == &own && !fj_kern_init(&own, NULL, e)) return false;
     p->raw = fj_try_alloc((size_t)p->blocks, p->bytes, "random weights", e);
     if (p->raw) fj_dev_team_run(m->dev, draw, p);
     return p->raw != NULL;
@@ -77,24 +84,31 @@ static bool put_vector(fj_model *m, const fj_weight *w, fj_err *e) {
 }
 
 static bool fill(fj_model *m, uint64_t seed, fj_err *e) {
-    piece p = { .type = FJ_DTYPES, .seed = seed };
+    piece pieces[FJ_DTYPES] = { 0 };
     size_t most = 0;
     for (int i = 0; i < m->n_w; i++) {
         const fj_weight *w = &m->w[i];
-        if (is_matrix(w)) p.type = w->dtype;
         if (w->panels) most = FJ_MAX(most, (size_t)fj_dtype_size(w->dtype, w->rows, w->cols));
     }
     uint8_t *rows = most ? fj_try_alloc(most, 1, "a random weight", e) : NULL;
-    bool ok = (rows || !most) && draw_piece(m, &p, e);
+    bool ok = rows || !most;
     for (int i = 0; ok && i < m->n_w; i++) {
         const fj_weight *w = &m->w[i];
+        piece *p = &pieces[w->dtype];
         int64_t n = w->rows * w->cols / fj_dtype_get(w->dtype)->block;
-        if (!is_matrix(w)) ok = put_vector(m, w, e);
-        else if (!w->panels) ok = cut(m, &p, n, NULL, w->off, e);
-        else ok = cut(m, &p, n, rows, 0, e) && fj_weight_put(m, w, rows, e);
+        if (!is_matrix(w)) {
+            ok = put_vector(m, w, e);
+            continue;
+        }
+        if (!p->raw) {
+            *p = (piece){ .type = w->dtype, .seed = seed };
+            ok = draw_piece(m, p, e);
+        }
+        if (ok && !w->panels) ok = cut(m, p, n, NULL, w->off, e);
+        else if (ok) ok = cut(m, p, n, rows, 0, e) && fj_weight_put(m, w, rows, e);
     }
     free(rows);
-    free(p.raw);
+    for (int t = 0; t < FJ_DTYPES; t++) free(pieces[t].raw);
     return ok;
 }
 
@@ -110,7 +124,7 @@ static bool finished(fj_model *m, fj_err *e) {
 }
 
 fj_model *fj_model_random(fj_dev *d, const fj_arch *arch, const fj_hparams *hp, const char *name,
-                          fj_dtype type, bool trainable, uint64_t seed, fj_err *e) {
+                          const fj_formats *formats, bool trainable, uint64_t seed, fj_err *e) {
     fj_model *m = fj_zalloc(sizeof *m);
     m->dev = d;
     m->path = fj_arena_strdup(&m->arena, name);
@@ -123,7 +137,7 @@ fj_model *fj_model_random(fj_dev *d, const fj_arch *arch, const fj_hparams *hp, 
         ok = (sizes[i] > 0 && sizes[i] <= 1 << 24) ||
              fj_fail(e, FJ_EINVAL, "%s: a size of %lld, wanted 1 to %d", name, (long long)sizes[i],
                      1 << 24);
-    if (ok && finished(m, e) && fj_model_list(m, NULL, type, e) && fill(m, seed, e) &&
+    if (ok && finished(m, e) && fj_model_list(m, NULL, formats, e) && fill(m, seed, e) &&
         fj_model_summarize(m))
         return m;
     fj_model_close(m);

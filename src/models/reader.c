@@ -206,6 +206,10 @@ static bool from_memory(const fj_reader *r, fj_dtype as, int64_t from, int64_t n
         if (w->panels) {
             const char *mat = (const char *)w->buf->ptr + w->off +
                               x / each * fj_wmat_packed_bytes(w->dtype, each, w->cols);
+            if (as == w->dtype) {
+                fj_wmat_unpack(as, each, w->cols, mat, x % each, some, dst);
+                continue;
+            }
             fj_wmat p = { .dtype = w->dtype, .panels = true, .data = mat, .n = each, .k = w->cols };
             fj_wmat_block(m->dev->kern, &p, x % each, some, 0, w->cols, f, w->cols);
         } else {

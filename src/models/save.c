@@ -103,8 +103,9 @@ static bool put_metadata(const fj_model *m, const fj_save_opts *o, fj_gguf_write
         fj_tok_parts parts = FJ_TOK_PARTS_INIT;
         fj_gguf_put_string(w, "general.architecture", m->arch->name);
         fj_gguf_put_string(w, "general.type", "model");
-        ok = fj_hparams_to_gguf(m->arch, &m->hp, w, e) && fj_tokenizer_parts(m->tok, &parts, e);
-        if (ok) put_tokenizer(w, &parts, &m->templates);
+        ok = fj_hparams_to_gguf(m->arch, &m->hp, w, e) &&
+             (!m->tok || fj_tokenizer_parts(m->tok, &parts, e));
+        if (ok && m->tok) put_tokenizer(w, &parts, &m->templates);
         fj_tokenizer_parts_free(&parts);
     }
     fj_gguf_put_u32(w, "general.file_type", o->file_type);
@@ -140,7 +141,7 @@ bool fj_save_gguf(const fj_model *m, const char *path, const fj_save_opts *o, fj
     fj_gguf_writer *w = NULL;
     fj_pieces p = { 0 };
     fj_rope_file rope[2];
-    if (!has_tokenizer(m, e)) return false;
+    if (!o->more && !has_tokenizer(m, e)) return false;
     int n_rope = fj_hparams_rope_tables(&m->hp, rope);
     bool ok =
         fj_pieces_open(&p, m, true, o, e) &&

@@ -32,7 +32,8 @@ typedef struct fj_save_opts {
     const float *(*importance)(void *ctx, const fj_saved *t);
     /* After each tensor, also those of an earlier try, whose rmse is NAN. */
     void (*wrote)(void *ctx, const fj_saved *t);
-    /* GGUF: more metadata; keys that the model's own file has are replaced. */
+    /* GGUF: more metadata; keys that the model's own file has are replaced.  A model without a tokenizer
+     * needs it, for a vocabulary. */
     void (*more)(void *ctx, fj_gguf_writer *w);
     void *ctx;
     /* Everything that the bytes depend on and the model's path does not say, in one line without blanks: an

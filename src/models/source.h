@@ -58,10 +58,14 @@ bool fj_arch_has(const fj_arch *a, size_t offset); /* is there a row for this fi
 
 /* ---- from hyper-parameters to weights in memory (load.c) ------------------------------------------ */
 /* Makes m->w and m->index for m->hp and takes the memory.  Formats and shapes are those of s; s NULL:
- * matrices are `type`, there is no file. */
-bool fj_model_list(fj_model *m, const fj_source *s, fj_dtype type, fj_err *e);
+ * there is no file, and matrices are what `formats` says. */
+bool fj_model_list(fj_model *m, const fj_source *s, const fj_formats *formats, fj_err *e);
 /* Rows in w's format, as in files and in HF order, to their place; packed where w is in panels. */
 bool fj_weight_put(fj_model *m, const fj_weight *w, const void *rows, fj_err *e);
+/* All weights that do not stay in the files (fill.c).  beside is called once, on some thread while others go on. */
+bool fj_model_fill(fj_model *m, const fj_source *s,
+                   bool (*beside)(fj_model *m, const fj_source *s, fj_err *e), const fj_log *log,
+                   fj_err *e);
 /* m->params and m->formats ("F32 x 13, Q8_0 x 42"). */
 bool fj_model_summarize(fj_model *m);
 

@@ -8,9 +8,7 @@
 FJ_CPU(embed) {
     const fj_tensor *w = n->in[0];
     const int32_t *ids = n->in[1]->data;
-    fj_wmat m = {
-        .dtype = w->dtype, .panels = w->panels, .data = w->data, .n = w->rows, .k = w->cols
-    };
+    fj_wmat m = fj_mat(w);
     int64_t from, to;
     fj_team_split(t, n->out[0]->rows, 1, &from, &to);
     for (int64_t r = from; r < to; r++) FJ_R(fj_wmat_row)(t, &m, ids[r], fj_row(n->out[0], r));

@@ -81,52 +81,56 @@ void fj_gemm_dx_rounded_f64(const fj_team *t, int64_t m, const real *dy, int64_t
     fj_gemm_dx_f64(t, m, dy, ldy, w, dx, ldx, scale, acc);
 }
 
+void fj_gemm_fwd_low_f64(const fj_team *t, int64_t m, const real *x, int64_t ldx,
+                         const void *rounded, const fj_wmat *w, real *y, int64_t ldy, bool acc,
+                         const fj_low *low) {
+    (void)rounded;
+    fj_gemm_fwd_f64(t, m, x, ldx, w, y, ldy, 1, acc);
+    if (!low) return;
+    fj_team_barrier(t);
+    fj_gemm_fwd_f64(t, m, low->x, low->ldx, low->w, y, ldy, low->scale, true);
+}
+
+void fj_gemm_dx_low_f64(const fj_team *t, int64_t m, const real *dy, int64_t ldy,
+                        const void *rounded, const fj_wmat *w, real *dx, int64_t ldx, bool acc,
+                        const fj_low *low) {
+    (void)rounded;
+    fj_gemm_dx_f64(t, m, dy, ldy, w, dx, ldx, 1, acc);
+    if (!low) return;
+    fj_team_barrier(t);
+    fj_gemm_dx_f64(t, m, low->x, low->ldx, low->w, dx, ldx, low->scale, true);
+}
+
 #else
 fj_form fj_fwd_form(const fj_wmat *w, bool f32) {
+    const int kind = fj_a8_kind(w->dtype);
     if (f32) return FJ_ROWS_F32;
-    switch (w->dtype) {
-    case FJ_F16:
-    case FJ_BF16: return FJ_ROWS_BF16;
-    case FJ_Q8_0:
-    case FJ_MXFP4: return FJ_ROWS_INT8_32;
-    case FJ_Q4_0: return FJ_ROWS_INT8_256;
-    default: return FJ_ROWS_F32;
-    }
+    if (w->dtype == FJ_F16 || w->dtype == FJ_BF16 || w->mixed) return FJ_ROWS_BF16;
+    return kind < 0 ? FJ_ROWS_F32 : FJ_ROWS_INT8 + kind;
 }
 
 fj_form fj_dx_form(const fj_wmat *w, bool f32) {
-    return f32 || w->dtype == FJ_F32 ? FJ_ROWS_F32 : FJ_ROWS_BF16;
+    return f32 || (w->dtype == FJ_F32 && !w->mixed) ? FJ_ROWS_F32 : FJ_ROWS_BF16;
 }
 
 size_t fj_rounded_bytes(int64_t m, int64_t k, fj_form form) {
-    switch (form) {
-    case FJ_ROWS_F32: return 0;
-    case FJ_ROWS_BF16: return align64(m * pair_stride(k) * 4);
-    case FJ_ROWS_INT8_32:
-    case FJ_ROWS_INT8_256: break;
-    }
+    if (form == FJ_ROWS_F32) return 0;
+    if (form == FJ_ROWS_BF16) return align64(m * pair_stride(k) * 4);
     return align64(m * ((k + A8 - 1) / A8) * (int64_t)sizeof(fj_a8));
 }
 
 void fj_round_rows_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, int64_t k,
                        fj_form form, void *dst) {
     int64_t r0 = m * t->ith / t->nth, r1 = m * (t->ith + 1) / t->nth;
-    switch (form) {
-    case FJ_ROWS_F32: break;
-    case FJ_ROWS_BF16:
-        for (int64_t r = r0; r < r1; r++) {
-            uint16_t *y = (uint16_t *)dst + 2 * r * pair_stride(k);
-            t->kern->f32_to_bf16(y, x + r * ldx, k);
-            if (k % 2) y[k] = 0;
+    if (form == FJ_ROWS_F32) return;
+    for (int64_t r = r0; r < r1; r++) {
+        if (form != FJ_ROWS_BF16) {
+            t->kern->quant_a8((fj_a8 *)dst + r, m, x + r * ldx, k, form - FJ_ROWS_INT8);
+            continue;
         }
-        break;
-    case FJ_ROWS_INT8_32:
-        for (int64_t r = r0; r < r1; r++) t->kern->quant_a8_32((fj_a8 *)dst + r, m, x + r * ldx, k);
-        break;
-    case FJ_ROWS_INT8_256:
-        for (int64_t r = r0; r < r1; r++)
-            t->kern->quant_a8_256((fj_a8 *)dst + r, m, x + r * ldx, k);
-        break;
+        uint16_t *y = (uint16_t *)dst + 2 * r * pair_stride(k);
+        t->kern->f32_to_bf16(y, x + r * ldx, k);
+        if (k % 2) y[k] = 0;
     }
 }
 
@@ -143,21 +147,57 @@ void fj_gemm_nothing(const fj_team *t, int64_t m, float *y, int64_t ld, int64_t 
         memset(y + r * ld, 0, (size_t)n * sizeof *y);
 }
 
-void fj_gemm_fwd_rounded_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx,
-                             const void *rounded, const fj_wmat *w, float *y, int64_t ldy,
-                             float scale, bool acc) {
-    out o = { y, ldy, 0, scale, acc };
+static void fwd(const fj_team *t, int64_t m, const float *x, int64_t ldx, const void *rounded,
+                const fj_wmat *w, out o) {
     if (m < 1 || w->n < 1) return;
     if (w->k < 1) {
-        fj_gemm_nothing(t, m, y, ldy, w->n, acc);
+        fj_gemm_nothing(t, m, o.y, o.ld, w->n, o.acc);
         return;
     }
     switch (fj_fwd_form(w, t->f32)) {
     case FJ_ROWS_F32: fj_fwd_f32(t, m, x, ldx, w, o); break;
     case FJ_ROWS_BF16: fj_fwd_bf16(t, m, rounded, w, o); break;
-    case FJ_ROWS_INT8_32:
-    case FJ_ROWS_INT8_256: fj_fwd_int8(t, m, rounded, w, o); break;
+    default: fj_fwd_int8(t, m, rounded, w, o);
     }
+}
+
+void fj_gemm_fwd_rounded_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx,
+                             const void *rounded, const fj_wmat *w, float *y, int64_t ldy,
+                             float scale, bool acc) {
+    fwd(t, m, x, ldx, rounded, w, (out){ y, ldy, 0, scale, acc, NULL });
+}
+
+/* Is low added tile by tile?  Else it is a pass over the whole result. */
+static bool by_tile(const fj_low *low, const fj_wmat *w, fj_form form) {
+    return low && form == FJ_ROWS_BF16 && w->n > 0 && w->k > 0;
+}
+
+void fj_gemm_fwd_low_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx,
+                         const void *rounded, const fj_wmat *w, float *y, int64_t ldy, bool acc,
+                         const fj_low *low) {
+    bool tiles = by_tile(low, w, low ? fj_fwd_form(low->w, t->f32) : FJ_ROWS_F32);
+    fwd(t, m, x, ldx, rounded, w, (out){ y, ldy, 0, 1, acc, tiles ? low : NULL });
+    if (!low || tiles) return;
+    fj_team_barrier(t);
+    fj_gemm_fwd_rounded_f32(t, m, low->x, low->ldx, low->rounded, low->w, y, ldy, (float)low->scale,
+                            true);
+}
+
+void fj_gemm_dx_rounded_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy,
+                            const void *rounded, const fj_wmat *w, float *dx, int64_t ldx,
+                            float scale, bool acc) {
+    fj_dx(t, m, dy, ldy, rounded, w, (out){ dx, ldx, 0, scale, acc, NULL });
+}
+
+void fj_gemm_dx_low_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy,
+                        const void *rounded, const fj_wmat *w, float *dx, int64_t ldx, bool acc,
+                        const fj_low *low) {
+    bool tiles = by_tile(low, w, low ? fj_dx_form(low->w, t->f32) : FJ_ROWS_F32);
+    fj_dx(t, m, dy, ldy, rounded, w, (out){ dx, ldx, 0, 1, acc, tiles ? low : NULL });
+    if (!low || tiles) return;
+    fj_team_barrier(t);
+    fj_gemm_dx_rounded_f32(t, m, low->x, low->ldx, low->rounded, low->w, dx, ldx, (float)low->scale,
+                           true);
 }
 
 /* Rounds rows into the scratch; the team for what follows. */

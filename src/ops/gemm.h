@@ -10,7 +10,11 @@
  * barrier).  Inputs and outputs do not overlap.
  *
  * Arithmetic of fwd, by weight format and whatever m: F32 and formats in blocks that have no panels
- * (dequantised as rows are read) meet f32 rows; BF16, and F16 rounded to bf16, meet rows rounded to bf16; Q8_0 and MXFP4 meet rows in int8 with a scale per 32 values, Q4_0 with a scale per 256.
+ * (dequantised as rows are read) meet f32 rows; BF16, and F16 rounded to bf16, meet rows rounded to bf16;
+ * other blocks meet rows in int8 with a scale per 32 values, those of 256 values with a scale per 256
+ * (kernels/panel.h).
+ * A weight that trains is F32 and mixed: both products treat it as BF16, so that its sums and steps are in f32
+ * and its products at the speed of bf16.
  * dx: F32 weights in f32; others as bf16 times dy rounded to bf16.  dw: x and dy rounded to bf16, sums
  * in f32.  With team->f32 everything is f32 and weights are dequantised exactly.
  * Same bits: an output of fwd or dx depends on its row and the weights alone: not on m, the place of
@@ -34,18 +38,30 @@
 typedef struct fj_wmat {
     fj_dtype dtype;
     bool panels;
+    bool mixed; /* F32 that trains: meets rows as BF16 would, rounded on the way (gemm_low.c) */
     const void *data;
     int64_t n, k;
 } fj_wmat;
 
+/* A product of few inner values that is added to another one's result while that is in the cache: the
+ * second half of an adapter.  After fwd: y += scale * x w^T; after dx: dx += scale * x w.  The bits are those
+ * of fj_gemm_fwd or fj_gemm_dx with acc. */
+typedef struct fj_low {
+    const void *x; /* [m, r] reals */
+    int64_t ldx;
+    const void *rounded; /* x in the form in which it meets w */
+    const fj_wmat *w;    /* [n, r]; of dx [r, k] */
+    double scale;
+} fj_low;
+
 /* What rows become before they meet a weight.  Layout (src/ops/gemm_in.h): pairs of bf16, row after row;
  * or records fj_a8, [256 values][row]. */
-typedef enum fj_form {
+typedef int fj_form;
+enum {
     FJ_ROWS_F32, /* as they are */
     FJ_ROWS_BF16,
-    FJ_ROWS_INT8_32,  /* a scale per 32 values */
-    FJ_ROWS_INT8_256, /* a scale per 256 */
-} fj_form;
+    FJ_ROWS_INT8 = 1 << 16, /* plus fj_a8_kind of the weights */
+};
 
 /* The form in which rows x meet w in fwd, and rows dy in dx. */
 fj_form fj_fwd_form(const fj_wmat *w, bool f32);
@@ -54,14 +70,18 @@ fj_form fj_dx_form(const fj_wmat *w, bool f32);
 size_t fj_rounded_bytes(int64_t m, int64_t k, fj_form form);
 
 #ifndef FJ_F64
-/* Panels of F32, F16, BF16, Q8_0, Q4_0, MXFP4: a re-layout of the same bits.  The bytes of a weight are a
+/* Panels of F32, F16, BF16 and of blocks with fj_a8_kind: a re-layout of the same bits.  The bytes of a weight are a
  * multiple of 64, so that panels may follow each other; -1: no panels of this format
- * (other blocks), or the size overflows.  Work is shared by nth callers without a barrier. */
+ * (other blocks), or the size overflows.  Work is shared by nth callers without a barrier.
+ * Rows from a multiple of FJ_WMAT_RUN on begin at the packed bytes of the rows before them, whatever follows:
+ * a weight can be packed a run of rows at a time. */
+enum { FJ_WMAT_RUN = 192 };
 int64_t fj_wmat_packed_bytes(fj_dtype t, int64_t n, int64_t k);
 void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows,
                   void *panels, int ith, int nth);
-void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, void *rows, int ith,
-                    int nth);
+/* Rows [n0, n0 + nn) as they were. */
+void fj_wmat_unpack(fj_dtype t, int64_t n, int64_t k, const void *panels, int64_t n0, int64_t nn,
+                    void *rows);
 /* Rows [n0, n0+nn), values [k0, k0+kk) of w as f32: dst[r * ld + j].  k0 and kk are multiples of
  * the block of the format, or of 32 where it is larger. */
 void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,
@@ -99,6 +119,13 @@ void FJ_R(fj_gemm_fwd_rounded)(const fj_team *t, int64_t m, const real *x, int64
 void FJ_R(fj_gemm_dx_rounded)(const fj_team *t, int64_t m, const real *dy, int64_t ldy,
                               const void *rounded, const fj_wmat *w, real *dx, int64_t ldx,
                               real scale, bool acc);
+/* The same with scale 1, then low (NULL: nothing), of which low->rounded is there. */
+void FJ_R(fj_gemm_fwd_low)(const fj_team *t, int64_t m, const real *x, int64_t ldx,
+                           const void *rounded, const fj_wmat *w, real *y, int64_t ldy, bool acc,
+                           const fj_low *low);
+void FJ_R(fj_gemm_dx_low)(const fj_team *t, int64_t m, const real *dy, int64_t ldy,
+                          const void *rounded, const fj_wmat *w, real *dx, int64_t ldx, bool acc,
+                          const fj_low *low);
 /* dw [n, k] has no space between its rows. */
 void FJ_R(fj_gemm_dw)(const fj_team *t, int64_t m, const real *dy, int64_t ldy, const real *x,
                       int64_t ldx, real *dw, int64_t n, int64_t k, real scale, bool acc);

@@ -34,12 +34,11 @@ size_t fj_gemm_dx_scratch(int64_t m, const fj_wmat *w, int nth, bool f32) {
     return fj_rounded_bytes(m, w->n, fj_dx_form(w, f32)) + fj_gemm_rounded_scratch(m, nth);
 }
 
-void fj_gemm_dx_rounded_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy,
-                            const void *rounded, const fj_wmat *w, float *dx, int64_t ldx,
-                            float scale, bool acc) {
+void fj_dx(const fj_team *t, int64_t m, const float *dy, int64_t ldy, const void *rounded,
+           const fj_wmat *w, out o) {
     if (m < 1 || w->k < 1) return;
     if (w->n < 1) {
-        fj_gemm_nothing(t, m, dx, ldx, w->k, acc);
+        fj_gemm_nothing(t, m, o.y, o.ld, w->k, o.acc);
         return;
     }
     bool f32 = fj_dx_form(w, t->f32) == FJ_ROWS_F32;
@@ -52,11 +51,12 @@ void fj_gemm_dx_rounded_f32(const fj_team *t, int64_t m, const float *dy, int64_
                      .n = w->k,
                      .tw = tw,
                      .lot = 2 * MC,
+                     .back = true,
                      .tile = f32 ? dx_tile_f32 : dx_tile_bf16,
                      .ctx = w };
     thread_mem mem = thread_take(t, 0, share_rows(t->nth, m));
     rect s = share(t->ith, t->nth, m, (w->k + tw - 1) / tw, f32 ? MR : t->kern->bf16_rows);
-    fj_walk_tiles(t, &walk, s, &mem, (out){ dx, ldx, 0, scale, acc });
+    fj_walk_tiles(t, &walk, s, &mem, o);
 }
 
 /* ---- gradient of the weights --------------------------------------------------------------------- */
@@ -168,10 +168,10 @@ void fj_gemm_dw_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, c
                          .ctx = &job };
         bool add = acc || m0 > 0;
         if (!turned) {
-            fj_walk_tiles(t, &walk, s, &mem, (out){ dw, k, 0, scale, add });
+            fj_walk_tiles(t, &walk, s, &mem, (out){ dw, k, 0, scale, add, NULL });
             continue;
         }
-        fj_walk_tiles(t, &walk, s, &mem, (out){ wt, n, 0, scale, false });
+        fj_walk_tiles(t, &walk, s, &mem, (out){ wt, n, 0, scale, false, NULL });
         for (int64_t c = s.c0 * TW; c < LESS(s.c1 * TW, n); c++)
             for (int64_t i = s.r0; i < s.r1; i++)
                 dw[c * k + i] = (add ? dw[c * k + i] : 0) + wt[i * n + c];

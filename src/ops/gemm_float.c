@@ -7,9 +7,8 @@
 typedef int fj_gemm_float_f64_unused; /* the oracle is in gemm.c */
 #else
 /* ---- rows against tiles -------------------------------------------------------------------------- */
-/* One piece of one tile, rows [r0, r1); sums of rows [r0, ..). */
-static void piece(const fj_kern *kern, const fj_walk *w, int64_t r0, int64_t r1, int64_t k0,
-                  int64_t kc, const void *b, float *sums, const out *o) {
+void fj_walk_piece(const fj_kern *kern, const fj_walk *w, int64_t r0, int64_t r1, int64_t k0,
+                   int64_t kc, const void *b, float *sums, const out *o) {
     int np = (int)((o->cols + 15) / 16);
     int64_t n = r1 - r0, most = w->pairs ? kern->bf16_rows : MR, blocks = (n + most - 1) / most;
     bool whole = most > MR; /* tiles of 16 rows, two at a time; else blocks of about the same */
@@ -43,8 +42,10 @@ void fj_walk_tiles(const fj_team *t, const fj_walk *w, rect s, thread_mem *mem, 
             for (int64_t k0 = 0; k0 < w->k; k0 += w->len) {
                 int64_t kc = LESS(w->len, w->k - k0);
                 const void *b = w->tile(t, w->ctx, g, o.cols, k0, kc, mem);
-                piece(t->kern, w, r0, LESS(r0 + w->lot, s.r1), k0, kc, b, mem->sums, &o);
+                fj_walk_piece(t->kern, w, r0, LESS(r0 + w->lot, s.r1), k0, kc, b, mem->sums, &o);
             }
+            if (o.low)
+                fj_add_low(t, &o, r0, LESS(r0 + w->lot, s.r1), g * w->tw, w->back, mem->sums);
         }
 }
 
@@ -79,7 +80,7 @@ void fj_fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const 
     fj_walk_tiles(t, &walk, share(t->ith, t->nth, m, (w->n + TW - 1) / TW, MR), &mem, o);
 }
 
-/* Weights F16 or BF16. */
+/* Weights F16, BF16, or F32 as BF16. */
 static const void *fwd_tile_bf16(const fj_team *t, const void *weight, int64_t g, int64_t cols,
                                  int64_t k0, int64_t kc, thread_mem *mem) {
     const fj_wmat *w = weight;
@@ -93,11 +94,13 @@ static const void *fwd_tile_bf16(const fj_team *t, const void *weight, int64_t g
     }
     data += g * TW * w->k + 2 * k0;
     /* Rows of odd k are not made of pairs. */
-    if (w->k % 2 || w->dtype == FJ_F16) {
+    if (w->k % 2 || w->dtype != FJ_BF16) {
         int64_t values = LESS(2 * kc, w->k - 2 * k0);
+        const float *wide = (const float *)w->data + g * TW * w->k + 2 * k0;
         uint16_t *to = (uint16_t *)(void *)mem->block;
-        for (int64_t c = 0; c < cols; c++, to += 2 * kc, data += w->k) {
-            if (w->dtype == FJ_F16) t->kern->f16_to_bf16(to, data, values);
+        for (int64_t c = 0; c < cols; c++, to += 2 * kc, data += w->k, wide += w->k) {
+            if (w->dtype == FJ_F32) t->kern->f32_to_bf16(to, wide, values);
+            else if (w->dtype == FJ_F16) t->kern->f16_to_bf16(to, data, values);
             else memcpy(to, data, (size_t)values * 2);
             if (values < 2 * kc) to[values] = 0;
         }

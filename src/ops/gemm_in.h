@@ -85,6 +85,7 @@ typedef struct out {
     int64_t ld, cols;
     float scale;
     bool acc;
+    const fj_low *low; /* added to the tile when it is there, or NULL */
 } out;
 
 /* A product: rows times tiles of columns. */
@@ -96,14 +97,23 @@ typedef struct fj_walk {
     int64_t n, tw;  /* columns, and of a tile */
     /* Rows at a time: their elements and sums stay in the L2 cache while all tiles pass by. */
     int64_t lot;
+    bool back; /* of dx: for o.low */
     /* Columns [g tw, +cols) x elements [k0, +kc) as [kc][cols in whole 16s]: in place, or made in mem. */
     const void *(*tile)(const fj_team *t, const void *ctx, int64_t g, int64_t cols, int64_t k0,
                         int64_t kc, thread_mem *mem);
     const void *ctx;
 } fj_walk;
 
+/* One piece of one tile, rows [r0, r1), whose sums begin at sums; b as from tile(). */
+void fj_walk_piece(const fj_kern *kern, const fj_walk *w, int64_t r0, int64_t r1, int64_t k0,
+                   int64_t kc, const void *b, float *sums, const out *o);
 /* The share s of a product. */
 void fj_walk_tiles(const fj_team *t, const fj_walk *w, rect s, thread_mem *mem, out o);
+
+/* o's low product on rows [r0, r1) of the tile that begins with column c0; sums: a row of 48 for each.
+ * back: of dx. */
+void fj_add_low(const fj_team *t, const out *o, int64_t r0, int64_t r1, int64_t c0, bool back,
+                float *sums);
 
 /* Pairs of a row, in memory: whole cache lines, and never a power of two of them apart. */
 static inline int64_t pair_stride(int64_t k) { return up((k + 1) / 2, 16) + 16; }
@@ -114,6 +124,19 @@ void fj_gemm_nothing(const fj_team *t, int64_t m, float *y, int64_t ld, int64_t 
 /* ---- forward, by the form of the rows -------------------------------------------------------------- */
 void fj_fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const fj_wmat *w, out o);
 void fj_fwd_bf16(const fj_team *t, int64_t m, const uint32_t *a, const fj_wmat *w, out o);
+void fj_dx(const fj_team *t, int64_t m, const float *dy, int64_t ldy, const void *rounded,
+           const fj_wmat *w, out o);
 void fj_fwd_int8(const fj_team *t, int64_t m, const fj_a8 *a, const fj_wmat *w, out o);
+
+/* The panels of k <= 256 values of `rows` <= 32 rows of blocks, `stride` bytes apart. */
+void fj_pack_super(const fj_kern *kern, fj_dtype t, int64_t k, const void *src, int64_t stride,
+                   int64_t rows, void *panels);
+/* fj_wmat_pack, _unpack and _block of formats in blocks that have panels. */
+void fj_blocks_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const void *rows,
+                    void *panels, int ith, int nth);
+void fj_blocks_unpack(fj_dtype t, int64_t k, const void *panels, int64_t n0, int64_t nn,
+                      void *rows);
+void fj_blocks_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,
+                     int64_t kk, float *dst, int64_t ld);
 
 #endif

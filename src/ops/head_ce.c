@@ -39,9 +39,7 @@ FJ_CPU(head_ce) {
     const int32_t *target = n->in[2]->data;
     const real *weight = n->in[3]->data;
     real *loss = n->out[0]->data, *nll = n->out[1]->data;
-    fj_wmat m = {
-        .dtype = w->dtype, .panels = w->panels, .data = w->data, .n = w->rows, .k = w->cols
-    };
+    fj_wmat m = fj_mat(w);
     int64_t c = chunk_rows(x->rows, w->rows), vocab = w->rows, d = x->cols;
     real *logits = t->scratch;
     fj_team sub = *t;
@@ -113,7 +111,7 @@ static bool shape(fj_node *n, fj_err *e) {
 
 static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
     const fj_tensor *x = n->in[0], *w = n->in[1];
-    fj_wmat m = { .dtype = w->dtype, .panels = w->panels, .n = w->rows, .k = w->cols };
+    fj_wmat m = fj_mat(w);
     int64_t c = chunk_rows(x->rows, w->rows);
     size_t work = 0;
     if (!n->f64) {

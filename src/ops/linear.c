@@ -12,17 +12,11 @@ typedef struct params {
     bool real; /* the result is F32 whatever x is: logits */
 } params;
 
-static fj_wmat mat(const fj_tensor *w) {
-    return (fj_wmat){
-        .dtype = w->dtype, .panels = w->panels, .data = w->data, .n = w->rows, .k = w->cols
-    };
-}
-
 FJ_CPU(linear) {
     const fj_tensor *x = n->in[0], *c = n->n_in > 2 ? n->in[2] : NULL;
     const params *p = n->params;
     fj_tensor *y = n->out[0];
-    fj_wmat w = mat(n->in[1]);
+    fj_wmat w = fj_mat(n->in[1]);
     fj_start_from(t, y, c);
     FJ_R(fj_gemm_fwd)
     (t, x->rows, x->data, x->cols, &w, fj_row(y, p->row0), y->cols, (real)p->scale, c);
@@ -33,7 +27,7 @@ FJ_CPU(linear_dx) {
     const fj_tensor *dy = n->in[0], *c = n->n_in > 2 ? n->in[2] : NULL;
     const params *p = n->params;
     fj_tensor *dx = n->out[0];
-    fj_wmat w = mat(n->in[1]);
+    fj_wmat w = fj_mat(n->in[1]);
     fj_start_from(t, dx, c);
     FJ_R(fj_gemm_dx)
     (t, dx->rows, dy->data, dy->cols, &w, dx->data, dx->cols, (real)p->scale, c);
@@ -69,7 +63,7 @@ static bool shape(fj_node *n, fj_err *e) {
 }
 
 static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
-    fj_wmat w = mat(n->in[1]);
+    fj_wmat w = fj_mat(n->in[1]);
     return fj_gemm_fwd_scratch(n->in[0]->rows, &w, o->threads, o->f32);
 }
 
@@ -108,7 +102,7 @@ static bool shape_dx(fj_node *n, fj_err *e) {
 }
 
 static size_t scratch_dx(const fj_node *n, const fj_graph_opts *o) {
-    fj_wmat w = mat(n->in[1]);
+    fj_wmat w = fj_mat(n->in[1]);
     return fj_gemm_dx_scratch(n->in[0]->rows, &w, o->threads, o->f32);
 }
 

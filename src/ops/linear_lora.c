@@ -7,33 +7,60 @@
 #include "ops/gemm.h"
 #include "ops/op.h"
 
-static fj_wmat mat(const fj_tensor *w) {
-    return (fj_wmat){
-        .dtype = w->dtype, .panels = w->panels, .data = w->data, .n = w->rows, .k = w->cols
-    };
-}
+static char *after(const fj_team *t, size_t bytes) { return (char *)t->scratch + bytes; }
 
+#ifdef FJ_F64
+static size_t bytes_of(int64_t m, int64_t k, fj_form f) {
+    return (void)m, (void)k, (void)f, (size_t)0;
+}
+#define fwd_form(t, w) FJ_ROWS_F32
+#define dx_form(t, w) FJ_ROWS_F32
+#else
+static size_t bytes_of(int64_t m, int64_t k, fj_form f) { return fj_rounded_bytes(m, k, f); }
+#define fwd_form(t, w) fj_fwd_form(w, (t)->f32)
+#define dx_form(t, w) fj_dx_form(w, (t)->f32)
+#endif
+
+/* Scratch: x as it meets W; x as it meets A, where that is another form; t as it meets B; the products'. */
 FJ_CPU(linear_lora) {
     const fj_tensor *x = n->in[0];
     fj_tensor *y = n->out[0], *low = n->out[1];
-    fj_wmat w = mat(n->in[1]), a = mat(n->in[2]), b = mat(n->in[3]);
-    real scale = (real) * (const double *)n->params;
-    FJ_R(fj_gemm_fwd)(t, x->rows, x->data, x->cols, &w, y->data, y->cols, 1, false);
+    fj_wmat w = fj_mat(n->in[1]), a = fj_mat(n->in[2]), b = fj_mat(n->in[3]);
+    fj_form fw = fwd_form(t, &w), fa = fwd_form(t, &a), fb = fwd_form(t, &b);
+    int64_t m = x->rows;
+    size_t at_a = bytes_of(m, x->cols, fw), at_t = at_a + (fa == fw ? 0 : bytes_of(m, x->cols, fa));
+    void *xw = t->scratch, *xa = fa == fw ? xw : after(t, at_a), *tb = after(t, at_t);
+    fj_team u = *t;
+    u.scratch = after(t, at_t + bytes_of(m, b.k, fb));
+    FJ_R(fj_round_rows)(t, m, x->data, x->cols, x->cols, fw, xw);
+    if (fa != fw) FJ_R(fj_round_rows)(t, m, x->data, x->cols, x->cols, fa, xa);
     fj_team_barrier(t);
-    FJ_R(fj_gemm_fwd)(t, x->rows, x->data, x->cols, &a, low->data, low->cols, 1, false);
+    FJ_R(fj_gemm_fwd_rounded)(&u, m, x->data, x->cols, xa, &a, low->data, low->cols, 1, false);
     fj_team_barrier(t);
-    FJ_R(fj_gemm_fwd)(t, x->rows, low->data, low->cols, &b, y->data, y->cols, scale, true);
+    FJ_R(fj_round_rows)(t, m, low->data, low->cols, low->cols, fb, tb);
+    fj_team_barrier(t);
+    fj_low more = { low->data, low->cols, tb, &b, *(const double *)n->params };
+    FJ_R(fj_gemm_fwd_low)(&u, m, x->data, x->cols, xw, &w, y->data, y->cols, false, &more);
 }
 
-/* in: dy, W, dt, A, gradient of x so far or NULL */
+/* in: dy, W, dt, A, gradient of x so far or NULL.  Scratch: dy and dt as they meet their weights. */
 FJ_CPU(linear_lora_dx) {
     const fj_tensor *dy = n->in[0], *dt = n->in[2], *c = n->n_in > 4 ? n->in[4] : NULL;
     fj_tensor *dx = n->out[0];
-    fj_wmat w = mat(n->in[1]), a = mat(n->in[3]);
+    fj_wmat w = fj_mat(n->in[1]), a = fj_mat(n->in[3]);
+    fj_form fw = dx_form(t, &w), fa = dx_form(t, &a);
+    int64_t m = dx->rows;
+    size_t at_t = bytes_of(m, dy->cols, fw);
+    fj_team u = *t;
+    u.scratch = after(t, at_t + bytes_of(m, dt->cols, fa));
+    void *da = after(t, at_t);
     fj_start_from(t, dx, c);
-    FJ_R(fj_gemm_dx)(t, dx->rows, dy->data, dy->cols, &w, dx->data, dx->cols, 1, c);
+    FJ_R(fj_round_rows)(t, m, dy->data, dy->cols, dy->cols, fw, t->scratch);
+    FJ_R(fj_round_rows)(t, m, dt->data, dt->cols, dt->cols, fa, da);
     fj_team_barrier(t);
-    FJ_R(fj_gemm_dx)(t, dx->rows, dt->data, dt->cols, &a, dx->data, dx->cols, 1, true);
+    fj_low more = { dt->data, dt->cols, da, &a, 1 };
+    FJ_R(fj_gemm_dx_low)
+    (&u, m, dy->data, dy->cols, t->scratch, &w, dx->data, dx->cols, c, &more);
 }
 
 #ifndef FJ_F64
@@ -56,12 +83,12 @@ static bool shape(fj_node *n, fj_err *e) {
 }
 
 static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
-    size_t most = 0;
-    for (int i = 1; i < 4; i++) {
-        fj_wmat w = mat(n->in[i]);
-        most = FJ_MAX(most, fj_gemm_fwd_scratch(n->in[0]->rows, &w, o->threads, o->f32));
-    }
-    return most;
+    int64_t m = n->in[0]->rows;
+    fj_wmat w = fj_mat(n->in[1]), a = fj_mat(n->in[2]), b = fj_mat(n->in[3]);
+    fj_form fw = fj_fwd_form(&w, o->f32), fa = fj_fwd_form(&a, o->f32);
+    return fj_rounded_bytes(m, w.k, fw) + (fa == fw ? 0 : fj_rounded_bytes(m, a.k, fa)) +
+           fj_rounded_bytes(m, b.k, fj_fwd_form(&b, o->f32)) +
+           fj_gemm_rounded_scratch(m, o->threads);
 }
 
 static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) {
@@ -104,9 +131,11 @@ static bool shape_dx(fj_node *n, fj_err *e) {
 }
 
 static size_t scratch_dx(const fj_node *n, const fj_graph_opts *o) {
-    fj_wmat w = mat(n->in[1]), a = mat(n->in[3]);
-    return FJ_MAX(fj_gemm_dx_scratch(n->in[0]->rows, &w, o->threads, o->f32),
-                  fj_gemm_dx_scratch(n->in[0]->rows, &a, o->threads, o->f32));
+    int64_t m = n->in[0]->rows;
+    fj_wmat w = fj_mat(n->in[1]), a = fj_mat(n->in[3]);
+    return fj_rounded_bytes(m, w.n, fj_dx_form(&w, o->f32)) +
+           fj_rounded_bytes(m, a.n, fj_dx_form(&a, o->f32)) +
+           fj_gemm_rounded_scratch(m, o->threads);
 }
 
 const fj_op fj_op_linear_lora_dx = { .name = "linear_lora_dx",

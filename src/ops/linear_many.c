@@ -3,16 +3,10 @@
 #include "ops/gemm.h"
 #include "ops/op.h"
 
-static fj_wmat mat(const fj_tensor *w) {
-    return (fj_wmat){
-        .dtype = w->dtype, .panels = w->panels, .data = w->data, .n = w->rows, .k = w->cols
-    };
-}
-
 FJ_CPU(linear_many) {
     const fj_tensor *x = n->in[0];
     for (int i = 1; i < n->n_in; i++) {
-        fj_wmat w = mat(n->in[i]);
+        fj_wmat w = fj_mat(n->in[i]);
         fj_tensor *y = n->out[i - 1];
         if (i > 1) fj_team_barrier(t);
         FJ_R(fj_gemm_fwd)(t, x->rows, x->data, x->cols, &w, y->data, y->cols, 1, false);
@@ -37,7 +31,7 @@ static bool shape(fj_node *n, fj_err *e) {
 static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
     size_t most = 0;
     for (int i = 1; i < n->n_in; i++) {
-        fj_wmat w = mat(n->in[i]);
+        fj_wmat w = fj_mat(n->in[i]);
         most = FJ_MAX(most, fj_gemm_fwd_scratch(n->in[0]->rows, &w, o->threads, o->f32));
     }
     return most;

@@ -15,18 +15,12 @@ typedef struct params {
     int64_t cols;             /* of t */
 } params;
 
-static fj_wmat mat(const fj_tensor *w) {
-    return (fj_wmat){
-        .dtype = w->dtype, .panels = w->panels, .data = w->data, .n = w->rows, .k = w->cols
-    };
-}
-
 FJ_CPU(lora_down) {
     const params *p = n->params;
     const fj_tensor *x = n->in[0], *to = n->out[0];
     for (int i = 0; i < p->n; i++) {
         const fj_lora_rows *g = &p->part[i];
-        fj_wmat a = mat(g->a);
+        fj_wmat a = fj_mat(g->a);
         FJ_R(fj_gemm_fwd)
         (t, g->rows, fj_row(x, g->row0), x->cols, &a, fj_row(to, g->row0) + g->col, to->cols, 1,
          false);
@@ -40,7 +34,7 @@ FJ_CPU(lora_up) {
     const fj_tensor *y = n->out[0], *low = n->in[1];
     for (int i = 0; i < p->n; i++) {
         const fj_lora_rows *g = &p->part[i];
-        fj_wmat b = mat(g->b);
+        fj_wmat b = fj_mat(g->b);
         FJ_R(fj_gemm_fwd)
         (t, g->rows, fj_row(low, g->row0) + g->col, low->cols, &b, fj_row(y, g->row0), y->cols,
          (real)g->scale, true);
@@ -83,7 +77,7 @@ static size_t scratch_of(const fj_node *n, const fj_graph_opts *o, bool up) {
     const params *p = n->params;
     size_t most = 0;
     for (int i = 0; i < p->n; i++) {
-        fj_wmat w = mat(up ? p->part[i].b : p->part[i].a);
+        fj_wmat w = fj_mat(up ? p->part[i].b : p->part[i].a);
         size_t s = fj_gemm_fwd_scratch(p->part[i].rows, &w, o->threads, o->f32);
         most = FJ_MAX(most, s);
     }

@@ -22,6 +22,7 @@ static fj_wmat expert(const fj_tensor *w, int64_t experts, int64_t e) {
 #endif
     return (fj_wmat){ .dtype = w->dtype,
                       .panels = w->panels,
+                      .mixed = w->mixed,
                       .data = w->data ? (const char *)w->data + e * bytes : NULL,
                       .n = n,
                       .k = w->cols };

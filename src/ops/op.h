@@ -7,6 +7,7 @@
 #define FJ_OPS_OP_H
 
 #include "graph/team.h"
+#include "ops/gemm.h"
 #include "ops/ops.h"
 #include "ops/real.h"
 
@@ -39,6 +40,16 @@
 
 /* Row r of a tensor of reals. */
 static inline real *fj_row(const fj_tensor *x, int64_t r) { return (real *)x->data + r * x->cols; }
+
+/* A weight as products take it. */
+static inline fj_wmat fj_mat(const fj_tensor *w) {
+    return (fj_wmat){ .dtype = w->dtype,
+                      .panels = w->panels,
+                      .mixed = w->mixed,
+                      .data = w->data,
+                      .n = w->rows,
+                      .k = w->cols };
+}
 
 /* y starts as c where an op adds into it, unless the planner gave it c's memory.  c NULL: nothing. */
 static inline void fj_start_from(const fj_team *t, fj_tensor *y, const fj_tensor *c) {

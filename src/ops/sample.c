@@ -2,17 +2,43 @@
  *
  * In this order, as transformers' processors: repetition penalty over the tokens of `seen` (Keskar et al.
  * 2019), temperature, top-k, top-p, min-p; then the draw.  Tokens are ordered by falling logit, then
- * by id; top-k and top-p keep a beginning of that order.  The draw goes through what is left by rising id:
- * the first token at which the sum of weights passes draw * sum.  Temperature 0: the first of the order. */
+ * by id; what each of the three keeps is a beginning of that order, of at least one token.  The draw goes through what is left by rising id:
+ * the first token at which the sum of weights passes draw * sum.  Temperature 0: the first of the order.
+ * A NaN is never chosen, unless nothing else is there.
+ *
+ * Few tokens matter and the vocabulary is large, so nothing is sorted but candidates: the largest logit
+ * of every chunk of the row says where those can be.  Weights of candidates are made in double; where all
+ * of the row counts (the sum for top-p, a draw without limits) they are those of exp_sum, in float, added
+ * in double: a draw or a limit that lies within a millionth of a border between two tokens may be on its
+ * other side. */
 #include "ops/op.h"
 
 #include <math.h>
+
+enum {
+    CHUNK = 128, /* logits with one largest */
+    FEW = 256,   /* candidates that top-p tries before it looks at all */
+    HALVINGS = 10
+};
 
 typedef struct cand {
     real logit;
     int32_t id;
     double p;
 } cand;
+
+/* A row on its way, and a thread's memory. */
+typedef struct row {
+    const real *z; /* [vocab] logits, penalties applied */
+    int64_t vocab, chunks;
+    double t, most; /* temperature, largest logit */
+    int32_t best;   /* its token */
+    real *own;      /* [vocab] logits with penalties */
+    real *w;        /* [vocab] weights */
+    real *top;      /* [chunks] largest logit of each */
+    real *copy;     /* [chunks] */
+    cand *c;        /* [vocab] */
+} row;
 
 static int by_logit(const void *a, const void *b) {
     const cand *x = a, *y = b;
@@ -46,39 +72,72 @@ static void select_top(cand *c, int64_t n, int64_t k) {
     }
 }
 
-static int32_t pick(cand *c, const real *logits, int64_t vocab, const real *how,
-                    const int32_t *seen) {
-    double temperature = how[FJ_PICK_TEMPERATURE], top_p = how[FJ_PICK_TOP_P],
-           min_p = how[FJ_PICK_MIN_P], penalty = how[FJ_PICK_PENALTY];
-    int64_t best = 0, n = vocab, k = (int64_t)how[FJ_PICK_TOP_K];
-    for (int64_t i = 0; i < vocab; i++) {
-        double l = logits[i];
-        if (seen && (uint32_t)seen[i / 32] >> (i % 32) & 1) l = l > 0 ? l / penalty : l * penalty;
-        c[i] = (cand){ (real)l, (int32_t)i, 0 };
-        if (c[i].logit > c[best].logit) best = i;
+static int64_t chunk_len(const row *r, int64_t k) { return FJ_MIN(CHUNK, r->vocab - k * CHUNK); }
+
+/* A logit that at least k tokens reach, and few more: k chunks have one each. */
+static real floor_of(const row *r, int64_t k) {
+    if (k > r->chunks) return (real)-INFINITY;
+    real *a = r->copy;
+    memcpy(a, r->top, (size_t)r->chunks * sizeof *a);
+    int64_t lo = 0, hi = r->chunks - 1;
+    while (lo < hi) {
+        real pivot = a[lo + (hi - lo) / 2];
+        int64_t i = lo, j = hi;
+        while (i <= j) {
+            while (a[i] > pivot) i++;
+            while (a[j] < pivot) j--;
+            if (i <= j) {
+                real t = a[i];
+                a[i++] = a[j];
+                a[j--] = t;
+            }
+        }
+        if (k - 1 <= j) hi = j;
+        else if (k - 1 >= i) lo = i;
+        else break;
     }
-    if (temperature == 0) return (int32_t)best;
-    double most = c[best].logit, sum = 0;
-    if (k && k < n) {
-        select_top(c, n, k);
-        n = k;
-    }
+    return a[k - 1];
+}
+
+/* Adds the tokens of chunk k whose logits are in [from, to] to n candidates. */
+static int64_t collect_chunk(const row *r, int64_t k, real from, real to, int64_t n) {
+    for (int64_t i = k * CHUNK; i < k * CHUNK + chunk_len(r, k); i++)
+        if (r->z[i] >= from && r->z[i] <= to) r->c[n++] = (cand){ r->z[i], (int32_t)i, 0 };
+    return n;
+}
+
+/* Candidates, by rising id: tokens whose logits reach t. */
+static int64_t collect(const row *r, real t) {
+    int64_t n = 0;
+    for (int64_t k = 0; k < r->chunks; k++)
+        if (r->top[k] >= t) n = collect_chunk(r, k, t, (real)INFINITY, n);
+    return n;
+}
+
+static double weight(const row *r, double logit) { return exp((logit - r->most) / r->t); }
+
+/* The draw among n candidates.  all: the sum of weights that top_p is a part of, 0: theirs.  Returns -1
+ * where they do not reach that part and there are more. */
+static int32_t draw_few(const row *r, int64_t n, const real *how, double all) {
+    double top_p = how[FJ_PICK_TOP_P], min_p = how[FJ_PICK_MIN_P], sum = 0;
+    cand *c = r->c;
     if (top_p < 1) qsort(c, (size_t)n, sizeof *c, by_logit);
-    for (int64_t i = 0; i < n; i++) sum += c[i].p = exp(((double)c[i].logit - most) / temperature);
+    for (int64_t i = 0; i < n; i++) sum += c[i].p = weight(r, (double)c[i].logit);
     if (top_p < 1) { /* the smallest set that reaches top_p */
-        double part = 0;
+        double part = 0, want = top_p * (all > 0 ? all : sum);
         int64_t kept = 0;
-        while (kept < n && part < top_p * sum) part += c[kept++].p;
+        while (kept < n && part < want) part += c[kept++].p;
+        if (all > 0 && part < want && n < r->vocab) return -1;
         n = FJ_MAX(kept, 1);
     }
+    qsort(c, (size_t)n, sizeof *c, by_id);
     sum = 0;
     for (int64_t i = 0; i < n; i++) {
         if (c[i].p < min_p) c[i].p = 0; /* the largest has p = 1 */
         sum += c[i].p;
     }
-    if (n < vocab) qsort(c, (size_t)n, sizeof *c, by_id);
     double u = (double)how[FJ_PICK_DRAW] * sum;
-    int32_t id = (int32_t)best;
+    int32_t id = r->best;
     for (int64_t i = 0; i < n; i++) {
         if (c[i].p <= 0) continue;
         id = c[i].id;
@@ -87,16 +146,136 @@ static int32_t pick(cand *c, const real *logits, int64_t vocab, const real *how,
     return id;
 }
 
-static size_t room(int64_t vocab) { return (size_t)(vocab * (int64_t)sizeof(cand) + 63) / 64 * 64; }
+/* Weights of the whole row; their sum. */
+static double weigh(const fj_team *t, const row *r) {
+    double sum = 0;
+    real inv = (real)(1 / r->t), top = (real)(r->most / r->t);
+    for (int64_t k = 0; k < r->chunks; k++) {
+        int64_t at = k * CHUNK, len = chunk_len(r, k);
+        const real *z = r->z + at;
+        if (r->t != 1) KERN(t)->scale(r->w + at, z, inv, len), z = r->w + at;
+        sum += KERN(t)->exp_sum(r->w + at, z, top, len);
+    }
+    return sum;
+}
+
+/* The draw among the tokens whose logits reach `from`, by the weights of the whole row. */
+static int32_t draw_many(const fj_team *t, const row *r, const real *how, real from) {
+    double sum = KERN(t)->sum_from(r->w, r->z, from, r->vocab), u = (double)how[FJ_PICK_DRAW] * sum;
+    int32_t id = r->best;
+    for (int64_t k = 0; k < r->chunks; k++) {
+        int64_t at = k * CHUNK, len = chunk_len(r, k);
+        double part = KERN(t)->sum_from(r->w + at, r->z + at, from, len);
+        if (part <= 0) continue;
+        if (u >= part && k + 1 < r->chunks) {
+            u -= part;
+            continue;
+        }
+        for (int64_t i = at; i < at + len; i++) {
+            if (!(r->z[i] >= from) || r->w[i] <= 0) continue;
+            id = (int32_t)i;
+            if ((u -= (double)r->w[i]) < 0) return id;
+        }
+    }
+    return id;
+}
+
+/* Top-p where it takes more than a few: the logit of the last token kept is between lo, which the
+ * tokens that are needed reach, and hi, which too few do.  Of equal logits the later ids lose their weight. */
+static real floor_of_part(const fj_team *t, const row *r, double want, double top_p) {
+    /* All tokens below weigh less than what top-p leaves out. */
+    real lo = (real)(r->most - r->t * (log((double)r->vocab / (1 - top_p)) + 1)),
+         hi = r->z[r->best];
+    for (int i = 0; i < HALVINGS; i++) {
+        real mid = (real)(((double)lo + (double)hi) / 2);
+        if (KERN(t)->sum_from(r->w, r->z, mid, r->vocab) >= want) lo = mid;
+        else hi = mid;
+    }
+    int64_t n = 0;
+    double part = 0;
+    real above = sizeof hi == sizeof(float) ? (real)nextafterf((float)hi, INFINITY)
+                                            : (real)nextafter((double)hi, INFINITY);
+    for (int64_t k = 0; k < r->chunks; k++) {
+        if (r->top[k] < lo) continue;
+        int64_t at = k * CHUNK, len = chunk_len(r, k);
+        double high = KERN(t)->sum_from(r->w + at, r->z + at, above, len);
+        part += high;
+        if (KERN(t)->sum_from(r->w + at, r->z + at, lo, len) > high)
+            n = collect_chunk(r, k, lo, hi, n);
+    }
+    qsort(r->c, (size_t)n, sizeof *r->c, by_logit);
+    int64_t kept = 0;
+    while (kept < n && part < want) part += (double)r->w[r->c[kept++].id];
+    for (int64_t i = kept; i < n; i++) r->w[r->c[i].id] = 0;
+    return kept ? r->c[kept - 1].logit : above;
+}
+
+static int32_t pick(const fj_team *t, row *r, const real *how, const int32_t *seen) {
+    double top_p = how[FJ_PICK_TOP_P], min_p = how[FJ_PICK_MIN_P], penalty = how[FJ_PICK_PENALTY];
+    int64_t k = (int64_t)how[FJ_PICK_TOP_K];
+    r->t = how[FJ_PICK_TEMPERATURE];
+    if (seen && penalty != 1) {
+        memcpy(r->own, r->z, (size_t)r->vocab * sizeof *r->own);
+        for (int64_t i = 0; i < (r->vocab + 31) / 32; i++)
+            for (uint32_t bits = (uint32_t)seen[i]; bits; bits &= bits - 1) {
+                int64_t id = i * 32 + __builtin_ctz(bits);
+                if (id >= r->vocab) break;
+                double l = (double)r->own[id];
+                r->own[id] = (real)(l > 0 ? l / penalty : l * penalty);
+            }
+        r->z = r->own;
+    }
+    int64_t at = 0;
+    for (int64_t i = 0; i < r->chunks; i++) {
+        r->top[i] = KERN(t)->vmax(r->z + i * CHUNK, chunk_len(r, i));
+        if (r->top[i] > r->top[at]) at = i;
+    }
+    r->best = (int32_t)(at * CHUNK);
+    while (r->z[r->best] != r->top[at] && r->best + 1 < r->vocab) r->best++;
+    r->most = (double)r->top[at];
+    if (r->t == 0 || !isfinite(r->most)) return r->best;
+    if (k && k < r->vocab) {
+        int64_t n = collect(r, floor_of(r, k));
+        if (n > k) select_top(r->c, n, k), n = k;
+        return draw_few(r, n, how, 0);
+    }
+    real from = (real)-INFINITY; /* min-p, and a little below it: draw_few looks again */
+    if (min_p > 0) from = (real)(r->most + r->t * log(min_p) - 1e-5 * (r->t + fabs(r->most)));
+    if (top_p >= 1 && min_p > 0) return draw_few(r, collect(r, from), how, 0);
+    double all = weigh(t, r);
+    if (!(all > 0 && isfinite(all))) return r->best;
+    if (top_p >= 1) return draw_many(t, r, how, from);
+    int32_t id = draw_few(r, collect(r, floor_of(r, FEW)), how, all);
+    if (id >= 0) return id;
+    real last = floor_of_part(t, r, top_p * all, top_p);
+    if (min_p > 0) from = (real)(r->most + r->t * log(min_p));
+    return draw_many(t, r, how, FJ_MAX(last, from));
+}
+
+static int64_t chunks_of(int64_t vocab) { return (vocab + CHUNK - 1) / CHUNK; }
+
+static size_t room(int64_t vocab, size_t one) {
+    int64_t reals = (2 * vocab + 2 * chunks_of(vocab)) * (int64_t)one;
+    return (size_t)(vocab * (int64_t)sizeof(cand) + reals + 63) / 64 * 64;
+}
 
 /* in: logits, how, seen (no columns: no penalty) */
 FJ_CPU(sample) {
     const fj_tensor *x = n->in[0], *seen = n->in[2];
-    cand *c = (cand *)((char *)t->scratch + room(x->cols) * (size_t)t->ith);
-    for (int64_t r = t->ith; r < x->rows; r += t->nth)
-        ((int32_t *)n->out[0]->data)[r] =
-            pick(c, fj_row(x, r), x->cols, fj_row(n->in[1], r),
-                 seen->cols ? (const int32_t *)seen->data + r * seen->cols : NULL);
+    int64_t vocab = x->cols, chunks = chunks_of(vocab);
+    row r = { .vocab = vocab, .chunks = chunks };
+    if (t->ith >= x->rows) return;
+    r.c = (cand *)((char *)t->scratch + room(vocab, sizeof(real)) * (size_t)t->ith);
+    r.own = (real *)(r.c + vocab);
+    r.w = r.own + vocab;
+    r.top = r.w + vocab;
+    r.copy = r.top + chunks;
+    for (int64_t i = t->ith; i < x->rows; i += t->nth) {
+        r.z = fj_row(x, i);
+        ((int32_t *)n->out[0]->data)[i] =
+            pick(t, &r, fj_row(n->in[1], i),
+                 seen->cols ? (const int32_t *)seen->data + i * seen->cols : NULL);
+    }
 }
 
 #ifndef FJ_F64
@@ -112,7 +291,9 @@ static bool shape(fj_node *n, fj_err *e) {
 }
 
 static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
-    return (n->f64 ? 2 : 1) * room(n->in[0]->cols) * (size_t)o->threads;
+    size_t one = n->f64 ? sizeof(double) : sizeof(float);
+    return (n->f64 ? 2 : 1) * room(n->in[0]->cols, one) *
+           (size_t)FJ_MIN((int64_t)o->threads, n->in[0]->rows);
 }
 
 const fj_op fj_op_sample = { .name = "sample",

@@ -5,6 +5,7 @@
  * words (a write too far is reported), and begin after guard words; their starts take every alignment. */
 #include "test_util.h"
 
+#include "any_blocks.h"
 #include "base/blocks.h"
 #include "kernels/kern.h"
 
@@ -329,7 +330,22 @@ static bool check_vexp(ctx *c) {
 static bool check_vmax(ctx *c) {
     arr x = numbers(c, c->n, 1);
     for (int64_t i = 0; i < c->n && c->n % 2; i++) x.d[i] = x.f[i] = -fabsf(x.f[i]);
+    for (int64_t i = c->n / 3; i < c->n && c->n % 5 == 0; i += 1 + c->n / 4) x.d[i] = x.f[i] = NAN;
     return near1(c, c->k->vmax(x.f, c->n), c->r->vmax(x.d, c->n), 0, 0);
+}
+
+static bool check_sum_from(ctx *c) {
+    arr w = numbers(c, c->n, 1), x = numbers(c, c->n, 1);
+    for (int64_t i = 0; i < c->n; i += 7) x.d[i] = x.f[i] = i % 2 ? 0.25f : NAN;
+    double mag = 0;
+    for (int64_t i = 0; i < c->n; i++) mag += fabs(w.d[i]);
+    for (int k = 0; k < 2; k++) {
+        float t = k ? 0.25f : -INFINITY;
+        if (!near1(c, c->k->sum_from(w.f, x.f, t, c->n), c->r->sum_from(w.d, x.d, t, c->n), 0,
+                   1e-14 * mag))
+            return false;
+    }
+    return true;
 }
 
 static bool check_exp_sum(ctx *c) {
@@ -590,7 +606,17 @@ static bool check_gemm_bf16(ctx *c) {
 
 static int64_t up32(int64_t n) { return (n + 31) / 32 * 32; }
 
-static bool quant(ctx *c, bool wide) {
+/* Every format of panels, and every kind of rows. */
+static const fj_dtype blocked[] = { FJ_Q8_0, FJ_Q4_0,   FJ_MXFP4, FJ_Q4_1, FJ_Q5_0,
+                                    FJ_Q5_1, FJ_IQ4_NL, FJ_Q4_K,  FJ_Q5_K, FJ_IQ4_XS,
+                                    FJ_Q6_K, FJ_Q3_K,   FJ_Q2_K };
+
+static fj_dtype some_blocks(const ctx *c) { return blocked[c->n % (int64_t)FJ_LEN(blocked)]; }
+
+static bool same_bits(float a, float b) { return !memcmp(&a, &b, 4) || (isnan(a) && isnan(b)); }
+
+static bool check_quant_a8(ctx *c) {
+    const int kind = fj_a8_kind(some_blocks(c)), group = kind & FJ_A8_16 ? 16 : 32;
     int64_t k = up32(c->n), records = (k + 255) / 256, stride = 1 + c->n % 3;
     arr x = numbers(c, k, 3),
         y = room(c, ((records - 1) * stride + 1) * (int64_t)(sizeof(fj_a8) / 4));
@@ -599,112 +625,125 @@ static bool quant(ctx *c, bool wide) {
     if (c->n % 11 == 0) x.f[0] = 1e-35f;
     memset(y.f, 0, (size_t)y.n * 4);
     fj_a8 *got = (fj_a8 *)(void *)y.f, *want = fj_zalloc((size_t)y.n * 4);
-    (wide ? c->k->quant_a8_256 : c->k->quant_a8_32)(got, stride, x.f, k);
-    (wide ? c->scalar->quant_a8_256 : c->scalar->quant_a8_32)(want, stride, x.f, k);
+    c->k->quant_a8(got, stride, x.f, k, kind);
+    c->scalar->quant_a8(want, stride, x.f, k, kind);
     bool ok = true;
     for (int64_t i = 0; i < k && ok; i++) {
         const fj_a8 *a = got + i / 256 * stride, *b = want + i / 256 * stride;
-        int64_t j = i % 256;
+        int64_t j = i % 256, g = j / group;
         float d = a->d[j / 32];
-        if (a->q[j] != b->q[j] || (d != b->d[j / 32] && !isnan(d)) ||
-            a->corr[j / 32] != b->corr[j / 32])
+        if (a->q[j] != b->q[j] || !same_bits(d, b->d[j / 32]) || !same_bits(a->sum[g], b->sum[g]))
             ok = say(c, "not what scalar makes", i, a->q[j], b->q[j]);
         double off = fabs((double)d * a->q[j] - (double)x.f[i]);
         if (ok && !isnan(d) && !(off <= 0.501 * (double)d + 1e-29))
             ok = say(c, "far off", i, d * a->q[j], x.f[i]);
         int sum = 0;
-        for (int l = 0; l < 32; l++) sum += a->q[j / 32 * 32 + l];
-        if (ok && a->corr[j / 32] != sum * (wide ? -8 : -128))
-            ok = say(c, "correction", i, a->corr[j / 32], sum);
+        for (int64_t l = g * group; l < (g + 1) * group; l++) sum += a->q[l];
+        if (ok && !(kind & FJ_A8_MIN) && a->corr[g] != -sum * (kind & FJ_A8_OFFSET))
+            ok = say(c, "correction", i, a->corr[g], sum);
+        float want_sum = (float)sum * (kind & FJ_A8_WIDE ? 1 : d);
+        if (ok && kind & FJ_A8_MIN && !same_bits(a->sum[g], want_sum))
+            ok = say(c, "sum", i, a->sum[g], want_sum);
     }
     free(want);
     return ok;
 }
 
-static bool check_quant_a8_32(ctx *c) { return quant(c, false); }
-static bool check_quant_a8_256(ctx *c) { return quant(c, true); }
-
-/* The kernels of a block format. */
-typedef struct blocks {
-    int scale; /* bytes of a scale */
-    void (*quant)(fj_a8 *, int64_t, const float *, int64_t);
-    void (*gemm)(float *, int64_t, const fj_a8 *, int64_t, const void *, int64_t, int, bool);
-    void (*unpack)(float *, int64_t, const void *);
-} blocks;
-
-static blocks blocks_of(const fj_kern *k, fj_dtype t) {
-    if (t == FJ_Q8_0) return (blocks){ 2, k->quant_a8_32, k->gemm_q8, k->unpack_q8 };
-    if (t == FJ_Q4_0) return (blocks){ 2, k->quant_a8_256, k->gemm_q4, k->unpack_q4 };
-    return (blocks){ 1, k->quant_a8_32, k->gemm_mx4, k->unpack_mx4 };
+/* A tile of any codes that the kind can have, at a multiple of 64 bytes. */
+static fj_w8 *any_tile(ctx *c, int kind) {
+    static _Alignas(64) fj_w8 w;
+    const uint32_t bits = (kind & FJ_A8_OFFSET) == 128 ? UINT32_MAX : 0x3f3f3f3f;
+    for (int i = 0; i < 64; i++)
+        for (int j = 0; j < 32; j++) w.w[i / 8][i % 8][j] = (uint32_t)fj_rng_u64(&c->rng) & bits;
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < 32; j++) {
+            w.d[i][j] = (float)fj_rng_normal(&c->rng) * 0.01f;
+            w.m[i][j] = (float)fj_rng_normal(&c->rng) * 0.1f;
+        }
+    return &w;
 }
 
-static bool tile_q(ctx *c, fj_dtype dt) {
-    int mr = 1 + (int)(c->n % 6);
-    int64_t nb = 1 + c->n % 17, k = nb * 32, stride = mr + c->n % 2, sb = (nb + 7) / 8;
-    bool first = c->n & 8;
-    size_t panel = 32 * (size_t)fj_dtype_get(dt)->bytes;
-    blocks ref = blocks_of(c->scalar, dt);
-    arr x = numbers(c, mr * k, 1),
-        a = room(c, ((sb - 1) * stride + mr) * (int64_t)(sizeof(fj_a8) / 4));
-    arr b = room(c, nb * (int64_t)panel / 4), t = numbers(c, mr * 32, 1), w = room(c, 32 * k);
+static int code_of(const fj_w8 *w, int64_t i, int64_t column) {
+    return (int)(w->w[i / 32][i % 32 / 4][column] >> 8 * (i % 4) & 255);
+}
+
+static bool check_gemm_w8(ctx *c) {
+    const int kind = fj_a8_kind(some_blocks(c)), group = kind & FJ_A8_16 ? 16 : 32;
+    const int64_t rows = 1 + c->n % 37;
+    const int nb = 1 + (int)(c->n % 8);
+    const bool first = c->n & 8;
+    const fj_w8 *w = any_tile(c, kind);
+    arr x = numbers(c, rows * 256, 1), a = room(c, rows * (int64_t)(sizeof(fj_a8) / 4)),
+        t = numbers(c, rows * 32, 1);
     fj_a8 *rec = (fj_a8 *)(void *)a.f;
     memset(a.f, 0, (size_t)a.n * 4);
-    uint8_t *bytes = (uint8_t *)(void *)b.f;
-    for (int64_t i = 0; i < nb * (int64_t)panel; i++) bytes[i] = (uint8_t)fj_rng_u64(&c->rng);
-    for (int64_t i = 0; i < nb; i++) { /* scales that are numbers of one size */
-        for (int j = 0; j < 32; j++) {
-            uint16_t d = fj_f32_to_f16((float)fj_rng_normal(&c->rng) * 0.01f);
-            if (dt == FJ_MXFP4) d = (uint16_t)(118 + fj_rng_below(&c->rng, 8));
-            memcpy(bytes + i * (int64_t)panel + ref.scale * j, &d, (size_t)ref.scale);
-        }
-        ref.unpack(w.f + 32 * i, k, bytes + i * (int64_t)panel);
-    }
-    for (int r = 0; r < mr; r++) ref.quant(rec + r, stride, x.f + r * k, k);
-    for (int r = 0; r < mr; r++)
+    for (int64_t r = 0; r < rows; r++)
+        c->scalar->quant_a8(rec + r, 1, x.f + r * 256, nb * 32, kind);
+    float *want = fj_alloc((size_t)t.n * 4);
+    memcpy(want, t.f, (size_t)t.n * 4);
+    for (int64_t r = 0; r < rows; r++)
         for (int64_t j = 0; j < 32; j++) {
             double s = first ? 0 : t.d[r * 32 + j];
-            for (int64_t i = 0; i < k; i++) {
-                const fj_a8 *y = rec + i / 256 * stride + r;
-                s += (double)y->q[i % 256] * (double)y->d[i % 256 / 32] * (double)w.f[j * k + i];
+            for (int64_t i = 0; i < 32 * nb; i++) {
+                double v = w->d[i / group][j] * (code_of(w, i, j) - (kind & FJ_A8_OFFSET));
+                if (kind & FJ_A8_MIN) v += (double)w->m[i / group][j];
+                s += (double)rec[r].q[i] * (double)rec[r].d[i / 32] * v;
             }
             t.d[r * 32 + j] = s;
         }
-    blocks_of(c->k, dt).gemm(t.f, 32, rec, stride, bytes, nb, mr, first);
-    return near_all(c, t, 1e-5, 1e-5);
+    c->k->gemm_w8(t.f, rec, w, nb, rows, kind, first, w, c->n % 3 ? sizeof *w : 0);
+    c->scalar->gemm_w8(want, rec, w, nb, rows, kind, first, NULL, 0);
+    for (int64_t i = 0; i < t.n; i++)
+        if (!same_bits(want[i], t.f[i])) return say(c, "not what scalar makes", i, t.f[i], want[i]);
+    free(want);
+    return near_all(c, t, 1e-5, 1e-4);
 }
 
-static bool check_gemm_q8(ctx *c) { return tile_q(c, FJ_Q8_0); }
-static bool check_gemm_q4(ctx *c) { return tile_q(c, FJ_Q4_0); }
-static bool check_gemm_mx4(ctx *c) { return tile_q(c, FJ_MXFP4); }
-
-static bool unpack(ctx *c, fj_dtype t) {
-    int size = fj_dtype_get(t)->bytes, scale = blocks_of(c->k, t).scale;
-    int64_t ld = 32 + c->n % 5;
-    arr x = numbers(c, 32 * 32, 1), b = room(c, 8 * size), y = room(c, 31 * ld + 32);
-    uint8_t rows[32 * 34], *p = (uint8_t *)(void *)b.f;
-    for (int r = 0; r < 32; r++) {
-        fj_quant_row(t, x.f + 32 * r, rows + r * size, 32);
-        static const uint8_t ends[] = { 0, 1, 2, 255 };
-        if (t == FJ_MXFP4 && c->n % 2) /* scales of any size */
-            rows[r * size] = r < 4 ? ends[r] : (uint8_t)fj_rng_u64(&c->rng);
-        fj_dequant_row(t, rows + r * size, x.f + 32 * r, 32);
-        memcpy(p + scale * r, rows + r * size, (size_t)scale);
-        for (int i = 0; i < size - scale; i++) /* the layout of kern.h, written out once more */
-            p[32 * scale + (i / 4 * 2 + r / 16) * 64 + r % 16 * 4 + i % 4] =
-                rows[r * size + scale + i] ^ (t == FJ_Q8_0 ? 0x80 : 0);
+/* Panels written out once more from what panel.h says, any bytes in them: the tile is what fj_dequant_row
+ * makes of the blocks, and rows of it are its numbers. */
+static bool blocks_to_rows(ctx *c, bool from_scalar_tile) {
+    const fj_dtype dt = some_blocks(c);
+    const fj_dtype_info *d = fj_dtype_get(dt);
+    const int kind = fj_a8_kind(dt), half = kind & FJ_A8_16 ? 2 : 1;
+    const int b0 = (int)(c->n % 8), nb = 1 + (int)(c->n / 8 % (8 - b0)), count = 256 / d->block;
+    const int c0 = (int)(c->n % 29), n = 1 + (int)(c->n / 3 % (32 - c0));
+    const int64_t ld = 32 * nb + c->n % 5;
+    arr p = room(c, 32 * count * d->bytes / 4), y = room(c, (n - 1) * ld + 32 * nb);
+    uint8_t *panel = (uint8_t *)(void *)p.f;
+    float *x = fj_alloc(32 * 256 * sizeof *x);
+    for (int col = 0; col < 32; col++) {
+        uint8_t row[8 * 34];
+        any_row(&c->rng, dt, row, 256, 1);
+        fj_dequant_row(dt, row, x + 256 * col, 256);
+        for (int b = 0, at = 0; b < count; b++)
+            for (const fj_field *f = fj_panel_fields(dt); f->bytes; at += 32 * f->bytes, f++)
+                for (int i = 0; i < f->bytes; i++)
+                    panel[at + (i / f->unit * 32 + col) * f->unit + i % f->unit] =
+                        row[b * d->bytes + f->from + i] ^ (f->flip ? 0x80 : 0);
     }
+    static fj_w8 w;
+    memset(&w, 0, sizeof w);
+    (from_scalar_tile ? c->scalar : c->k)->w8_unpack(&w, dt, panel, b0, nb);
     for (int64_t i = 0; i < y.n; i++) y.f[i] = 9;
-    blocks_of(c->k, t).unpack(y.f, ld, p);
-    for (int64_t i = 0; i < y.n; i++) {
-        float want = i % ld < 32 ? x.f[i / ld * 32 + i % ld] : 9;
-        if (y.f[i] != want) return say(c, "off", i, y.f[i], want);
+    (from_scalar_tile ? c->k : c->scalar)->w8_rows(y.f, ld, &w, nb, kind, c0, n);
+    bool ok = true;
+    for (int64_t i = 0; i < y.n && ok; i++) {
+        float want = i % ld < 32 * nb ? x[(c0 + i / ld) * 256 + 32 * b0 + i % ld] : 9;
+        if (y.f[i] != want) ok = say(c, d->name, i, y.f[i], want);
     }
-    return true;
+    /* Not a byte beyond the blocks asked for. */
+    for (int i = nb * 8; i < 64 && ok; i++)
+        for (int j = 0; j < 32 && ok; j++)
+            if (w.w[i / 8][i % 8][j]) ok = say(c, "codes beyond the blocks", i, j, 0);
+    for (int i = nb * half; i < 16 && ok; i++)
+        for (int j = 0; j < 32 && ok; j++)
+            if (w.d[i][j] != 0 || w.m[i][j] != 0) ok = say(c, "scales beyond the blocks", i, j, 0);
+    free(x);
+    return ok;
 }
 
-static bool check_unpack_q8(ctx *c) { return unpack(c, FJ_Q8_0); }
-static bool check_unpack_q4(ctx *c) { return unpack(c, FJ_Q4_0); }
-static bool check_unpack_mx4(ctx *c) { return unpack(c, FJ_MXFP4); }
+static bool check_w8_unpack(ctx *c) { return blocks_to_rows(c, false); }
+static bool check_w8_rows(ctx *c) { return blocks_to_rows(c, true); }
 
 /* ---- quantising: the bits of the scalar form, and errors that are what they are said to be ------------ */
 typedef struct group {
@@ -936,7 +975,6 @@ static bool run_one(ctx *c, size_t i, int64_t n, int64_t slack) {
 
 static void test_all(void **state) {
     (void)state;
-    static const char *const isas[] = { "scalar", "avx2", "avx512", "amx" };
     static const int64_t slacks[] = { 0, 1, 2, 19 };
     ctx c;
     ctx_open(&c);
@@ -945,9 +983,9 @@ static void test_all(void **state) {
     fj_kern64_init(&r);
     assert_true(fj_kern_init(&scalar, "scalar", NULL));
     c.k = &k, c.scalar = &scalar, c.r = &r;
-    for (size_t v = 0; v < FJ_LEN(isas); v++) {
-        if (!fj_kern_init(&k, isas[v], NULL)) {
-            printf("this CPU has no %s\n", isas[v]);
+    for (int v = 0; fj_kern_step(v); v++) {
+        if (!fj_kern_init(&k, fj_kern_step(v), NULL)) {
+            printf("this CPU has no %s\n", fj_kern_step(v));
             continue;
         }
         printf("%s\n", k.isa);

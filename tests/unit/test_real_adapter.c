@@ -29,7 +29,8 @@ static void test_gemma3(void **state) {
                             .tied = true,
                             .rope.base = 1e6,
                             .rope_local.base = 1e4 };
-    fj_model *m = fj_model_random(d, &fj_arch_gemma3, &hp, "gemma3", FJ_BF16, false, 1, &e);
+    fj_model *m = fj_model_random(d, &fj_arch_gemma3, &hp, "gemma3",
+                                  &(fj_formats){ .all = FJ_BF16 }, false, 1, &e);
     if (!m) fail_msg("%s", e.msg);
     fj_lora *l = fj_lora_open(m, path, &e);
     if (!l) fail_msg("%s", e.msg);
@@ -55,7 +56,8 @@ static void test_gemma3(void **state) {
     /* One of another size is refused with both. */
     fj_hparams other = hp;
     other.width = 1152;
-    m = fj_model_random(d, &fj_arch_gemma3, &other, "gemma3", FJ_BF16, false, 1, &e);
+    m = fj_model_random(d, &fj_arch_gemma3, &other, "gemma3", &(fj_formats){ .all = FJ_BF16 },
+                        false, 1, &e);
     if (!m) fail_msg("%s", e.msg);
     FJ_FAILS_WITH(fj_lora_open(m, path, &e), e, "is A 4 x 640, B 1024 x 4; the model");
     fj_model_close(m);

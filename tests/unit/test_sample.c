@@ -117,6 +117,121 @@ static void test_penalty(void **state) {
     assert_int_equal(chosen(neg, 2, &p, (int32_t[]){ 9 }, 1, &r), 0); /* an id of nobody */
 }
 
+/* ---- against a plain sort ------------------------------------------------------------------------ */
+typedef struct tok {
+    float logit;
+    int32_t id;
+    double p;
+} tok;
+
+static int by_logit(const void *a, const void *b) {
+    const tok *x = a, *y = b;
+    if (x->logit != y->logit) return x->logit < y->logit ? 1 : -1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* What ops/sample.c says, the long way.  *near: the draw or a limit is within rounding of a border. */
+static int32_t plain(const float *l, int32_t n, const fj_sampling *p, double u, bool *near) {
+    tok *c = fj_alloc((size_t)n * sizeof *c);
+    for (int32_t i = 0; i < n; i++) c[i] = (tok){ l[i], i, 0 };
+    qsort(c, (size_t)n, sizeof *c, by_logit);
+    int32_t kept = p->top_k && p->top_k < n ? p->top_k : n, id = c[0].id;
+    double sum = 0, part = 0;
+    *near = false;
+    for (int32_t i = 0; i < kept; i++)
+        sum += c[i].p =
+            exp(((double)c[i].logit - (double)c[0].logit) / (double)(float)p->temperature);
+    if (p->top_p < 1) {
+        double want = (double)(float)p->top_p * sum;
+        int32_t k = 0;
+        while (k < kept && part < want) part += c[k++].p;
+        *near = fabs(part - want) < 3e-6 * sum || fabs(part - c[k - 1].p - want) < 3e-6 * sum;
+        kept = k;
+    }
+    double *w = fj_zalloc((size_t)n * sizeof *w);
+    sum = 0;
+    for (int32_t i = 0; i < kept; i++)
+        if (c[i].p >= (double)(float)p->min_p) sum += w[c[i].id] = c[i].p;
+    u *= sum;
+    for (int32_t i = 0; i < n; i++) {
+        if (w[i] <= 0) continue;
+        id = i;
+        *near |= fabs(u - w[i]) < 3e-6 * sum;
+        if ((u -= w[i]) < 0) break;
+        *near |= u < 3e-6 * sum;
+    }
+    free(w);
+    free(c);
+    return id;
+}
+
+/* Draws of one row by one graph. */
+static void same_as_plain(const float *l, int32_t n, fj_sampling p, fj_rng *r, int *compared) {
+    enum { DRAWS = 8 };
+    fj_err e = { 0 };
+    float how[DRAWS][FJ_PICK_COLS];
+    int32_t id[DRAWS];
+    fj_graph *g = fj_graph_new();
+    fj_buf *mem = NULL;
+    fj_tensor *x = fj_input(g, "logits", FJ_F32, DRAWS, n),
+              *h = fj_input(g, "how", FJ_F32, DRAWS, FJ_PICK_COLS),
+              *s = fj_input(g, "seen", FJ_I32, DRAWS, 0), *y = fj_keep(fj_choose(g, x, h, s));
+    float *all = fj_alloc((size_t)n * DRAWS * sizeof *all);
+    for (int i = 0; i < DRAWS; i++) {
+        memcpy(all + (int64_t)i * n, l, (size_t)n * sizeof *l);
+        fj_sampling_how(&p, r, how[i]);
+    }
+    FJ_OK_OR_FAIL(fj_dev_prepare(dev, g, &mem, "a test", &e) && fj_tensor_set(x, all, &e) &&
+                      fj_tensor_set(h, how, &e) && dev->fn->run(dev, g, &e) &&
+                      fj_tensor_get(y, id, &e),
+                  e);
+    for (int i = 0; i < DRAWS; i++) {
+        bool near;
+        int32_t want = plain(l, n, &p, (double)how[i][FJ_PICK_DRAW], &near);
+        if (near) continue;
+        ++*compared;
+        if (id[i] != want)
+            fail_msg("%d tokens, T %g k %d p %g min %g draw %.9g: %d, wanted %d", n, p.temperature,
+                     p.top_k, p.top_p, p.min_p, (double)how[i][FJ_PICK_DRAW], id[i], want);
+    }
+    free(all);
+    dev->fn->free(mem);
+    fj_graph_free(g);
+}
+
+/* Vocabularies below, at and over the sizes where the ways part; sharp, flat, tied and masked rows. */
+static void test_as_sorted(void **state) {
+    (void)state;
+    fj_rng r = fj_test_rng();
+    int compared = 0, draws = 0;
+    static const int32_t sizes[] = { 1, 2, 127, 128, 129, 300, 5000, 60000 };
+    for (size_t k = 0; k < FJ_LEN(sizes); k++)
+        for (int kind = 0; kind < 5; kind++) {
+            int32_t n = sizes[k];
+            float *l = fj_alloc((size_t)n * sizeof *l);
+            for (int32_t i = 0; i < n; i++) {
+                float z = (float)fj_rng_normal(&r);
+                if (kind == 1) z *= 8;
+                else if (kind == 2) z = roundf(z * 2);
+                else if (kind == 3) z = i % 3 ? z * 3 : -INFINITY;
+                else if (kind == 4) z = 1;
+                l[i] = z;
+            }
+            for (int way = 0; way < 10; way++) {
+                fj_sampling p = FJ_SAMPLING_DEFAULT;
+                p.temperature = way % 2 ? 1 : 0.7;
+                if (way >= 2 && way < 6)
+                    p.top_k = way == 2 ? 1 : way == 3 ? 40 : way == 4 ? 600 : 4000;
+                if (way >= 5 && way < 9) p.top_p = way == 5 ? 0.9 : way == 6 ? 0.95 : 0.5;
+                if (way == 4 || way >= 8) p.min_p = way == 9 ? 0.2 : 0.05;
+                same_as_plain(l, n, p, &r, &compared);
+                draws += 8;
+            }
+            free(l);
+        }
+    assert_true(compared > draws * 3 / 4);
+}
+
 static void refused(fj_sampling p, const char *word) {
     fj_err e = { 0 };
     assert_false(fj_sampling_check(&p, &e));
@@ -190,8 +305,9 @@ int main(void) {
     if (!dev) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_greedy),  cmocka_unit_test(test_shares),
-        cmocka_unit_test(test_penalty), cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_scores),  cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_penalty), cmocka_unit_test(test_as_sorted),
+        cmocka_unit_test(test_ranges),  cmocka_unit_test(test_scores),
+        cmocka_unit_test(test_rate),
     };
     int bad = cmocka_run_group_tests(tests, NULL, NULL);
     fj_dev_close(dev);

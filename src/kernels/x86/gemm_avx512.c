@@ -125,79 +125,9 @@ static void tile_out(float *y, int64_t ldy, const float *t, int64_t ldt, int64_t
         }
 }
 
-/* d * (w - offset) of one block, values 4j .. 4j+3 of 16 columns in w; t [32 values][16 columns]. */
-static inline void spread(float t[32][16], int j, __m512i w, __m512 d, __m512i offset) {
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        __m512i q =
-            _mm512_and_si512(_mm512_srli_epi32(w, (unsigned)(8 * i)), _mm512_set1_epi32(255));
-        _mm512_store_ps(t[4 * j + i],
-                        _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_sub_epi32(q, offset))));
-    }
-}
-
-static inline __m512 scales(const void *b, int p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)b + p));
-}
-
-static void unpack_q8(float *dst, int64_t ld, const void *b) {
-    _Alignas(64) float t[32][16];
-    for (int p = 0; p < 2; p++) {
-        for (int j = 0; j < 8; j++)
-            spread(t, j, _mm512_loadu_si512((const char *)b + 64 + (j * 2 + p) * 64), scales(b, p),
-                   _mm512_set1_epi32(128));
-        transpose(dst + p * 16 * ld, ld, t[0], 16, 32, 16);
-    }
-}
-
-static void unpack_q4(float *dst, int64_t ld, const void *b) {
-    _Alignas(64) float t[32][16];
-    const __m512i nibble = _mm512_set1_epi8(15), eight = _mm512_set1_epi32(8);
-    for (int p = 0; p < 2; p++) {
-        for (int j = 0; j < 4; j++) {
-            __m512i w = _mm512_loadu_si512((const char *)b + 64 + (j * 2 + p) * 64);
-            spread(t, j, _mm512_and_si512(w, nibble), scales(b, p), eight);
-            spread(t, j + 4, _mm512_and_si512(_mm512_srli_epi16(w, 4), nibble), scales(b, p),
-                   eight);
-        }
-        transpose(dst + p * 16 * ld, ld, t[0], 16, 32, 16);
-    }
-}
-
-/* Half the scales of 16 columns: as fj_e8m0_half. */
-static inline __m512 half_scales(const void *b, int p) {
-    __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)b + p));
-    __m512i small = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
-    __m512i large = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
-    return _mm512_castsi512_ps(
-        _mm512_mask_blend_epi32(_mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), large, small));
-}
-
-static void unpack_mx4(float *dst, int64_t ld, const void *b) {
-    _Alignas(64) float t[32][16];
-    const __m512i nibble = _mm512_set1_epi8(15), offset = _mm512_set1_epi32(128);
-    /* Twice the e2m1 number plus 128, by code. */
-    const __m512i table = _mm512_broadcast_i32x4(_mm_add_epi8(
-        _mm_loadu_si128((const __m128i *)(const void *)fj_e2m1_doubled), _mm_set1_epi8(-128)));
-    for (int p = 0; p < 2; p++) {
-        __m512 d = half_scales(b, p);
-        for (int j = 0; j < 4; j++) {
-            __m512i w = _mm512_loadu_si512((const char *)b + 32 + (j * 2 + p) * 64);
-            __m512i low = _mm512_and_si512(w, nibble),
-                    high = _mm512_and_si512(_mm512_srli_epi16(w, 4), nibble);
-            spread(t, j, _mm512_shuffle_epi8(table, low), d, offset);
-            spread(t, j + 4, _mm512_shuffle_epi8(table, high), d, offset);
-        }
-        transpose(dst + p * 16 * ld, ld, t[0], 16, 32, 16);
-    }
-}
-
 void fj_kern_avx512(fj_kern *k) {
     k->gemm = gemm;
     k->transpose = transpose;
     k->turn_pairs = turn_pairs;
     k->tile_out = tile_out;
-    k->unpack_q8 = unpack_q8;
-    k->unpack_q4 = unpack_q4;
-    k->unpack_mx4 = unpack_mx4;
 }

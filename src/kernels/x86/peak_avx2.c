@@ -3,12 +3,14 @@
 
 #include <immintrin.h>
 
+#define REG "v"
+
 #define NAME fj_peak_f32_avx2
 #define V __m256
 #define ZERO _mm256_setzero_ps()
 #define OP(s, a, b) _mm256_fmadd_ps(a, b, s)
 #define OPS 16
-#include "kernels/x86/peak.inc"
+#include "kernels/peak.inc"
 
 /* 32 products of bytes: pairs, then pairs of pairs, then the sum. */
 static inline __m256i dot(__m256i s, __m256i a, __m256i b) {
@@ -22,4 +24,4 @@ static inline __m256i dot(__m256i s, __m256i a, __m256i b) {
 #define ZERO _mm256_setzero_si256()
 #define OP(s, a, b) dot(s, a, b)
 #define OPS 64
-#include "kernels/x86/peak.inc"
+#include "kernels/peak.inc"

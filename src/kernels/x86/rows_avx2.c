@@ -80,7 +80,7 @@ static inline double d_sum(D s) {
     return (d[0] + d[1]) + (d[2] + d[3]);
 }
 
-#include "kernels/x86/rows.inc"
+#include "kernels/rows.inc"
 
 /* Tails of 16-bit rows go through a buffer of one vector. */
 static inline __m128i ld16(const uint16_t *p, int64_t n) {

@@ -60,7 +60,7 @@ static inline D d_addsq(D s, V v) {
 }
 static inline double d_sum(D s) { return _mm512_reduce_add_pd(_mm512_add_pd(s.a, s.b)); }
 
-#include "kernels/x86/rows.inc"
+#include "kernels/rows.inc"
 
 static inline __m256i ld16(const uint16_t *p, int64_t n) {
     return n >= W ? _mm256_loadu_si256((const __m256i *)(const void *)p)

@@ -1,224 +1,140 @@
-/* vnni_avx512.c - tiles of int8 products by vpdpbusd.  Weights are the unsigned operand (an offset of
- * 128 or 8, taken back by the value that the integer sum starts from), activations the signed one, so
- * that they can be broadcast straight from memory. */
+/* vnni_avx512.c - tiles of int8 products by vpdpbusd.  Weights are the unsigned operand (an offset, taken back
+ * by the value that the integer sum starts from), activations the signed one, so that they can be broadcast
+ * straight from memory. */
 #include "kernels/kern.h"
-
-#include "base/dtype.h"
 
 #include <immintrin.h>
 #include <math.h>
+#include <string.h>
 
-/* Few rows wait for memory: lines so far ahead that they arrive in time.  Addresses past the end are
- * harmless to a prefetch; they are made as integers, where they are allowed. */
-enum { AHEAD = 4096 };
-
-static inline __attribute__((always_inline)) void ahead(const char *b, int lines) {
-    for (int i = 0; i < lines; i++)
-        _mm_prefetch((const char *)((uintptr_t)b + AHEAD + 64 * (uintptr_t)i), _MM_HINT_T0);
+static inline void halves(float *y, const uint16_t *x) {
+    for (int i = 0; i < 32; i += 16)
+        _mm512_storeu_ps(
+            y + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(x + i))));
 }
+
+static inline void lookup(uint32_t *w, int n, const uint8_t *table) {
+    const __m512i t = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)table));
+    for (int i = 0; i < n / 4; i += 16)
+        _mm512_storeu_si512(w + i, _mm512_shuffle_epi8(t, _mm512_loadu_si512(w + i)));
+}
+
+#define HALVES halves
+#define LOOKUP lookup
+#include "kernels/w8.inc"
 
 static inline __m512i splat4(const int8_t *p) {
     int32_t v;
-    __builtin_memcpy(&v, p, 4);
+    memcpy(&v, p, 4);
     return _mm512_set1_epi32(v);
 }
 
-static inline __m512 scales(const char *b, int p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)b + p));
+/* Fetches ahead, a few lines at every step of the work.  Addresses past the end are harmless to a prefetch;
+ * they are made as integers, where they are allowed. */
+typedef struct fetch {
+    uintptr_t at, end;
+    int lines;
+} fetch;
+
+static inline void fetch_some(fetch *f) {
+    for (int i = 0; i < f->lines && f->at < f->end; i++, f->at += 64)
+        _mm_prefetch((const char *)f->at, _MM_HINT_T0);
 }
 
-static inline __attribute__((always_inline)) void tile8(float *t, int64_t ldt, const fj_a8 *a,
-                                                        int64_t stride, const char *b, int64_t nb,
-                                                        const int MR, bool first) {
+/* Up to 6 rows by 2 times 16 columns: 12 integer sums, 12 others, 2 of weights, 1 of a row. */
+static inline __attribute__((always_inline)) void tile(float *t, const fj_a8 *a, const fj_w8 *w,
+                                                       int nb, const int KIND, const int MR,
+                                                       bool first, fetch *f) {
+    const int HALF = KIND & FJ_A8_16 ? 2 : 1; /* groups of a block */
     __m512 s[6][2];
 #pragma GCC unroll 6
     for (int r = 0; r < MR; r++)
 #pragma GCC unroll 2
         for (int p = 0; p < 2; p++)
-            s[r][p] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(t + r * ldt + 16 * p);
-    for (int64_t i = 0; i < nb; i++, b += FJ_Q8_PANEL) {
-        const fj_a8 *x = a + (i >> 3) * stride;
-        const int8_t *q = x->q + (i & 7) * 32;
-        const int32_t *corr = x->corr + (i & 7);
-        const float *d = x->d + (i & 7);
-        if (MR < 3) ahead(b, 17);
-        __m512i c[6][2];
-#pragma GCC unroll 6
-        for (int r = 0; r < MR; r++)
-            c[r][0] = c[r][1] = _mm512_set1_epi32(corr[r * (int)(sizeof(fj_a8) / 4)]);
-#pragma GCC unroll 8
-        for (int j = 0; j < 8; j++) {
-            __m512i w0 = _mm512_loadu_si512(b + 64 + 128 * j),
-                    w1 = _mm512_loadu_si512(b + 128 + 128 * j);
-#pragma GCC unroll 6
-            for (int r = 0; r < MR; r++) {
-                __m512i v = splat4(q + r * (int)sizeof(fj_a8) + 4 * j);
-                c[r][0] = _mm512_dpbusd_epi32(c[r][0], w0, v);
-                c[r][1] = _mm512_dpbusd_epi32(c[r][1], w1, v);
-            }
-        }
-        __m512 d0 = scales(b, 0), d1 = scales(b, 1);
-#pragma GCC unroll 6
-        for (int r = 0; r < MR; r++) {
-            __m512 da = _mm512_set1_ps(d[r * (int)(sizeof(fj_a8) / 4)]);
-            s[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[r][0]), _mm512_mul_ps(d0, da), s[r][0]);
-            s[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[r][1]), _mm512_mul_ps(d1, da), s[r][1]);
-        }
-    }
-#pragma GCC unroll 6
-    for (int r = 0; r < MR; r++)
+            s[r][p] = KIND & FJ_A8_WIDE || first ? _mm512_setzero_ps()
+                                                 : _mm512_loadu_ps(t + r * 32 + 16 * p);
+    for (int b = 0; b < nb; b++) {
+        fetch_some(f);
 #pragma GCC unroll 2
-        for (int p = 0; p < 2; p++) _mm512_storeu_ps(t + r * ldt + 16 * p, s[r][p]);
-}
-
-static inline __attribute__((always_inline)) void tile4(float *t, int64_t ldt, const fj_a8 *a,
-                                                        int64_t stride, const char *b, int64_t nb,
-                                                        const int MR, bool first) {
-    const __m512i nibble = _mm512_set1_epi8(15);
-    for (int64_t i = 0; i < nb; a += stride, first = false) {
-        __m512 s[6][2];
-#pragma GCC unroll 6
-        for (int r = 0; r < MR; r++) s[r][0] = s[r][1] = _mm512_setzero_ps();
-        int64_t end = i + 8 < nb ? i + 8 : nb;
-        const int8_t *q = a->q;
-        const int32_t *corr = a->corr;
-        for (; i < end; i++, b += FJ_Q4_PANEL, q += 32, corr++) {
-            if (MR < 3) ahead(b, 9);
+        for (int h = 0; h < HALF; h++) {
+            const int g = b * HALF + h;
             __m512i c[6][2];
 #pragma GCC unroll 6
             for (int r = 0; r < MR; r++)
-                c[r][0] = c[r][1] = _mm512_set1_epi32(corr[r * (int)(sizeof(fj_a8) / 4)]);
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; j++) {
-                __m512i w0 = _mm512_loadu_si512(b + 64 + 128 * j),
-                        w1 = _mm512_loadu_si512(b + 128 + 128 * j);
-                __m512i l0 = _mm512_and_si512(w0, nibble), l1 = _mm512_and_si512(w1, nibble);
-                __m512i h0 = _mm512_and_si512(_mm512_srli_epi16(w0, 4), nibble);
-                __m512i h1 = _mm512_and_si512(_mm512_srli_epi16(w1, 4), nibble);
+                c[r][0] = c[r][1] =
+                    KIND & FJ_A8_MIN ? _mm512_setzero_si512() : _mm512_set1_epi32(a[r].corr[g]);
+#pragma GCC unroll 8
+            for (int i = 0; i < 8 / HALF; i++) {
+                const int j = h * 4 + i;
+                __m512i w0 = _mm512_load_si512(w->w[b][j]), w1 = _mm512_load_si512(w->w[b][j] + 16);
 #pragma GCC unroll 6
                 for (int r = 0; r < MR; r++) {
-                    __m512i v = splat4(q + r * (int)sizeof(fj_a8) + 4 * j);
-                    c[r][0] = _mm512_dpbusd_epi32(c[r][0], l0, v);
-                    c[r][1] = _mm512_dpbusd_epi32(c[r][1], l1, v);
-                }
-#pragma GCC unroll 6
-                for (int r = 0; r < MR; r++) {
-                    __m512i v = splat4(q + r * (int)sizeof(fj_a8) + 16 + 4 * j);
-                    c[r][0] = _mm512_dpbusd_epi32(c[r][0], h0, v);
-                    c[r][1] = _mm512_dpbusd_epi32(c[r][1], h1, v);
+                    __m512i v = splat4(a[r].q + 32 * b + 4 * j);
+                    c[r][0] = _mm512_dpbusd_epi32(c[r][0], w0, v);
+                    c[r][1] = _mm512_dpbusd_epi32(c[r][1], w1, v);
                 }
             }
-            __m512 d0 = scales(b, 0), d1 = scales(b, 1);
-#pragma GCC unroll 6
-            for (int r = 0; r < MR; r++) {
-                s[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[r][0]), d0, s[r][0]);
-                s[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[r][1]), d1, s[r][1]);
-            }
-        }
-#pragma GCC unroll 6
-        for (int r = 0; r < MR; r++) {
-            __m512 da = _mm512_set1_ps(a[r].d[0]);
-            float *o = t + r * ldt;
-            __m512 o0 = first ? _mm512_setzero_ps() : _mm512_loadu_ps(o);
-            __m512 o1 = first ? _mm512_setzero_ps() : _mm512_loadu_ps(o + 16);
-            _mm512_storeu_ps(o, _mm512_fmadd_ps(s[r][0], da, o0));
-            _mm512_storeu_ps(o + 16, _mm512_fmadd_ps(s[r][1], da, o1));
-        }
-    }
-}
-
-/* Half the scales of 16 columns: as fj_e8m0_half. */
-static inline __m512 half_scales(const char *b, int p) {
-    __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)b + p));
-    __m512i small = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
-    __m512i large = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
-    return _mm512_castsi512_ps(
-        _mm512_mask_blend_epi32(_mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), large, small));
-}
-
-static inline __attribute__((always_inline)) void tile_mx4(float *t, int64_t ldt, const fj_a8 *a,
-                                                           int64_t stride, const char *b,
-                                                           int64_t nb, const int MR, bool first) {
-    const __m512i nibble = _mm512_set1_epi8(15);
-    /* Twice the e2m1 number plus 128, by code. */
-    const __m512i table = _mm512_broadcast_i32x4(_mm_add_epi8(
-        _mm_loadu_si128((const __m128i *)(const void *)fj_e2m1_doubled), _mm_set1_epi8(-128)));
-    __m512 s[6][2];
-#pragma GCC unroll 6
-    for (int r = 0; r < MR; r++)
 #pragma GCC unroll 2
-        for (int p = 0; p < 2; p++)
-            s[r][p] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(t + r * ldt + 16 * p);
-    for (int64_t i = 0; i < nb; i++, b += FJ_MX4_PANEL) {
-        const fj_a8 *x = a + (i >> 3) * stride;
-        const int8_t *q = x->q + (i & 7) * 32;
-        const int32_t *corr = x->corr + (i & 7);
-        const float *d = x->d + (i & 7);
-        if (MR < 3) ahead(b, 9);
-        __m512i c[6][2];
+            for (int p = 0; p < 2; p++) {
+                __m512 d = _mm512_load_ps(w->d[g] + 16 * p);
 #pragma GCC unroll 6
-        for (int r = 0; r < MR; r++)
-            c[r][0] = c[r][1] = _mm512_set1_epi32(corr[r * (int)(sizeof(fj_a8) / 4)]);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) {
-            __m512i w0 = _mm512_loadu_si512(b + 32 + 128 * j),
-                    w1 = _mm512_loadu_si512(b + 96 + 128 * j);
-            __m512i l0 = _mm512_shuffle_epi8(table, _mm512_and_si512(w0, nibble)),
-                    l1 = _mm512_shuffle_epi8(table, _mm512_and_si512(w1, nibble));
+                for (int r = 0; r < MR; r++) {
+                    __m512 e = KIND & FJ_A8_WIDE ? d : _mm512_mul_ps(d, _mm512_set1_ps(a[r].d[g]));
+                    s[r][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[r][p]), e, s[r][p]);
+                }
+                if (!(KIND & FJ_A8_MIN)) continue;
+                __m512 m = _mm512_load_ps(w->m[g] + 16 * p);
 #pragma GCC unroll 6
-            for (int r = 0; r < MR; r++) {
-                __m512i v = splat4(q + r * (int)sizeof(fj_a8) + 4 * j);
-                c[r][0] = _mm512_dpbusd_epi32(c[r][0], l0, v);
-                c[r][1] = _mm512_dpbusd_epi32(c[r][1], l1, v);
+                for (int r = 0; r < MR; r++)
+                    s[r][p] = _mm512_fmadd_ps(m, _mm512_set1_ps(a[r].sum[g]), s[r][p]);
             }
-            __m512i h0 = _mm512_and_si512(_mm512_srli_epi16(w0, 4), nibble),
-                    h1 = _mm512_and_si512(_mm512_srli_epi16(w1, 4), nibble);
-            h0 = _mm512_shuffle_epi8(table, h0);
-            h1 = _mm512_shuffle_epi8(table, h1);
-#pragma GCC unroll 6
-            for (int r = 0; r < MR; r++) {
-                __m512i v = splat4(q + r * (int)sizeof(fj_a8) + 16 + 4 * j);
-                c[r][0] = _mm512_dpbusd_epi32(c[r][0], h0, v);
-                c[r][1] = _mm512_dpbusd_epi32(c[r][1], h1, v);
-            }
-        }
-        __m512 d0 = half_scales(b, 0), d1 = half_scales(b, 1);
-#pragma GCC unroll 6
-        for (int r = 0; r < MR; r++) {
-            __m512 da = _mm512_set1_ps(d[r * (int)(sizeof(fj_a8) / 4)]);
-            s[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[r][0]), _mm512_mul_ps(d0, da), s[r][0]);
-            s[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[r][1]), _mm512_mul_ps(d1, da), s[r][1]);
         }
     }
 #pragma GCC unroll 6
     for (int r = 0; r < MR; r++)
 #pragma GCC unroll 2
-        for (int p = 0; p < 2; p++) _mm512_storeu_ps(t + r * ldt + 16 * p, s[r][p]);
+        for (int p = 0; p < 2; p++) {
+            float *y = t + r * 32 + 16 * p;
+            if (KIND & FJ_A8_WIDE)
+                s[r][p] = _mm512_fmadd_ps(s[r][p], _mm512_set1_ps(a[r].d[0]),
+                                          first ? _mm512_setzero_ps() : _mm512_loadu_ps(y));
+            _mm512_storeu_ps(y, s[r][p]);
+        }
 }
 
-#define ROWS(TILE)                                                                                 \
-    switch (mr) {                                                                                  \
-    case 1: TILE(t, ldt, a, stride, b, nb, 1, first); break;                                       \
-    case 2: TILE(t, ldt, a, stride, b, nb, 2, first); break;                                       \
-    case 3: TILE(t, ldt, a, stride, b, nb, 3, first); break;                                       \
-    case 4: TILE(t, ldt, a, stride, b, nb, 4, first); break;                                       \
-    case 5: TILE(t, ldt, a, stride, b, nb, 5, first); break;                                       \
-    case 6: TILE(t, ldt, a, stride, b, nb, 6, first); break;                                       \
+/* Blocks of rows of nearly one size. */
+static inline __attribute__((always_inline)) void tiles(float *t, const fj_a8 *a, const fj_w8 *w,
+                                                        int nb, int64_t rows, const int KIND,
+                                                        bool first, fetch *f) {
+    int64_t blocks = (rows + 5) / 6;
+    for (int64_t i = 0, r = 0; i < blocks; i++) {
+        int64_t end = rows * (i + 1) / blocks;
+        float *to = t + r * 32;
+        switch (end - r) {
+        case 1: tile(to, a + r, w, nb, KIND, 1, first, f); break;
+        case 2: tile(to, a + r, w, nb, KIND, 2, first, f); break;
+        case 3: tile(to, a + r, w, nb, KIND, 3, first, f); break;
+        case 4: tile(to, a + r, w, nb, KIND, 4, first, f); break;
+        case 5: tile(to, a + r, w, nb, KIND, 5, first, f); break;
+        case 6: tile(to, a + r, w, nb, KIND, 6, first, f); break;
+        }
+        r = end;
     }
-
-static void gemm_q8(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *b,
-                    int64_t nb, int mr, bool first) {
-    ROWS(tile8)
 }
 
-static void gemm_q4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *b,
-                    int64_t nb, int mr, bool first) {
-    ROWS(tile4)
-}
-
-static void gemm_mx4(float *t, int64_t ldt, const fj_a8 *a, int64_t stride, const void *b,
-                     int64_t nb, int mr, bool first) {
-    ROWS(tile_mx4)
+static void gemm_w8(float *t, const fj_a8 *a, const fj_w8 *w, int nb, int64_t rows, int kind,
+                    bool first, const void *next, int64_t bytes) {
+    int64_t steps = (rows + 5) / 6 * nb;
+    fetch f = { (uintptr_t)next, (uintptr_t)next + (uintptr_t)bytes,
+                (int)((bytes / 64 + steps) / steps) };
+    switch (kind & ~FJ_A8_OFFSET) {
+    case FJ_A8_KIND_32: tiles(t, a, w, nb, rows, FJ_A8_KIND_32, first, &f); break;
+    case FJ_A8_KIND_32_MIN: tiles(t, a, w, nb, rows, FJ_A8_KIND_32_MIN, first, &f); break;
+    case FJ_A8_KIND_256: tiles(t, a, w, nb, rows, FJ_A8_KIND_256, first, &f); break;
+    case FJ_A8_KIND_256_MIN: tiles(t, a, w, nb, rows, FJ_A8_KIND_256_MIN, first, &f); break;
+    case FJ_A8_KIND_16: tiles(t, a, w, nb, rows, FJ_A8_KIND_16, first, &f); break;
+    case FJ_A8_KIND_16_MIN: tiles(t, a, w, nb, rows, FJ_A8_KIND_16_MIN, first, &f); break;
+    }
 }
 
 /* Bits of |x| order as the numbers do, and infinities and NaN come last. */
@@ -230,7 +146,14 @@ static inline uint32_t largest(const float *x, int n) {
     return (uint32_t)_mm512_reduce_max_epi32(m);
 }
 
-static inline void quant(fj_a8 *y, int at, const float *x, int n, int offset) {
+static inline void put_sum(fj_a8 *y, int g, __m512i q, float d, int kind) {
+    int sum = _mm512_reduce_add_epi32(q);
+    if (kind & FJ_A8_MIN) y->sum[g] = kind & FJ_A8_WIDE ? (float)sum : d * (float)sum;
+    else y->corr[g] = -(kind & FJ_A8_OFFSET) * sum;
+}
+
+/* As quant_some of ref.c. */
+static inline void quant(fj_a8 *y, int at, const float *x, int n, int kind) {
     union {
         uint32_t u;
         float f;
@@ -244,26 +167,26 @@ static inline void quant(fj_a8 *y, int at, const float *x, int n, int offset) {
             q0 = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(id)));
             q1 = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i + 16), _mm512_set1_ps(id)));
         }
+        const int b = (at + i) / 32;
         _mm_storeu_si128((__m128i *)(void *)(y->q + at + i), _mm512_cvtepi32_epi8(q0));
         _mm_storeu_si128((__m128i *)(void *)(y->q + at + i + 16), _mm512_cvtepi32_epi8(q1));
-        y->corr[(at + i) / 32] = -offset * _mm512_reduce_add_epi32(_mm512_add_epi32(q0, q1));
-        y->d[(at + i) / 32] = d;
+        y->d[b] = d;
+        if (kind & FJ_A8_16) {
+            put_sum(y, 2 * b, q0, d, kind);
+            put_sum(y, 2 * b + 1, q1, d, kind);
+        } else put_sum(y, b, _mm512_add_epi32(q0, q1), d, kind);
     }
 }
 
-static void quant_a8_32(fj_a8 *y, int64_t stride, const float *x, int64_t k) {
-    for (int64_t i = 0; i < k; i += 32) quant(y + i / 256 * stride, (int)(i % 256), x + i, 32, 128);
-}
-
-static void quant_a8_256(fj_a8 *y, int64_t stride, const float *x, int64_t k) {
-    for (int64_t i = 0; i < k; i += 256)
-        quant(y + i / 256 * stride, 0, x + i, k - i < 256 ? (int)(k - i) : 256, 8);
+static void quant_a8(fj_a8 *y, int64_t stride, const float *x, int64_t k, int kind) {
+    const int step = kind & FJ_A8_WIDE ? 256 : 32;
+    for (int64_t i = 0; i < k; i += step)
+        quant(y + i / 256 * stride, (int)(i % 256), x + i, k - i < step ? (int)(k - i) : step,
+              kind);
 }
 
 void fj_kern_avx512_vnni(fj_kern *k) {
-    k->gemm_q8 = gemm_q8;
-    k->gemm_q4 = gemm_q4;
-    k->gemm_mx4 = gemm_mx4;
-    k->quant_a8_32 = quant_a8_32;
-    k->quant_a8_256 = quant_a8_256;
+    k->quant_a8 = quant_a8;
+    k->w8_unpack = w8_unpack;
+    k->gemm_w8 = gemm_w8;
 }

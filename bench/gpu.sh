@@ -111,7 +111,7 @@ part_parity() { programs tests/parity/test_*.c tests/unit/test_generate.c; }
 part_cli() {
     there forja || return
     check "cli train" 90 tools/run-cli-test.sh "$BUILD/forja" tests/cli/train.sh
-    check "cli bench" 60 "$BUILD/forja" bench --device "$DEVICE" --shape tiny --type q8_0
+    check "cli bench" 60 "$BUILD/forja" bench --device "$DEVICE" --shape tiny --pure --type q8_0
 }
 
 part_sanitize() {
@@ -127,7 +127,7 @@ part_sanitize() {
         done
     done
     check "memcheck steps" 90 compute-sanitizer --tool memcheck --error-exitcode 9 --print-limit 20 \
-        "$BUILD/forja" bench --device "$DEVICE" --shape tiny --type q8_0 --repeat 1 --context 40 --prefill 70 \
+        "$BUILD/forja" bench --device "$DEVICE" --shape tiny --pure --type q8_0 --repeat 1 --context 40 --prefill 70 \
         --batch 2 --length 70 --streams 1 --streams 5 --adapters 2
 }
 
@@ -174,7 +174,7 @@ part_bench() {
     local type
     there forja || return
     for type in $TYPES; do
-        measure "bench $SHAPE $type" 100 "$BUILD/forja" bench --device "$DEVICE" --json --shape "$SHAPE" --type "$type" \
+        measure "bench $SHAPE $type" 100 "$BUILD/forja" bench --device "$DEVICE" --json --shape "$SHAPE" --pure --type "$type" \
             --repeat 3 --streams 1 --streams 16 --streams 64 --adapters 16 --context 512 --prefill 2048 \
             --batch 8 --length 2048
     done

@@ -10,8 +10,8 @@
 #include "base/pool.h"
 #include "base/rng.h"
 #include "kernels/peak.h"
-#include "ops/attn_tile.h"
 #include "ops/gemm.h"
+#include "ops/ops.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -172,90 +172,85 @@ static void gemm_line(bench *b, int op, fj_dtype dtype, bool panels, bool f32, i
 }
 
 /* ---- attention ---------------------------------------------------------------------------------------- */
+/* The ops themselves, on nodes without a graph. */
 typedef struct attn {
     bench *b;
-    int seqs, len, kv_heads, group, hd;
-    fj_attn_rule rule;
-    float *q, *k, *v, *y, *dy, *lse, *dq, *dk, *dv;
-    int32_t *blocks;
-    char *scratch;
-    size_t bytes;
+    const fj_node *n;
+    void *scratch;
+    bool f32;
 } attn;
 
-static void attn_fwd(void *ctx, int i, int n) {
+static void attn_job(void *ctx, int i, int n) {
     attn *a = ctx;
-    int64_t ldk = (int64_t)a->kv_heads * a->hd, ldq = ldk * a->group, item = 0;
-    for (int s = 0; s < a->seqs; s++)
-        for (int q0 = 0; q0 < a->len; q0 += 32)
-            for (int h = 0; h < a->kv_heads; h++) {
-                if (item++ % n != i) continue;
-                int64_t row = (int64_t)s * a->len + q0,
-                        off = row * ldq + (int64_t)h * a->group * a->hd;
-                fj_attn_fwd_tile_f32(
-                    &a->b->kern, a->q + off, ldq, 32, a->group, a->hd,
-                    a->k + s * a->len * ldk + h * a->hd, a->v + s * a->len * ldk + h * a->hd, ldk,
-                    a->blocks, q0, &a->rule, NULL, a->y + off, ldq,
-                    a->lse + (row * a->kv_heads + h) * a->group, (int64_t)a->kv_heads * a->group,
-                    a->scratch + (size_t)i * a->bytes);
-            }
+    fj_team t = { .ith = i,
+                  .nth = n,
+                  .barrier = barrier,
+                  .ctx = a->b->pool,
+                  .kern = &a->b->kern,
+                  .scratch = a->scratch,
+                  .f32 = a->f32 };
+    a->n->op->cpu(&t, a->n);
 }
 
-static void attn_bwd(void *ctx, int i, int n) {
-    attn *a = ctx;
-    int64_t ldk = (int64_t)a->kv_heads * a->hd, ldq = ldk * a->group, item = 0;
-    for (int s = 0; s < a->seqs; s++)
-        for (int h = 0; h < a->kv_heads; h++) {
-            if (item++ % n != i) continue;
-            int64_t row = (int64_t)s * a->len, off = row * ldq + (int64_t)h * a->group * a->hd,
-                    ko = row * ldk + h * a->hd;
-            fj_attn_bwd_group_f32(&a->b->kern, a->q + off, a->y + off, a->dy + off, ldq,
-                                  a->lse + (row * a->kv_heads + h) * a->group,
-                                  (int64_t)a->kv_heads * a->group, a->len, a->group, a->hd,
-                                  a->k + ko, a->v + ko, ldk, a->blocks, 0, &a->rule, a->dq + off,
-                                  a->dk + ko, a->dv + ko, a->scratch + (size_t)i * a->bytes);
-        }
+static double attn_seconds(bench *b, const fj_node *n, bool f32) {
+    fj_graph_opts o = { .threads = b->threads, .f32 = f32 };
+    attn a = { b, n, aligned(n->op->scratch(n, &o)), f32 };
+    double s = seconds(b, attn_job, &a);
+    free(a.scratch);
+    return s;
 }
 
-static void attention(bench *b, int seqs, int len, int kv_heads, int group, int hd, int window,
-                      double softcap) {
-    if (b->filter && !strstr("attention", b->filter)) return;
-    int64_t rows = (int64_t)seqs * len, nk = rows * kv_heads * hd, nq = nk * group;
-    attn a = { b,
-               seqs,
-               len,
-               kv_heads,
-               group,
-               hd,
-               { 0.125, softcap, window },
-               numbers(nq),
-               numbers(nk),
-               numbers(nk),
-               numbers(nq),
-               numbers(nq),
-               numbers(rows * kv_heads * group),
-               numbers(nq),
-               numbers(nk),
-               numbers(nk),
-               NULL,
-               NULL,
-               0 };
-    a.blocks = aligned((size_t)len / 32 * 4 + 4);
-    for (int i = 0; i < len / 32; i++) a.blocks[i] = i * 32;
-    size_t fb = fj_attn_fwd_scratch(group, hd), bb = fj_attn_bwd_scratch(len, group, hd);
-    a.bytes = (fb > bb ? fb : bb) / 64 * 64 + 64;
-    a.scratch = aligned(a.bytes * (size_t)b->threads);
-    /* 2 products forward, 5 backward, half of them masked away */
-    double keys =
-        window && window < len ? (double)window * (len - window / 2.0) : (double)len * len / 2;
-    double flop = 2e-9 * (double)seqs * kv_heads * group * keys * hd;
-    double f = seconds(b, attn_fwd, &a), g = seconds(b, attn_bwd, &a);
-    printf(
-        "attention %dx%d, %d x %d heads of %d, window %d, cap %g: fwd %.0f us %.0f GFLOP/s, bwd %.0f us %.0f GFLOP/s (of %.0f)\n",
-        seqs, len, kv_heads, group, hd, window, softcap, f * 1e6, 2 * flop / f, g * 1e6,
-        5 * flop / g, b->peak_f32);
-    free(a.q), free(a.k), free(a.v), free(a.y), free(a.dy), free(a.lse), free(a.dq), free(a.dk),
-        free(a.dv);
-    free(a.blocks), free(a.scratch);
+/* Sequences of len positions, of which the last `rows` are queries. */
+static void attention(bench *b, int seqs, int len, int rows, int kv_heads, int group, int hd,
+                      int window, double softcap, bool f32) {
+    char name[128];
+    snprintf(name, sizeof name, "attention%s %dx%d, %d x %d heads of %d", f32 ? " in f32" : "",
+             seqs, len, kv_heads, group, hd);
+    if (b->filter && !strstr(name, b->filter)) return;
+    fj_attn_params p = { kv_heads * group, kv_heads, hd, 1 / sqrt(hd), window, softcap };
+    int64_t nk = (int64_t)kv_heads * hd, nq = nk * group, all = (int64_t)seqs * len,
+            some = (int64_t)seqs * rows;
+    fj_tensor q = { .rows = some, .cols = nq, .data = numbers(some * nq) }, k = q, v = q, y = q,
+              lse = q, dy = q, dq = q, dk = q, dv = q, sq = { .rows = seqs, .cols = 4 },
+              bl = { .rows = 1, .cols = (int64_t)seqs * ((len + 31) / 32) };
+    k.rows = v.rows = dk.rows = dv.rows = all, k.cols = v.cols = dk.cols = dv.cols = nk;
+    k.data = numbers(all * nk), v.data = numbers(all * nk), dk.data = numbers(all * nk),
+    dv.data = numbers(all * nk);
+    y.data = numbers(some * nq), dy.data = numbers(some * nq), dq.data = numbers(some * nq);
+    lse.cols = p.heads, lse.data = numbers(some * p.heads);
+    int32_t *s = sq.data = aligned((size_t)seqs * 16),
+            *block = bl.data = aligned((size_t)bl.cols * 4);
+    int blocks = 0;
+    for (int i = 0; i < seqs; i++) {
+        memcpy(s + 4 * i, (int32_t[4]){ i * rows, rows, len - rows, blocks }, 16);
+        for (int at = 0; at < len; at += 32) block[blocks++] = i * len + at;
+    }
+    fj_node f = { .op = &fj_op_attn,
+                  .n_in = 5,
+                  .n_out = 2,
+                  .in = { &q, &k, &v, &sq, &bl },
+                  .out = { &y, &lse },
+                  .params = &p };
+    fj_node g = { .op = &fj_op_attn_bwd,
+                  .n_in = 8,
+                  .n_out = 3,
+                  .in = { &q, &k, &v, &sq, &bl, &y, &lse, &dy },
+                  .out = { &dq, &dk, &dv },
+                  .params = &p };
+    /* 2 products forward, 5 backward, of the keys that are seen */
+    double pairs = 0;
+    for (int i = len - rows; i < len; i++) pairs += window && i >= window ? window : i + 1;
+    double flop = 2e-9 * pairs * seqs * (double)nq, tf = attn_seconds(b, &f, f32);
+    printf("%s, window %d, cap %g: fwd %.0f us %.0f GFLOP/s", name, window, softcap, tf * 1e6,
+           2 * flop / tf);
+    if (rows == len) {
+        double tb = attn_seconds(b, &g, f32);
+        printf(", bwd %.0f us %.0f GFLOP/s", tb * 1e6, 5 * flop / tb);
+    } else printf(", %.1f GB/s of keys and values in bf16", 4e-9 * (double)(all * nk) / tf);
+    printf(" (of %.0f)\n", f32 ? b->peak_f32 : b->peak_bf16);
+    fflush(stdout);
+    fj_tensor *t[] = { &q, &k, &v, &y, &lse, &dy, &dq, &dk, &dv, &sq, &bl };
+    for (size_t i = 0; i < FJ_LEN(t); i++) free(t[i]->data);
 }
 
 /* ---- rows -------------------------------------------------------------------------------------------- */
@@ -337,10 +332,18 @@ int main(int argc, char **argv) {
     for (int64_t m = 1; m <= 16; m *= 2)
         for (size_t i = 0; i < FJ_LEN(super); i++)
             gemm_line(&b, FWD, super[i], true, false, m, 65536, 2048);
-    attention(&b, 4, 512, 3, 3, 64, 0, 0);
-    attention(&b, 1, 2048, 3, 3, 64, 0, 0);
-    attention(&b, 1, 2048, 3, 3, 64, 256, 0);
-    attention(&b, 1, 2048, 3, 3, 64, 0, 50);
+    for (int f32 = 0; f32 < 2; f32++) {
+        attention(&b, 4, 512, 512, 3, 3, 64, 0, 0, f32);
+        attention(&b, 1, 2048, 2048, 3, 3, 64, 0, 0, f32);
+        attention(&b, 1, 2048, 2048, 3, 3, 64, 256, 0, f32);
+        attention(&b, 1, 2048, 2048, 3, 3, 64, 0, 50, f32);
+        attention(&b, 1, 512, 512, 8, 4, 64, 0, 0, f32);
+        attention(&b, 1, 512, 512, 8, 2, 128, 0, 0, f32);
+        attention(&b, 1, 8192, 2048, 8, 4, 64, 0, 0, f32);
+        attention(&b, 1, 1024, 1, 3, 3, 64, 0, 0, f32);
+        attention(&b, 16, 1024, 1, 8, 4, 64, 0, 0, f32);
+        attention(&b, 1, 8192, 1, 8, 4, 64, 0, 0, f32);
+    }
     rows(&b);
     fj_pool_close(b.pool);
     return 0;

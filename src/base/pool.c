@@ -1,13 +1,13 @@
 #define _GNU_SOURCE
 #include "base/pool.h"
 
+#include "base/cpus.h"
 #include "base/mem.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -88,10 +88,7 @@ void fj_pool_run(fj_pool *p, void (*fn)(void *ctx, int i, int n), void *ctx) {
 }
 
 fj_pool *fj_pool_open(int threads, fj_err *e) {
-    if (threads <= 0) {
-        cpu_set_t set;
-        threads = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    }
+    if (threads <= 0) threads = fj_cpus();
     if (threads > MAX_THREADS) threads = MAX_THREADS;
     fj_pool *p = fj_zalloc(sizeof *p);
     p->n = threads;

@@ -1,7 +1,7 @@
 /* cpu.c - the processor as a device: huge pages, a thread team, the table of kernels.
  *
- * One fj_pool_run per graph: every thread walks the same list of nodes and meets the others after
- * each, so no thread is started or woken between ops. */
+ * One fj_pool_run per graph: every thread walks the same list of nodes and meets the others where a node
+ * needs what they do, so no thread is started or woken between ops. */
 #define _GNU_SOURCE
 #include "device/device.h"
 
@@ -93,9 +93,17 @@ static bool zero(fj_buf *b, size_t off, size_t n, fj_err *e) {
 typedef struct job {
     cpu *c;
     fj_graph *g;
+    const bool *meet; /* before which nodes (fj_graph_order) */
 } job;
 
 static void barrier(void *pool) { fj_pool_barrier(pool); }
+
+/* Its time ends where the next may begin: waiting for other threads counts. */
+static void told(const cpu *c, const fj_node *n, double *since) {
+    double now = fj_clock();
+    c->dev.ran(c->dev.ran_ctx, n, now - *since);
+    *since = now;
+}
 
 static void walk(void *ctx, int i, int n) {
     const job *j = ctx;
@@ -111,14 +119,12 @@ static void walk(void *ctx, int i, int n) {
     double t0 = watched ? fj_clock() : 0;
     for (size_t k = 0; k < g->n_nodes; k++) {
         const fj_node *nd = g->nodes[k];
+        if (j->meet[k]) fj_pool_barrier(j->c->pool);
+        if (watched && k) told(j->c, g->nodes[k - 1], &t0);
         t.scratch = nd->scratch ? g->mem + nd->scratch_off : NULL;
         (nd->f64 ? nd->op->cpu64 : nd->op->cpu)(&t, nd);
-        if (k + 1 < g->n_nodes) fj_pool_barrier(j->c->pool);
-        if (!watched) continue;
-        double t1 = fj_clock();
-        j->c->dev.ran(j->c->dev.ran_ctx, nd, t1 - t0);
-        t0 = t1;
     }
+    if (watched && g->n_nodes) told(j->c, g->nodes[g->n_nodes - 1], &t0);
 }
 
 static bool run(fj_dev *d, fj_graph *g, fj_err *e) {
@@ -129,7 +135,12 @@ static bool run(fj_dev *d, fj_graph *g, fj_err *e) {
             return fj_fail(e, FJ_EUNSUP, "op %s does not run on the CPU in %s", n->op->name,
                            n->f64 ? "f64" : "f32");
     }
-    job j = { c, g };
+    if (!g->exec) {
+        g->exec = fj_alloc((g->n_nodes + 1) * sizeof(bool));
+        g->exec_free = free;
+        fj_graph_order(g, g->exec);
+    }
+    job j = { c, g, g->exec };
     fj_pool_run(c->pool, walk, &j);
     return true;
 }

@@ -71,6 +71,9 @@ struct fj_node {
     fj_node *twin;
 };
 
+#define FJ_IN(i) (1u << (i))
+#define FJ_OUT(i) (1u << (FJ_MAX_IN + (i)))
+
 /* What the planner needs to know of the machine; kept with the graph. */
 typedef struct fj_graph_opts {
     int threads;
@@ -91,7 +94,10 @@ struct fj_op {
     size_t params;   /* bytes of the parameter struct */
     int share; /* 1 + index of the input whose memory out[0] may take when it dies here; 0: none */
     bool in_place; /* out[0] IS in[share - 1]: accumulation, cache writes */
-    bool cheap;    /* backward makes the results once more rather than keep them since forward */
+    /* Of these inputs (FJ_IN) and results (FJ_OUT) a thread touches its share of rows alone, as fj_team_split
+     * gives it for the rows of results (kv_put: of x) in grains of 1.  Nodes that do so follow each other without a barrier. */
+    unsigned by_rows;
+    bool cheap; /* backward makes the results once more rather than keep them since forward */
     /* Sets rows, cols and dtype of every result from inputs and params.  dtype is preset: F64 when an
      * input has it, else that of in[0] when that is F32 or BF16, else F32.  So activations have the
      * format that embed began with; what is no activation (gradients of weights, sums, weights of
@@ -174,6 +180,9 @@ bool fj_graph_plan(fj_graph *g, const fj_graph_opts *o, fj_err *e);
 bool fj_graph_plan_like(fj_graph *g, const fj_graph *like);
 /* Sets every tensor's data: values and inputs in mem (plan_bytes from byte off), externs in theirs. */
 void fj_graph_bind(fj_graph *g, fj_buf *mem, size_t off);
+/* For a team of threads that walks over a bound graph: meet[k] where all have to be through with the nodes before k before
+ * one begins with it (order.c). */
+void fj_graph_order(const fj_graph *g, bool *meet);
 
 static inline int64_t fj_tensor_bytes(const fj_tensor *t) {
     return fj_dtype_size(t->dtype, t->rows, t->cols);

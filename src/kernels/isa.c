@@ -69,16 +69,21 @@ static void climb(fj_kern *k, unsigned has) {
     fj_kern_avx2(k);
     fj_kern_avx2_w8(k);
     fj_kern_avx2_quant(k);
+    fj_kern_avx2_pack(k);
+    fj_kern_avx2_attn(k);
     k->isa = "avx2";
     if (!(has & AVX512)) return;
     fj_kern_avx512_rows(k);
     fj_kern_avx512(k);
     fj_kern_avx512_quant(k);
+    fj_kern_avx512_pack(k);
     if (has & VNNI) fj_kern_avx512_vnni(k);
     if (has & BF16) fj_kern_avx512_bf16(k);
+    if (has & BF16) fj_kern_avx512_attn(k);
     k->isa = avx512[(has & (VNNI | BF16)) / VNNI];
     if (!(has & AMX)) return;
     fj_kern_amx_gemm(k);
+    fj_kern_amx_attn(k);
     k->isa = "avx512 vnni bf16 amx";
 }
 #elif defined(__aarch64__)
@@ -114,7 +119,7 @@ static void climb(fj_kern *k, unsigned has) {
     if (!(has & NEON)) return;
     fj_kern_neon_rows(k);
     fj_kern_neon(k);
-    fj_kern_neon_int8(k);
+    fj_kern_neon_w8(k);
     fj_kern_neon_quant(k);
     if (has & DOTPROD) fj_kern_dotprod(k);
     if (has & I8MM) fj_kern_i8mm(k);

@@ -8,7 +8,7 @@
  * of rows or columns computed with it.  Between tables, gemm, gemm_w8, quant_* and all that
  * moves or rounds bits agree exactly; sums and exp agree to rounding; gemm_bf16 of the AVX-512 set
  * (vdpbf16ps) and of the scalar one flush denormals, those of AVX2 and of ARM do not; that of AMX (tdpbf16ps) has its
- * own order of additions, see kernels.def. */
+ * own order of additions, see kernels.def, as have attn_scores and attn_mix, which elsewhere are its chain. */
 #ifndef FJ_KERNELS_KERN_H
 #define FJ_KERNELS_KERN_H
 
@@ -24,6 +24,9 @@ typedef struct fj_adamw {
     double bc1, bc2; /* bias corrections: 1 - beta1^t, 1 - beta2^t, t >= 1 */
     double gscale;
 } fj_adamw;
+
+/* Attention: keys of a chunk, between whose rows of scores and weights there is always room for all of it. */
+enum { FJ_ATTN_CHUNK = 128 };
 
 typedef struct fj_kern {
     const char *isa; /* "scalar", "avx2", "avx512 vnni bf16", "neon dotprod" */
@@ -63,19 +66,24 @@ void fj_kern_avx2_rows(fj_kern *k);
 void fj_kern_avx2(fj_kern *k);
 void fj_kern_avx2_w8(fj_kern *k);
 void fj_kern_avx2_quant(fj_kern *k);
+void fj_kern_avx2_pack(fj_kern *k);
+void fj_kern_avx2_attn(fj_kern *k);
 void fj_kern_avx512_rows(fj_kern *k);
 void fj_kern_avx512(fj_kern *k);
 void fj_kern_avx512_quant(fj_kern *k);
+void fj_kern_avx512_pack(fj_kern *k);
 void fj_kern_avx512_vnni(fj_kern *k);
 void fj_kern_avx512_bf16(fj_kern *k);
 void fj_kern_neon_rows(fj_kern *k);
 void fj_kern_neon(fj_kern *k);
-void fj_kern_neon_int8(fj_kern *k);
+void fj_kern_neon_w8(fj_kern *k);
 void fj_kern_neon_quant(fj_kern *k);
 void fj_kern_dotprod(fj_kern *k);
 void fj_kern_i8mm(fj_kern *k);
 void fj_kern_bf16(fj_kern *k);
 void fj_kern_amx_gemm(fj_kern *k);
+void fj_kern_avx512_attn(fj_kern *k);
+void fj_kern_amx_attn(fj_kern *k);
 
 /* For tiles, which are no better where a has its columns beside each other. */
 void fj_gemm_bf16_avx512(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int64_t acs,

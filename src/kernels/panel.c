@@ -75,6 +75,11 @@ const fj_field *fj_panel_fields(fj_dtype t) {
     }
 }
 
+const uint8_t fj_w8_e2m1[16] = { 128, 129, 130, 131, 132, 134, 136, 140,
+                                 128, 127, 126, 125, 124, 122, 120, 116 };
+const uint8_t fj_w8_iq4[16] = { 1,   24,  45,  63,  79,  93,  106, 118,
+                                129, 141, 153, 166, 181, 197, 217, 241 };
+
 #define SAME(panel, block) static_assert(sizeof(panel) == 32 * sizeof(block), #panel)
 SAME(fj_panel_q8_0, fj_q8_0);
 SAME(fj_panel_q4_0, fj_q4_0);

@@ -132,4 +132,7 @@ typedef struct fj_field {
 } fj_field;
 const fj_field *fj_panel_fields(fj_dtype t);
 
+/* Codes of MXFP4 and of IQ4_NL and IQ4_XS by nibble: fj_e2m1_doubled and fj_iq4_levels plus 128. */
+extern const uint8_t fj_w8_e2m1[16], fj_w8_iq4[16];
+
 #endif

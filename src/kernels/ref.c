@@ -239,6 +239,13 @@ static void adamw(real *p, real *m, real *v, const real *g, int64_t n, const fj_
     }
 }
 
+static void words(uint32_t *dst, int64_t ldd, const void *src, int64_t stride, int64_t rows,
+                  int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t c = 0; c < rows; c++)
+            memcpy(dst + i * ldd + c, (const char *)src + c * stride + 4 * i, 4);
+}
+
 static void transpose(real *dst, int64_t ldd, const real *src, int64_t lds, int64_t rows,
                       int64_t cols) {
     for (int64_t c = 0; c < cols; c++)
@@ -342,6 +349,43 @@ static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int
             }
             t[r * ldt + c] = s;
         }
+}
+
+#include "kernels/attn_tiles.inc"
+
+static void attn_soft(uint32_t *p, const float *s, int64_t rows, int keys, const int32_t *from,
+                      const int32_t *seen, float *top, float *sum, float *o, int64_t hd) {
+    for (int64_t r = 0; r < rows; r++, s += FJ_ATTN_CHUNK, p += FJ_ATTN_CHUNK / 2) {
+        uint16_t *y = (uint16_t *)(void *)p;
+        float now = top[r];
+        for (int i = from[r]; i < seen[r]; i++) now = s[i] <= now ? now : s[i];
+        if (from[r] < seen[r] && now != top[r]) {
+            float fix = exp2f(top[r] - now);
+            for (int64_t c = 0; c < hd; c++) o[r * hd + c] *= fix;
+            for (int i = 0; i < 16; i++) sum[r * 16 + i] *= fix;
+            top[r] = now;
+        }
+        for (int i = 0; i < keys; i++) {
+            float e = i >= from[r] && i < seen[r] ? exp2f(s[i] - now) : 0;
+            sum[r * 16 + i % 16] += e;
+            y[i] = round_bf16(e);
+        }
+    }
+}
+
+static void attn_soft_bwd(uint32_t *p, uint32_t *ds, const float *s, const float *dp, int64_t rows,
+                          int keys, const int32_t *from, const int32_t *seen, const float *lse,
+                          const float *d, bool turned, float cap) {
+    for (int64_t r = 0; r < rows; r++, s += FJ_ATTN_CHUNK, dp += FJ_ATTN_CHUNK) {
+        uint16_t *y = (uint16_t *)(void *)(p + r * (FJ_ATTN_CHUNK / 2)),
+                 *z = (uint16_t *)(void *)(ds + r * (FJ_ATTN_CHUNK / 2));
+        for (int i = 0; i < keys; i++) {
+            bool sees = i >= from[r] && i < seen[r];
+            float e = sees ? exp2f(s[i] - lse[turned ? i : r]) : 0, t = cap > 0 ? s[i] / cap : 0;
+            y[i] = round_bf16(e);
+            z[i] = sees ? round_bf16(e * (dp[i] - d[turned ? i : r]) * (1 - t * t)) : 0;
+        }
+    }
 }
 
 /* n values (a multiple of 32) of one record share a scale. */

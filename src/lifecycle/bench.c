@@ -74,6 +74,7 @@ static void conclude(fj_speed *s, double *t, int64_t n) {
 
 /* A run that is timed, from its start to where its own time ends. */
 static bool one(const fj_bench_opts *o, fj_bench_run *run, void *ctx, double *t, fj_err *e) {
+    *t = 0;
     if (fj_log_stop(o->log)) return fj_fail(e, FJ_ESTOP, "stopped");
     double t0 = fj_clock(), end = 0;
     bool ok = run(ctx, &end, e);
@@ -83,13 +84,16 @@ static bool one(const fj_bench_opts *o, fj_bench_run *run, void *ctx, double *t,
 
 bool fj_bench_repeat(fj_dev *d, const fj_bench_opts *o, fj_bench_run *run, void *ctx, fj_speed *s,
                      fj_err *e) {
-    double *t = fj_alloc((size_t)o->repeat * sizeof *t), all = 0, x;
+    double *t = fj_alloc((size_t)o->repeat * sizeof *t), all = 0, x = 0;
     bool ok = one(o, run, ctx, &x, e);
     for (int64_t i = 0; ok && i < o->repeat; i++) ok = one(o, run, ctx, &t[i], e);
     if (ok) conclude(s, t, o->repeat);
     if (ok && o->profile && d->kern) {
         fj_profile_begin(o->profile, d);
-        for (int64_t i = 0; ok && i < o->repeat; i++, all += x) ok = one(o, run, ctx, &x, e);
+        for (int64_t i = 0; ok && i < o->repeat; i++) {
+            ok = one(o, run, ctx, &x, e);
+            all += x;
+        }
         fj_profile_end(o->profile, d, all, o->repeat);
     }
     free(t);

@@ -134,7 +134,8 @@ bool fj_bench_step(fj_model *m, const fj_bench_opts *o, fj_speed *s, fj_err *e);
 
 /* ---- one op (bench_ops.c) -------------------------------------------------------------------------- */
 typedef enum fj_product { FJ_FORWARD, FJ_DX, FJ_DW } fj_product;
-/* One product with weight w: of o->rows rows, or of the gradients of so many.  Tokens are rows. */
+/* One product with weight w: of o->rows rows, or of the gradients of so many.  Tokens are rows; short ones are
+ * done several times in a run. */
 bool fj_bench_gemm(fj_model *m, const fj_weight *w, fj_product which, const fj_bench_opts *o,
                    fj_speed *s, fj_err *e);
 /* Weights of a model that differ in shape or format: w[n], at most `most`. */

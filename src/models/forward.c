@@ -132,6 +132,26 @@ static void note_input(fj_fwd *f, fj_tensor *x, const fj_weight *w, fj_tensor *p
     if (plan) f->starts[i] = fj_keep(plan->node->out[2]);
 }
 
+/* True where a product may have what is around it in its node. */
+static bool inside(const fj_fwd *f) {
+    return !f->m->dev->plan.cuda && !f->o.train_lora && !f->o.train_full && !f->o.inputs;
+}
+
+/* How a product makes its rows itself: what x is made of, or x.  On the CPU, in graphs without gradients. */
+static fj_many made_of(const fj_fwd *f, fj_tensor **x, fj_tensor **with) {
+    fj_many how = { FJ_PRE_NONE, 0 };
+    fj_node *n = *x ? (*x)->node : NULL;
+    if (!n || !inside(f)) return how;
+    if (n->op == &fj_op_rmsnorm && n->in[1]->cols == (*x)->cols)
+        how = (fj_many){ FJ_PRE_RMSNORM, *(const double *)n->params };
+    else if (n->op == &fj_op_swiglu) how.pre = FJ_PRE_SWIGLU;
+    else if (n->op == &fj_op_geglu) how.pre = FJ_PRE_GEGLU;
+    else return how;
+    *x = n->in[0];
+    *with = n->in[1];
+    return how;
+}
+
 void fj_proj_many(fj_fwd *f, fj_tensor *x, int layer, int n, const fj_proj_of *of, fj_tensor *c,
                   fj_tensor **y) {
     enum { MOST = 4 };
@@ -149,12 +169,15 @@ void fj_proj_many(fj_fwd *f, fj_tensor *x, int layer, int n, const fj_proj_of *o
         if (!one[i] && !f->o.train_lora) all += have[i] = parts_of(f, w[i], part + all, &cols);
     }
     fj_tensor *t = all ? fj_lora_down(f->g, x, all, part, cols) : NULL;
-    bool together = n > 1 && n <= FJ_LINEAR_MANY && !c && !f->o.train_lora && !f->o.train_full;
+    bool together =
+        n <= FJ_LINEAR_MANY && !f->o.train_lora && !f->o.train_full && (inside(f) || (n > 1 && !c));
     for (int i = 0; i < n; i++) together = together && !one[i];
     if (together) {
-        fj_tensor *weights[MOST];
+        fj_tensor *weights[MOST], *from = x, *with = NULL;
+        fj_many how = { FJ_PRE_NONE, 0 };
+        if (!all) how = made_of(f, &from, &with);
         for (int i = 0; i < n; i++) weights[i] = fj_w(f, of[i].id, layer);
-        fj_linear_many(f->g, x, n, weights, y);
+        fj_linear_many(f->g, &how, from, with, c, n, weights, y);
     }
     for (int i = 0; i < n; i++) {
         fj_tensor *weight = fj_w(f, of[i].id, layer);
@@ -252,11 +275,28 @@ static void rope_inputs(fj_fwd *f, const fj_rope_hp *r, fj_rope_in *in) {
     in->which = fj_input(f->g, "rope table of each row", FJ_I32, 1, f->o.n);
     in->inv_freq = fj_input(f->g, "rope frequencies", FJ_F32,
                             fj_rope_by_length(r) ? f->o.n_seqs : 1, r->dims / 2);
+    if (!in->which || !in->inv_freq) return;
     double mscale;
-    float *freqs = fj_alloc((size_t)(r->dims / 2) * sizeof *freqs);
-    fj_rope_freqs(&f->m->hp, r, 1, freqs, &mscale);
-    free(freqs);
+    in->rows = fj_arena_alloc(&f->g->arena, (size_t)f->o.n * sizeof *in->rows);
+    in->freqs = fj_arena_alloc(&f->g->arena, (size_t)fj_tensor_bytes(in->inv_freq));
+    fj_rope_freqs(&f->m->hp, r, 1, in->freqs, &mscale);
     in->table = fj_rope_table(f->g, f->pos, in->inv_freq, in->which, mscale);
+}
+
+/* The rows of x that are wanted.  Of a norm, which is of each row alone: the norm of those. */
+static fj_tensor *wanted(fj_fwd *f, fj_tensor *x) {
+    if (f->few) return x;
+    fj_node *n = x && inside(f) && x->node && x->node->op == &fj_op_rmsnorm ? x->node : NULL;
+    if (!n) return fj_gather(f->g, x, f->out_rows);
+    return fj_rmsnorm(f->g, fj_gather(f->g, n->in[0], f->out_rows), n->in[1],
+                      *(const double *)n->params);
+}
+
+fj_tensor *fj_only_wanted(fj_fwd *f, fj_tensor *x) {
+    bool token = f->o.out == FJ_OUT_LOGITS || f->o.out == FJ_OUT_TOKENS;
+    if (!token || f->o.n_out == f->o.n || f->o.n_loras || f->o.inputs || f->few) return x;
+    f->few = true;
+    return fj_gather(f->g, x, f->out_rows);
 }
 
 fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
@@ -285,16 +325,19 @@ fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
     if (o->cache) f->slots = fj_input(g, "slots", FJ_I32, 1, o->n);
     rope_inputs(f, &m->hp.rope, &f->rope);
     if (m->hp.rope_local.base > 0) rope_inputs(f, &m->hp.rope_local, &f->rope_local);
+    if (o->out != FJ_OUT_HIDDEN) f->out_rows = fj_input(g, "rows wanted", FJ_I32, 1, o->n_out);
     f->hidden = m->arch->build(f);
     if (o->out != FJ_OUT_HIDDEN) {
-        f->out_rows = fj_input(g, "rows wanted", FJ_I32, 1, o->n_out);
         /* Also where all rows are wanted: then every shape has the same nodes (fj_graph_plan_like). */
-        fj_tensor *x = fj_gather(g, f->hidden, f->out_rows);
+        fj_tensor *x = wanted(f, f->hidden);
         fj_tensor *head = fj_w(f, m->hp.tied ? FJ_W_EMBED : FJ_W_HEAD, -1);
         note_input(f, x, head_of(m), NULL);
         double scale = 1 / m->hp.logit_div, cap = m->hp.logit_softcap;
         if (o->out == FJ_OUT_LOGITS || o->out == FJ_OUT_TOKENS) {
-            fj_tensor *y = fj_linear_real(g, x, head);
+            fj_tensor *y, *from = x, *with = NULL;
+            fj_many how = made_of(f, &from, &with);
+            if (how.pre != FJ_PRE_NONE) fj_linear_many(g, &how, from, with, NULL, 1, &head, &y);
+            else y = fj_linear_real(g, x, head);
             if (scale != 1) y = fj_scale(g, y, scale);
             if (cap > 0) y = fj_softcap(g, y, cap);
             if (o->out == FJ_OUT_LOGITS) {
@@ -353,21 +396,14 @@ static bool checked(const fj_fwd *f, const fj_batch *b, fj_err *e) {
 
 static bool fill_rope(fj_fwd *f, const fj_rope_in *in, const fj_batch *b, fj_err *e) {
     if (!in->table) return true;
-    int64_t half = in->inv_freq->cols, tables = in->inv_freq->rows;
-    float *freq = fj_alloc((size_t)(tables * half) * sizeof *freq);
-    int32_t *which = fj_zalloc((size_t)b->n * sizeof *which);
+    int64_t half = in->inv_freq->cols;
     double mscale;
-    for (int64_t t = 0; t < tables; t++) {
+    for (int64_t t = 0; t < in->inv_freq->rows && fj_rope_by_length(in->hp); t++) {
         const int32_t *s = b->seqs + 4 * t;
-        fj_rope_freqs(&f->m->hp, in->hp, fj_rope_by_length(in->hp) ? b->lens[t] : 1,
-                      freq + t * half, &mscale);
-        if (tables > 1)
-            for (int32_t r = s[0]; r < s[0] + s[1]; r++) which[r] = (int32_t)t;
+        fj_rope_freqs(&f->m->hp, in->hp, b->lens[t], in->freqs + t * half, &mscale);
+        for (int32_t r = s[0]; r < s[0] + s[1]; r++) in->rows[r] = (int32_t)t;
     }
-    bool ok = fj_tensor_set(in->inv_freq, freq, e) && fj_tensor_set(in->which, which, e);
-    free(freq);
-    free(which);
-    return ok;
+    return fj_tensor_set(in->inv_freq, in->freqs, e) && fj_tensor_set(in->which, in->rows, e);
 }
 
 bool fj_fwd_fill(fj_fwd *f, const fj_batch *b, fj_err *e) {

@@ -115,6 +115,7 @@ fj_tensor *fj_build_pre_norm(fj_fwd *f) {
         fj_segment(f->g, l);
         fj_tensor *n = fj_norm(f, x, FJ_W_ATTN_NORM, l);
         x = fj_self_attention(f, n, l, x);
+        if (l + 1 == (int)f->m->hp.layers) x = fj_only_wanted(f, x);
         n = fj_norm(f, x, FJ_W_FFN_NORM, l);
         x = fj_feed_forward(f, n, l, x);
     }
@@ -128,6 +129,7 @@ fj_tensor *fj_build_pre_post_norm(fj_fwd *f) {
         fj_segment(f->g, l);
         fj_tensor *y = fj_self_attention(f, fj_norm(f, x, FJ_W_ATTN_NORM, l), l, NULL);
         x = fj_add(f->g, x, fj_norm(f, y, FJ_W_ATTN_POST, l));
+        if (l + 1 == (int)f->m->hp.layers) x = fj_only_wanted(f, x);
         y = fj_feed_forward(f, fj_norm(f, x, FJ_W_FFN_NORM, l), l, NULL);
         x = fj_add(f->g, x, fj_norm(f, y, FJ_W_FFN_POST, l));
     }

@@ -195,6 +195,8 @@ typedef struct fj_param {
 typedef struct fj_rope_in {
     const fj_rope_hp *hp;
     fj_tensor *which, *inv_freq, *table;
+    int32_t *rows; /* what fj_fwd_fill uploads to which, */
+    float *freqs;  /* and to inv_freq: that of a batch costs no allocation */
 } fj_rope_in;
 
 /* A forward (and backward) pass for one shape. */
@@ -206,6 +208,7 @@ typedef struct fj_fwd {
     fj_rope_in rope, rope_local;
     fj_tensor **wt; /* [n_w] tensors of weights, made on first use */
     fj_tensor *hidden, *logits, *loss, *nll;
+    bool few;                       /* hidden has the wanted rows alone */
     fj_tensor *how, *seen, *tokens; /* of FJ_OUT_TOKENS */
     fj_tensor **ab;                 /* trained adapter: A0 B0 A1 B1 ... tensors */
     fj_tensor *noted;               /* with o.inputs: rows whose squares were added last, */
@@ -261,6 +264,9 @@ fj_tensor *fj_norm(fj_fwd *f, fj_tensor *x, fj_role w, int layer); /* RMS norm *
 fj_tensor *fj_self_attention(fj_fwd *f, fj_tensor *x, int layer, fj_tensor *onto);
 /* The gated or plain network, or the experts of the layer; onto as above. */
 fj_tensor *fj_feed_forward(fj_fwd *f, fj_tensor *x, int layer, fj_tensor *onto);
+/* Behind the attention of the last layer, where logits are made: the wanted rows of x, for what follows is of
+ * each row alone; else x.  A build() need not call it. */
+fj_tensor *fj_only_wanted(fj_fwd *f, fj_tensor *x);
 /* Whole models: x + attention(norm(x)), then x + network(norm(x)); and the same with norms behind both. */
 fj_tensor *fj_build_pre_norm(fj_fwd *f);
 fj_tensor *fj_build_pre_post_norm(fj_fwd *f);

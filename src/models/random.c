@@ -51,9 +51,6 @@ static bool draw_piece(fj_model *m, piece *p, fj_err *e) {
             all += m->w[i].rows * m->w[i].cols / t->block;
     p->bytes = (size_t)t->bytes;
     p->blocks = FJ_MIN(all, PIECE / t->block) | 1;
-    fj_kern own;
-    p->kern = m->dev->kern ? m->dev->kern : &own;
-    if (p->kern == &own && !fj_kern_init(&own, NULL, e)) return false;
     p->raw = fj_try_alloc((size_t)p->blocks, p->bytes, "random weights", e);
     if (p->raw) fj_dev_team_run(m->dev, draw, p);
     return p->raw != NULL;
@@ -85,6 +82,12 @@ static bool put_vector(fj_model *m, const fj_weight *w, fj_err *e) {
 
 static bool fill(fj_model *m, uint64_t seed, fj_err *e) {
     piece pieces[FJ_DTYPES] = { 0 };
+    fj_kern own; /* of a device that has none */
+    const fj_kern *kern = m->dev->kern;
+    if (!kern) {
+        if (!fj_kern_init(&own, NULL, e)) return false;
+        kern = &own;
+    }
     size_t most = 0;
     for (int i = 0; i < m->n_w; i++) {
         const fj_weight *w = &m->w[i];
@@ -101,11 +104,14 @@ static bool fill(fj_model *m, uint64_t seed, fj_err *e) {
             continue;
         }
         if (!p->raw) {
-            *p = (piece){ .type = w->dtype, .seed = seed };
-            ok = draw_piece(m, p, e);
+            *p = (piece){ .type = w->dtype, .kern = kern, .seed = seed };
+            if (!draw_piece(m, p, e)) {
+                ok = false;
+                break;
+            }
         }
-        if (ok && !w->panels) ok = cut(m, p, n, NULL, w->off, e);
-        else if (ok) ok = cut(m, p, n, rows, 0, e) && fj_weight_put(m, w, rows, e);
+        if (!w->panels) ok = cut(m, p, n, NULL, w->off, e);
+        else ok = rows && cut(m, p, n, rows, 0, e) && fj_weight_put(m, w, rows, e);
     }
     free(rows);
     for (int t = 0; t < FJ_DTYPES; t++) free(pieces[t].raw);

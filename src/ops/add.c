@@ -64,6 +64,7 @@ const fj_op fj_op_add_bias = { .name = "add_bias",
                                .n_in = 2,
                                .n_out = 1,
                                .share = 1,
+                               .by_rows = FJ_IN(0) | FJ_OUT(0),
                                .shape = shape_bias,
                                .grad = grad_bias,
                                FJ_FNS(add_bias) };

@@ -56,6 +56,7 @@ const fj_op fj_op_cols = { .name = "cols",
                            .n_in = 1,
                            .n_out = 1,
                            .params = sizeof(params),
+                           .by_rows = FJ_IN(0) | FJ_OUT(0),
                            .shape = shape,
                            .grad = grad,
                            FJ_FNS(cols) };

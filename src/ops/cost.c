@@ -21,7 +21,11 @@ static void weights(const fj_node *n, fj_cost *c, int step, int last) {
         c->flops += product((double)n->in[0]->rows, n->in[i]);
 }
 static void one(const fj_node *n, fj_cost *c) { weights(n, c, 1, 1); }
-static void many(const fj_node *n, fj_cost *c) { weights(n, c, 1, n->n_in - 1); }
+static void many(const fj_node *n,
+                 fj_cost *c) { /* rows, what makes them, what is added to, weights */
+    c->w = n->in[3];
+    for (int i = 3; i < n->n_in; i++) c->flops += product((double)n->in[0]->rows, n->in[i]);
+}
 static void adapted(const fj_node *n, fj_cost *c) { weights(n, c, 1, 3); }
 static void adapted_dx(const fj_node *n, fj_cost *c) { weights(n, c, 2, 3); }
 

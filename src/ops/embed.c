@@ -48,6 +48,7 @@ const fj_op fj_op_embed = { .name = "embed",
                             .n_in = 2,
                             .n_out = 1,
                             .params = sizeof(fj_dtype), /* of the result: activations begin here */
+                            .by_rows = FJ_OUT(0),
                             .shape = shape,
                             .grad = grad,
                             FJ_FNS(embed) };

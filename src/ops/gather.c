@@ -39,6 +39,7 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
 const fj_op fj_op_gather = { .name = "gather",
                              .n_in = 2,
                              .n_out = 1,
+                             .by_rows = FJ_OUT(0),
                              .shape = shape,
                              .grad = grad,
                              FJ_FNS(gather) };

@@ -13,18 +13,16 @@ static void flip(uint32_t *w, int n) {
 /* Of the field f of a block: `rows` columns in, the rest zero. */
 static void pack_field(const fj_kern *kern, const fj_field *f, const uint8_t *src, int64_t stride,
                        int64_t rows, uint8_t *dst) {
-    const int n = f->bytes / f->unit;
-    if (f->unit < 4) {
-        memset(dst, 0, 32 * (size_t)f->bytes);
-        for (int64_t c = 0; c < rows; c++)
-            memcpy(dst + c * f->unit, src + c * stride + f->from, f->unit);
-        return;
+    src += f->from;
+    if (rows < 32) memset(dst, 0, 32 * (size_t)f->bytes);
+    if (f->unit == 4) {
+        kern->words((uint32_t *)(void *)dst, 32, src, stride, rows, f->bytes / 4);
+        if (f->flip) flip((uint32_t *)(void *)dst, 8 * f->bytes);
+    } else if (f->unit == 2) {
+        for (int64_t c = 0; c < rows; c++) memcpy(dst + 2 * c, src + c * stride, 2);
+    } else {
+        for (int64_t c = 0; c < rows; c++) dst[c] = src[c * stride];
     }
-    float strip[32 * 32]; /* moved, never read as numbers */
-    memset(strip, 0, sizeof strip);
-    for (int64_t c = 0; c < rows; c++) memcpy(strip + c * n, src + c * stride + f->from, f->bytes);
-    kern->transpose((float *)(void *)dst, 32, strip, n, 32, n);
-    if (f->flip) flip((uint32_t *)(void *)dst, 32 * n);
 }
 
 static void unpack_field(const fj_field *f, const uint8_t *src, int64_t c0, int64_t rows,

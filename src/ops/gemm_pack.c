@@ -44,15 +44,10 @@ void fj_wmat_pack(const fj_kern *kern, fj_dtype t, int64_t n, int64_t k, const v
             int64_t k2 = (k + 1) / 2;
             uint16_t *dst = (uint16_t *)panels + 2 * g * 48 * k2;
             const uint16_t *src = (const uint16_t *)rows + g * 48 * k;
-            if (left < width) memset(dst, 0, (size_t)(width * k2) * 4);
-            /* Pairs move as floats: transpose does no arithmetic.  Rows of odd k are not made of pairs. */
-            if (k % 2 == 0)
-                kern->transpose((float *)(void *)dst, width, (const float *)(const void *)src, k2,
-                                left, k2);
-            else
-                for (int64_t j = 0; j < 2 * k2; j++)
-                    for (int64_t c = 0; c < left; c++)
-                        dst[(j / 2 * width + c) * 2 + j % 2] = j < k ? src[c * k + j] : 0;
+            if (left < width || k % 2) memset(dst, 0, (size_t)(width * k2) * 4);
+            kern->words((uint32_t *)(void *)dst, width, src, 2 * k, left, k / 2);
+            for (int64_t c = 0; k % 2 && c < left; c++) /* the last, which has no pair */
+                dst[((k - 1) / 2 * width + c) * 2] = src[c * k + k - 1];
         }
     }
 }

@@ -30,9 +30,17 @@ fj_tensor *fj_linear_real(fj_graph *g, fj_tensor *x, fj_tensor *w); /* F32, what
 fj_tensor *fj_linear_add(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *c, double scale,
                          int64_t row0);
 
-/* y[i] = x w[i]^T, n of them; no gradient */
+/* y[i] = (c or nothing) + f(x) w[i]^T, n of them, one where there is a c [rows of x, N], which is consumed
+ * where nobody else reads it; no gradient.  f(x): x; rmsnorm of it, with [1, d] (fj_rmsnorm); fj_swiglu or
+ * fj_geglu of it, the gates, and the ups `with`.  On a GPU: x alone, and no c. */
 enum { FJ_LINEAR_MANY = 3 };
-void fj_linear_many(fj_graph *g, fj_tensor *x, int n, fj_tensor *const *w, fj_tensor **y);
+typedef enum fj_pre { FJ_PRE_NONE, FJ_PRE_RMSNORM, FJ_PRE_SWIGLU, FJ_PRE_GEGLU } fj_pre;
+typedef struct fj_many {
+    fj_pre pre;
+    double eps; /* of the norm */
+} fj_many;
+void fj_linear_many(fj_graph *g, const fj_many *how, fj_tensor *x, fj_tensor *with, fj_tensor *c,
+                    int n, fj_tensor *const *w, fj_tensor **y);
 
 /* x W^T + scale * (x A^T) B^T: a weight and the adapter of all rows, A [r, K], B [N, r].  The second result
  * is x A^T [n, r]. */

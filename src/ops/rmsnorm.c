@@ -12,8 +12,9 @@ FJ_CPU(rmsnorm) {
     int64_t d = n->in[1]->cols, from, to;
     real *y = n->out[0]->data;
     const real *x = n->in[0]->data;
-    fj_team_split(t, groups(n->in[0], d), 1, &from, &to);
-    for (int64_t r = from; r < to; r++)
+    fj_team_split(t, n->in[0]->rows, 1, &from, &to);
+    int64_t each = d ? n->in[0]->cols / d : 0;
+    for (int64_t r = from * each; r < to * each; r++)
         KERN(t)->rmsnorm(y + r * d, x + r * d, n->in[1]->data, d, (real)eps);
 }
 
@@ -74,6 +75,7 @@ const fj_op fj_op_rmsnorm = { .name = "rmsnorm",
                               .n_out = 1,
                               .params = sizeof(double),
                               .cheap = true,
+                              .by_rows = FJ_IN(0) | FJ_OUT(0),
                               .shape = shape,
                               .grad = grad,
                               FJ_FNS(rmsnorm) };

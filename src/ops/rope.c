@@ -55,6 +55,7 @@ const fj_op fj_op_rope_table = { .name = "rope_table",
                                  .n_in = 3,
                                  .n_out = 1,
                                  .params = sizeof(double),
+                                 .by_rows = FJ_OUT(0),
                                  .shape = shape_table,
                                  FJ_FNS(rope_table) };
 
@@ -82,6 +83,7 @@ const fj_op fj_op_rope = { .name = "rope",
                            .n_out = 1,
                            .params = sizeof(params),
                            .share = 1,
+                           .by_rows = FJ_IN(0) | FJ_IN(1) | FJ_OUT(0),
                            .shape = shape,
                            .grad = grad,
                            FJ_FNS(rope) };

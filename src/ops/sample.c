@@ -51,24 +51,41 @@ static int by_id(const void *a, const void *b) {
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
+/* Splits n > 1 candidates: none of [0, *j] is behind any of [*i, n), those between are equal. */
+static void split(cand *c, int64_t n, int (*order)(const void *, const void *), int64_t *i,
+                  int64_t *j) {
+    cand pivot = c[(n - 1) / 2];
+    *i = 0, *j = n - 1;
+    while (*i <= *j) {
+        while (order(&c[*i], &pivot) < 0) ++*i;
+        while (order(&c[*j], &pivot) > 0) --*j;
+        if (*i > *j) break;
+        cand t = c[*i];
+        c[(*i)++] = c[*j];
+        c[(*j)--] = t;
+    }
+}
+
 /* Leaves the k first of the order in front, in no order. */
 static void select_top(cand *c, int64_t n, int64_t k) {
-    int64_t lo = 0, hi = n - 1;
-    while (lo < hi) {
-        cand pivot = c[lo + (hi - lo) / 2];
-        int64_t i = lo, j = hi;
-        while (i <= j) {
-            while (by_logit(&c[i], &pivot) < 0) i++;
-            while (by_logit(&c[j], &pivot) > 0) j--;
-            if (i <= j) {
-                cand t = c[i];
-                c[i++] = c[j];
-                c[j--] = t;
-            }
-        }
-        if (k - 1 <= j) hi = j;
-        else if (k - 1 >= i) lo = i;
+    while (n > 1) {
+        int64_t i, j;
+        split(c, n, by_logit, &i, &j);
+        if (k - 1 <= j) n = j + 1;
+        else if (k - 1 >= i) c += i, n -= i, k -= i;
         else return;
+    }
+}
+
+/* Not qsort: that allocates. */
+static void sort(cand *c, int64_t n, int (*order)(const void *, const void *)) {
+    while (n > 1) {
+        int64_t i, j;
+        split(c, n, order, &i, &j);
+        bool left = j + 1 < n - i; /* the shorter side by itself: its depth is a logarithm */
+        sort(left ? c : c + i, left ? j + 1 : n - i, order);
+        if (left) c += i, n -= i;
+        else n = j + 1;
     }
 }
 
@@ -121,7 +138,7 @@ static double weight(const row *r, double logit) { return exp((logit - r->most) 
 static int32_t draw_few(const row *r, int64_t n, const real *how, double all) {
     double top_p = how[FJ_PICK_TOP_P], min_p = how[FJ_PICK_MIN_P], sum = 0;
     cand *c = r->c;
-    if (top_p < 1) qsort(c, (size_t)n, sizeof *c, by_logit);
+    if (top_p < 1) sort(c, n, by_logit);
     for (int64_t i = 0; i < n; i++) sum += c[i].p = weight(r, (double)c[i].logit);
     if (top_p < 1) { /* the smallest set that reaches top_p */
         double part = 0, want = top_p * (all > 0 ? all : sum);
@@ -130,7 +147,7 @@ static int32_t draw_few(const row *r, int64_t n, const real *how, double all) {
         if (all > 0 && part < want && n < r->vocab) return -1;
         n = FJ_MAX(kept, 1);
     }
-    qsort(c, (size_t)n, sizeof *c, by_id);
+    sort(c, n, by_id);
     sum = 0;
     for (int64_t i = 0; i < n; i++) {
         if (c[i].p < min_p) c[i].p = 0; /* the largest has p = 1 */
@@ -203,7 +220,7 @@ static real floor_of_part(const fj_team *t, const row *r, double want, double to
         if (KERN(t)->sum_from(r->w + at, r->z + at, lo, len) > high)
             n = collect_chunk(r, k, lo, hi, n);
     }
-    qsort(r->c, (size_t)n, sizeof *r->c, by_logit);
+    sort(r->c, n, by_logit);
     int64_t kept = 0;
     while (kept < n && part < want) part += (double)r->w[r->c[kept++].id];
     for (int64_t i = kept; i < n; i++) r->w[r->c[i].id] = 0;

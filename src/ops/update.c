@@ -65,6 +65,7 @@ const fj_op fj_op_kv_put = { .name = "kv_put",
                              .n_out = 1,
                              .share = 1,
                              .in_place = true,
+                             .by_rows = FJ_IN(1),
                              .shape = shape_put,
                              FJ_FNS(kv_put) };
 

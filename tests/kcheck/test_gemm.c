@@ -237,7 +237,7 @@ static void test_against_f64(void **state) {
         for (size_t s = 0; s < FJ_LEN(shapes); s++)
             for (size_t f = 0; f < FJ_LEN(formats); f++) {
                 int64_t k = shapes[s][2];
-                if (!FJ_IN_TURN(s * FJ_LEN(formats) + f + (size_t)v, 11)) continue;
+                if (!FJ_IN_TURN(s * FJ_LEN(formats) + f + (size_t)v, 17)) continue;
                 /* formats without panels are read by the same code: in turns */
                 if (formats[f] > FJ_NF4 && (s + f + v) % 4) continue;
                 /* of large blocks, k is longer: not also many rows or columns */
@@ -266,7 +266,7 @@ static void test_row_alone(void **state) {
         if (!fj_kern_init(&kern, fj_kern_step(v), NULL)) continue;
         for (size_t f = 0; f < FJ_LEN(formats); f++) {
             if (formats[f] > FJ_NF4 && (f + v) % 3) continue; /* in turns, as above */
-            if (!FJ_IN_TURN(f + (size_t)v, 5)) continue;
+            if (!FJ_IN_TURN(f + (size_t)v, 8)) continue;
             problem p = make(&r, &kern, formats[f], many, n, k);
             for (int op = FWD; op <= DX; op++)
                 for (int f32 = 0; f32 < 2; f32++) {
@@ -335,7 +335,7 @@ static void test_sets_agree(void **state) {
         for (size_t f = 0; f < FJ_LEN(formats); f++)
             for (int op = FWD; op <= DX; op++)
                 for (int f32 = 0; f32 < 2; f32++) {
-                    if (!FJ_IN_TURN(f, 4)) continue;
+                    if (!FJ_IN_TURN(f, 6)) continue;
                     bool bf16 = !f32 && formats[f] != FJ_F32 &&
                                 (op == DX || formats[f] == FJ_BF16 || formats[f] == FJ_F16);
                     if (bf16 && (!strstr(kern.isa, "bf16") || strstr(kern.isa, "amx"))) continue;

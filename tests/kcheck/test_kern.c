@@ -12,7 +12,7 @@
 #include <math.h>
 #include <sys/mman.h>
 
-enum { SLOTS = 8, SLOT = 1 << 18, GUARDS = 32, MAX_N = 1030 };
+enum { SLOTS = 9, SLOT = 1 << 18, GUARDS = 32, MAX_N = 1030 };
 static const uint32_t guard_word = 0x7fc5a5a5; /* a NaN of our own */
 
 typedef struct arr {
@@ -398,6 +398,23 @@ static bool check_transpose(ctx *c) {
     return true;
 }
 
+/* Rows at any distance, from any address. */
+static bool check_words(ctx *c) {
+    int64_t rows = 1 + c->n % 49, n = 1 + c->n % 37, odd = c->n % 7, stride = 4 * n + odd,
+            ldd = rows + c->n % 5;
+    arr src = numbers(c, (rows * stride + 3) / 4 + 1, 1), dst = room(c, (n - 1) * ldd + rows);
+    const char *from =
+        (const char *)(src.f + src.n) - rows * stride + odd; /* ends where src does */
+    for (int64_t i = 0; i < dst.n; i++) dst.f[i] = 9;
+    c->k->words((uint32_t *)(void *)dst.f, ldd, from, stride, rows, n);
+    for (int64_t i = 0; i < dst.n; i++) {
+        float want = 9;
+        if (i % ldd < rows) memcpy(&want, from + i % ldd * stride + 4 * (i / ldd), 4);
+        if (memcmp(&dst.f[i], &want, 4)) return say(c, "not moved", i, dst.f[i], want);
+    }
+    return true;
+}
+
 static bool check_gemm(ctx *c) {
     int mr = 1 + (int)(c->n % 8), np = 1 + (int)(c->n % 3);
     int64_t k = 1 + c->n % 301, cols = 16 * np, ldb = cols + c->n % 2 * 3, ldt = cols + c->n % 5;
@@ -742,6 +759,41 @@ static bool blocks_to_rows(ctx *c, bool from_scalar_tile) {
     return ok;
 }
 
+/* The bits of unpacking and multiplying one super-block after the other, by the scalar kernels. */
+static bool check_few_w8(ctx *c) {
+    const fj_dtype dt = some_blocks(c);
+    const fj_dtype_info *d = fj_dtype_get(dt);
+    const int kind = fj_a8_kind(dt), rows = 1 + (int)(c->n / 16 % 4);
+    const int64_t nb = d->block > 32 ? 8 * (1 + c->n % 3) : 1 + c->n % 19, sb = (nb + 7) / 8,
+                  stride = rows + c->n % 2, super = 32 * (256 / d->block) * d->bytes;
+    arr x = numbers(c, rows * nb * 32, 1),
+        a = room(c, ((sb - 1) * stride + rows) * (int64_t)(sizeof(fj_a8) / 4)),
+        p = room(c, nb * 32 / d->block * 32 * d->bytes / 4), t = room(c, rows * 32);
+    fj_a8 *rec = (fj_a8 *)(void *)a.f;
+    memset(a.f, 0, (size_t)a.n * 4);
+    for (int r = 0; r < rows; r++)
+        c->scalar->quant_a8(rec + r, stride, x.f + r * nb * 32, nb * 32, kind);
+    uint8_t *panels = (uint8_t *)(void *)p.f;
+    for (int64_t i = 0; i < p.n * 4; i++) panels[i] = (uint8_t)fj_rng_u64(&c->rng);
+    for (int64_t i = 0, at = 0; i < nb * 32 / d->block; i++)
+        for (const fj_field *f = fj_panel_fields(dt); f->bytes; at += 32 * f->bytes, f++)
+            for (int64_t j = 0; f->unit == 2 && j < 32 * f->bytes; j += 2) {
+                uint16_t h = fj_f32_to_f16((float)fj_rng_normal(&c->rng) * 0.01f);
+                memcpy(panels + at + j, &h, 2); /* scales that are numbers */
+            }
+    float want[4 * 32];
+    for (int64_t i = 0; i < nb; i += 8) {
+        static fj_w8 w;
+        int len = nb - i < 8 ? (int)(nb - i) : 8;
+        c->scalar->w8_unpack(&w, dt, panels + i / 8 * super, 0, len);
+        c->scalar->gemm_w8(want, rec + i / 8 * stride, &w, len, rows, kind, i == 0, NULL, 0);
+    }
+    c->k->few_w8(t.f, rec, stride, dt, panels, nb, rows);
+    for (int64_t i = 0; i < t.n; i++)
+        if (!same_bits(want[i], t.f[i])) return say(c, d->name, i, t.f[i], want[i]);
+    return true;
+}
+
 static bool check_w8_unpack(ctx *c) { return blocks_to_rows(c, false); }
 static bool check_w8_rows(ctx *c) { return blocks_to_rows(c, true); }
 
@@ -953,6 +1005,8 @@ static bool check_quant_q8_0(ctx *c) {
     }
     return true;
 }
+
+#include "attn_checks.inc"
 
 static const struct {
     const char *name;

@@ -51,7 +51,7 @@ static void test_same_bytes(void **state) {
         if (!fj_quant_can((fj_dtype)t)) continue;
         size_t n = (size_t)fj_dtype_size((fj_dtype)t, ROWS, COLS);
         for (int k = 0; k < 2 * KINDS; k++) {
-            if (!FJ_IN_TURN(k + t, 5)) continue;
+            if (!FJ_IN_TURN(k + t, 7)) continue;
             draw(&r, k / 2, x, N);
             importance_of(&r, w);
             const float *importance = k % 2 ? w : NULL;
@@ -93,7 +93,7 @@ static void test_quality(void **state) {
         fj_dtype t = list[f].t;
         const char *name = fj_dtype_get(t)->name;
         for (int k = 0; k < KINDS; k++) {
-            if (!FJ_IN_TURN(f + (size_t)k, 3)) continue;
+            if (!FJ_IN_TURN(f + (size_t)k, 5)) continue;
             double all = 0, ours = 0, theirs = 0, with = 0, without = 0;
             for (int round = 0; round < 8; round++) {
                 draw(&r, k, x, N);

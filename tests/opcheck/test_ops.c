@@ -1,7 +1,11 @@
 /* test_ops.c - every op of ops.def on the CPU: f32 against the f64 path, the same bits on any team,
- * every weight format, writes in place, and sharing of memory.  An op without a case does not compile. */
+ * every weight format, writes in place, and sharing of memory.  An op without a case does not compile.
+ *
+ * FORJA_TIME=N: no tests; the same cases are timed on N threads, a line for each: op, variant, nanoseconds of a
+ * run (the graph of the case, its walk included) as least, median and most of 9. */
 #include "op_cases.h"
 
+#include "base/fs.h"
 #include "ops/op.h"
 
 static const oc_entry list[] = {
@@ -160,6 +164,44 @@ static void test_panels_are_rows(void **state) {
         oc_close(&c[0]);
         oc_close(&c[1]);
     }
+    fj_dev_close(d);
+}
+
+/* Rows made on the way to their weights, and what a product is added to, give the bits of the ops one by one. */
+static void test_made_on_the_way(void **state) {
+    (void)state;
+    fj_rng r = fj_test_rng();
+    fj_dev *d = open_dev(2, false);
+    for (size_t i = 0; i < FJ_LEN(oc_formats); i++)
+        for (int kind = 0; kind < 8; kind++) {
+            uint64_t seed = fj_rng_u64(&r);
+            int64_t m = kind < 4 ? 1 : 7;
+            oc c[2];
+            for (int apart = 0; apart < 2; apart++) {
+                oc_open(&c[apart], d, FJ_F32, seed);
+                fj_graph *g = c[apart].g;
+                c[apart].panels = kind % 2;
+                fj_many how = { (fj_pre)(kind % 4), 1e-5 };
+                fj_tensor *x = oc_real(&c[apart], m, 256, false),
+                          *up = oc_real(&c[apart], m, 256, false),
+                          *norm = oc_vec(&c[apart], 1, 256, false),
+                          *onto = oc_real(&c[apart], m, 70, false),
+                          *w = oc_weight(&c[apart], oc_formats[i], 70, 256, false), *y;
+                if (!apart) {
+                    fj_tensor *with = kind % 4 == FJ_PRE_RMSNORM ? norm : kind % 4 ? up : NULL;
+                    fj_linear_many(g, &how, x, with, onto, 1, &w, &y);
+                } else {
+                    fj_tensor *f[] = { x, fj_rmsnorm(g, x, norm, 1e-5), fj_swiglu(g, x, up),
+                                       fj_geglu(g, x, up) };
+                    y = fj_linear_add(g, f[kind % 4], w, onto, 1, 0);
+                }
+                oc_out(&c[apart], y);
+                oc_run(&c[apart]);
+            }
+            same_bits(&c[0], &c[1], fj_dtype_get(oc_formats[i])->name, kind, "rows made apart");
+            oc_close(&c[0]);
+            oc_close(&c[1]);
+        }
     fj_dev_close(d);
 }
 
@@ -529,11 +571,48 @@ static void test_planted_bugs_are_caught(void **state) {
     fj_dev_close(d2);
 }
 
+/* ---- the same cases, timed ------------------------------------------------------------------------- */
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double ns_of_run(oc *c, int64_t times) {
+    fj_err e = { 0 };
+    double t0 = fj_clock();
+    for (int64_t i = 0; i < times; i++) FJ_OK_OR_FAIL(c->dev->fn->run(c->dev, c->g, &e), e);
+    return 1e9 * (fj_clock() - t0) / (double)times;
+}
+
+static int time_cases(int threads) {
+    enum { SAMPLES = 9 };
+    static const double enough = 2e6; /* ns of a sample */
+    fj_dev *d = open_dev(FJ_MAX(threads, 1), false);
+    printf("%-18s %7s %12s %12s %12s\n", "op", "variant", "least ns", "median ns", "most ns");
+    for (size_t i = 0; i < FJ_LEN(list); i++)
+        for (int v = 0;; v++) {
+            oc c;
+            double t[SAMPLES];
+            if (!run_case(&c, d, FJ_F32, &list[i], v, 1)) break;
+            int64_t times = FJ_MAX((int64_t)(enough / (ns_of_run(&c, 1) + 1)), 1);
+            for (int s = 0; s < SAMPLES; s++) t[s] = ns_of_run(&c, times);
+            qsort(t, SAMPLES, sizeof *t, by_size);
+            printf("%-18s %7d %12.0f %12.0f %12.0f\n", list[i].name, v, t[0], t[SAMPLES / 2],
+                   t[SAMPLES - 1]);
+            oc_close(&c);
+        }
+    fj_dev_close(d);
+    return 0;
+}
+
 int main(void) {
+    const char *time = getenv("FORJA_TIME");
+    if (time) return time_cases(atoi(time));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_f32_against_f64),
         cmocka_unit_test(test_same_bits_on_any_team),
         cmocka_unit_test(test_panels_are_rows),
+        cmocka_unit_test(test_made_on_the_way),
         cmocka_unit_test(test_sharing),
         cmocka_unit_test(test_used_later),
         cmocka_unit_test(test_in_place),

@@ -472,12 +472,48 @@ static void test_recompute(void **state) {
         }
 }
 
+/* ---- barriers -------------------------------------------------------------------------------------- */
+static void test_order(void **state) {
+    (void)state;
+    fj_err e = { 0 };
+    fj_dev *d = open_dev(2);
+    fj_graph *g = fj_graph_new();
+    fj_buf *mem = NULL, *buf = d->fn->alloc(d, 2 * 4 * 9 * 8, "a test", &e);
+    assert_non_null(buf);
+    fj_tensor *x = fj_input(g, "x", FJ_F32, 5, 8), *z = fj_input(g, "z", FJ_F32, 5, 8),
+              *w = fj_input(g, "w", FJ_F32, 1, 4), *table = fj_input(g, "table", FJ_F32, 5, 4),
+              *slots = fj_input(g, "slots", FJ_I32, 1, 5),
+              *keys = fj_extern(g, "keys", FJ_F32, 9, 8, buf, 0),
+              *vals = fj_extern(g, "values", FJ_F32, 9, 8, buf, 4 * 9 * 8);
+    fj_tensor *q = fj_rmsnorm(g, x, w, 0),
+              *k = fj_rope(g, q, table, 2); /* by rows, as what follows */
+    keys = fj_kv_put(g, keys, k, slots);
+    vals = fj_kv_put(g, vals, z, slots);
+    fj_tensor *all = fj_add(g, keys, vals); /* reads all of both, and is not by rows */
+    fj_keep(fj_rmsnorm(g, all, w, 0));      /* 9 rows */
+    fj_keep(fj_rmsnorm(g, z, w, 0));        /* lies where `all` was */
+    vals = fj_kv_put(g, vals, z, slots);    /* over what was read before the last barrier */
+    FJ_OK_OR_FAIL(fj_dev_prepare(d, g, &mem, "a test", &e), e);
+    bool meet[16];
+    static const bool want[] = { false, false, false, false, true, true, true, false };
+    assert_int_equal(g->n_nodes, FJ_LEN(want));
+    fj_graph_order(g, meet);
+    for (size_t i = 0; i < FJ_LEN(want); i++)
+        if (meet[i] != want[i])
+            fail_msg("node %zu, %s: %s barrier", i, g->nodes[i]->op->name, meet[i] ? "a" : "no");
+    fj_graph_free(g);
+    d->fn->free(mem);
+    d->fn->free(buf);
+    fj_dev_close(d);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_first_error_sticks), cmocka_unit_test(test_bad_sizes),
-        cmocka_unit_test(test_random_graphs),      cmocka_unit_test(test_overlap_is_seen),
-        cmocka_unit_test(test_dead_nodes),         cmocka_unit_test(test_plan_like),
-        cmocka_unit_test(test_cheap_results),      cmocka_unit_test(test_recompute),
+        cmocka_unit_test(test_first_error_sticks), cmocka_unit_test(test_order),
+        cmocka_unit_test(test_bad_sizes),          cmocka_unit_test(test_random_graphs),
+        cmocka_unit_test(test_overlap_is_seen),    cmocka_unit_test(test_dead_nodes),
+        cmocka_unit_test(test_plan_like),          cmocka_unit_test(test_cheap_results),
+        cmocka_unit_test(test_recompute),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,11 @@
 /* pool: every thread runs once per call, the barrier holds everybody, results are seen by the caller. */
+#include "base/cpus.h"
+#include "base/fs.h"
 #include "base/pool.h"
 #include "test_util.h"
 
 #include <stdatomic.h>
+#include <sys/stat.h>
 
 enum { MAX = 8, PHASES = 4 };
 
@@ -84,11 +87,57 @@ static void test_open(void **state) {
     fj_pool_close(NULL);
 }
 
+/* ---- quotas: trees as kernels show them ------------------------------------------------------------- */
+static void put(const char *root, const char *path, const char *text) {
+    fj_str full = { 0 };
+    fj_str_addf(&full, "%s%s", root, path);
+    for (char *p = full.s + 1; (p = strchr(p, '/')); p++) {
+        *p = 0;
+        mkdir(full.s, 0755);
+        *p = '/';
+    }
+    FILE *f = fopen(full.s, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+    fj_str_free(&full);
+}
+
+static void test_quota(void **state) {
+    (void)state;
+    const char *root = fj_test_path("root");
+    assert_int_equal(fj_cpus_quota(root), 0); /* nothing there */
+    put(root, "/proc/self/cgroup", "0::/a/b\n");
+    put(root, "/sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
+    assert_int_equal(fj_cpus_quota(root), 0);
+    put(root, "/sys/fs/cgroup/a/cpu.max", "350000 100000\n"); /* of the group that it is in */
+    assert_int_equal(fj_cpus_quota(root), 4);
+    put(root, "/sys/fs/cgroup/a/b/cpu.max", "10000 100000\n");
+    assert_int_equal(fj_cpus_quota(root), 1);
+    put(root, "/proc/self/cgroup", "0::/\n");
+    assert_int_equal(fj_cpus_quota(root), 0);
+    put(root, "/sys/fs/cgroup/cpu.max",
+        "200000 100000\n"); /* a container sees its own as the first */
+    assert_int_equal(fj_cpus_quota(root), 2);
+    put(root, "/proc/self/cgroup", "5:cpuset:/x\n4:cpu,cpuacct:/x\nbroken\n3:cpu\n");
+    put(root, "/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "-1\n");
+    put(root, "/sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "100000\n");
+    assert_int_equal(fj_cpus_quota(root), 0);
+    put(root, "/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "150000\n");
+    assert_int_equal(fj_cpus_quota(root), 2);
+    put(root, "/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "many\n");
+    assert_int_equal(fj_cpus_quota(root), 0);
+    put(root, "/proc/self/cgroup", "0::/../../x\n"); /* seen from another name space */
+    assert_int_equal(fj_cpus_quota(root), 0);
+    assert_true(fj_cpus() >= 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_many_runs),
         cmocka_unit_test(test_open),
+        cmocka_unit_test(test_quota),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,8 +40,9 @@ static inline V mul(V a, V b) { return vmulq_f32(a, b); }
 static inline V div(V a, V b) { return vdivq_f32(a, b); }
 #define fma fma_v
 static inline V fma(V a, V b, V c) { return vfmaq_f32(c, a, b); }
-static inline V min(V a, V b) { return vminq_f32(a, b); }
-static inline V max(V a, V b) { return vmaxq_f32(a, b); }
+/* By comparison: FMIN and FMAX pass any NaN, rows.inc counts on the second operand then. */
+static inline V min(V a, V b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+static inline V max(V a, V b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 static inline V root(V a) { return vsqrtq_f32(a); }
 static inline V round_near(V a) { return vrndnq_f32(a); }
 /* In two steps, since 2^n alone may lie beyond the numbers. */

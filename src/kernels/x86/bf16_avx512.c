@@ -16,6 +16,8 @@ void fj_gemm_bf16_avx512(float *t, int64_t ldt, const uint32_t *a, int64_t ars, 
     gemm_bf16(t, ldt, a, ars, acs, b, ldb, k, mr, np, first);
 }
 
+#include "kernels/attn_tiles.inc"
+
 static __mmask16 lanes(int64_t n) {
     return n < 16 ? (__mmask16)((1u << n) - 1) : (__mmask16)0xffff;
 }
@@ -68,6 +70,8 @@ static void pairs_bf16(uint32_t *y, const float *a, const float *b, int64_t n) {
 
 void fj_kern_avx512_bf16(fj_kern *k) {
     k->gemm_bf16 = fj_gemm_bf16_avx512;
+    k->attn_scores = attn_scores;
+    k->attn_mix = attn_mix;
     k->f32_to_bf16 = f32_to_bf16;
     k->f16_to_bf16 = f16_to_bf16;
     k->pairs_bf16 = pairs_bf16;

@@ -98,6 +98,8 @@ static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int
     }
 }
 
+#include "kernels/attn_tiles.inc"
+
 static inline void transpose8(float *dst, int64_t ldd, const float *src, int64_t lds) {
     __m256 a[8], b[8];
 #pragma GCC unroll 8
@@ -157,4 +159,6 @@ void fj_kern_avx2(fj_kern *k) {
     k->tile_out = tile_out;
     k->gemm = gemm;
     k->gemm_bf16 = gemm_bf16;
+    k->attn_scores = attn_scores;
+    k->attn_mix = attn_mix;
 }

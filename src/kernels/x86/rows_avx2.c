@@ -116,18 +116,7 @@ static void f32_to_f16(uint16_t *y, const float *x, int64_t n) {
               n - i);
 }
 
-/* Rounded to bf16 as vcvtneps2bf16 does, in the low half of each lane: nearest even, denormals become
- * zero, a NaN is made quiet. */
-static inline __m256i bf16(V x) {
-    const __m256i exponent = _mm256_set1_epi32(0x7f800000), one = _mm256_set1_epi32(1);
-    __m256i u = _mm256_castps_si256(x), mag = _mm256_and_si256(u, _mm256_set1_epi32(0x7fffffff));
-    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), one);
-    __m256i r = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), odd);
-    __m256i tiny = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x00800000), mag);
-    r = _mm256_blendv_epi8(r, _mm256_and_si256(u, _mm256_set1_epi32((int)0x80000000)), tiny);
-    __m256i nan = _mm256_or_si256(u, _mm256_set1_epi32(0x400000));
-    return _mm256_srli_epi32(_mm256_blendv_epi8(r, nan, _mm256_cmpgt_epi32(mag, exponent)), 16);
-}
+#include "kernels/x86/bf16_avx2.inc"
 
 static void f32_to_bf16(uint16_t *y, const float *x, int64_t n) {
     EACH {

@@ -7,21 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-static inline void halves(float *y, const uint16_t *x) {
-    for (int i = 0; i < 32; i += 16)
-        _mm512_storeu_ps(
-            y + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(x + i))));
-}
-
-static inline void lookup(uint32_t *w, int n, const uint8_t *table) {
-    const __m512i t = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)table));
-    for (int i = 0; i < n / 4; i += 16)
-        _mm512_storeu_si512(w + i, _mm512_shuffle_epi8(t, _mm512_loadu_si512(w + i)));
-}
-
-#define HALVES halves
-#define LOOKUP lookup
-#include "kernels/w8.inc"
+#include "codes_avx512.inc"
 
 static inline __m512i splat4(const int8_t *p) {
     int32_t v;
@@ -137,6 +123,164 @@ static void gemm_w8(float *t, const fj_a8 *a, const fj_w8 *w, int nb, int64_t ro
     }
 }
 
+/* A block, all its places constants but for formats of 32 values. */
+INLINE void unpack_block(fj_w8 *to, int at, const fj_dtype F, const void *panels, int b) {
+    const int KIND = fj_a8_kind(F), HALF = KIND & FJ_A8_16 ? 2 : 1;
+#pragma GCC unroll 2
+    for (int p = 0; p < 2; p++) {
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++)
+            _mm512_store_si512(to->w[at][j] + 16 * p, code(F, panels, b, j, p));
+#pragma GCC unroll 2
+        for (int h = 0; h < HALF; h++) {
+            __m512 d, m = _mm512_setzero_ps();
+            scale(F, panels, b, h, p, &d, &m);
+            _mm512_store_ps(to->d[HALF * at + h] + 16 * p, d);
+            if (KIND & FJ_A8_MIN) _mm512_store_ps(to->m[HALF * at + h] + 16 * p, m);
+        }
+    }
+}
+
+INLINE void unpack_32(fj_w8 *to, const fj_dtype F, const void *panels, int b0, int nb) {
+    for (int i = 0; i < nb; i++) unpack_block(to, i, F, panels, b0 + i);
+}
+
+INLINE void unpack_256(fj_w8 *to, const fj_dtype F, const void *panels, int b0, int nb) {
+#pragma GCC unroll 8
+    for (int b = 0; b < 8; b++)
+        if (b >= b0 && b < b0 + nb) unpack_block(to, b - b0, F, panels, b);
+}
+
+#define EACH_32(X)                                                                                 \
+    X(Q8_0, q8_0)                                                                                  \
+    X(Q4_0, q4_0)                                                                                  \
+    X(MXFP4, mxfp4) X(Q4_1, q4_1) X(Q5_0, q5_0) X(Q5_1, q5_1) X(IQ4_NL, q4_0)
+#define EACH_256(X)                                                                                \
+    X(Q4_K, q4_k) X(Q5_K, q5_k) X(Q6_K, q6_k) X(Q3_K, q3_k) X(Q2_K, q2_k) X(IQ4_XS, iq4_xs)
+
+static void w8_unpack(fj_w8 *to, fj_dtype t, const void *panels, int b0, int nb) {
+    switch (t) {
+#define CASE(F, panel)                                                                             \
+    case FJ_##F: unpack_32(to, FJ_##F, panels, b0, nb); break;
+        EACH_32(CASE)
+#undef CASE
+#define CASE(F, panel)                                                                             \
+    case FJ_##F: unpack_256(to, FJ_##F, panels, b0, nb); break;
+        EACH_256(CASE)
+#undef CASE
+    default: break;
+    }
+}
+
+/* ---- few rows: the weights go from memory through registers ---------------------------------------- */
+/* Lines so far ahead that they arrive in time. */
+enum { AHEAD = 4096 };
+
+INLINE void few_block(__m512 s[2][2], const fj_a8 *a, const fj_dtype F, const void *panels, int b,
+                      const int MR) {
+    const int KIND = fj_a8_kind(F), HALF = KIND & FJ_A8_16 ? 2 : 1;
+#pragma GCC unroll 2
+    for (int h = 0; h < HALF; h++) {
+        const int g = b * HALF + h;
+        __m512i c[2][2];
+#pragma GCC unroll 2
+        for (int r = 0; r < MR; r++)
+            c[r][0] = c[r][1] =
+                KIND & FJ_A8_MIN ? _mm512_setzero_si512() : _mm512_set1_epi32(a[r].corr[g]);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8 / HALF; i++) {
+            const int j = h * 4 + i;
+            __m512i w0 = code(F, panels, b, j, 0), w1 = code(F, panels, b, j, 1);
+#pragma GCC unroll 2
+            for (int r = 0; r < MR; r++) {
+                __m512i v = splat4(a[r].q + 32 * b + 4 * j);
+                c[r][0] = _mm512_dpbusd_epi32(c[r][0], w0, v);
+                c[r][1] = _mm512_dpbusd_epi32(c[r][1], w1, v);
+            }
+        }
+#pragma GCC unroll 2
+        for (int p = 0; p < 2; p++) {
+            __m512 d, m = _mm512_setzero_ps();
+            scale(F, panels, b, h, p, &d, &m);
+#pragma GCC unroll 2
+            for (int r = 0; r < MR; r++) {
+                __m512 e = KIND & FJ_A8_WIDE ? d : _mm512_mul_ps(d, _mm512_set1_ps(a[r].d[g]));
+                s[r][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[r][p]), e, s[r][p]);
+                if (KIND & FJ_A8_MIN)
+                    s[r][p] = _mm512_fmadd_ps(m, _mm512_set1_ps(a[r].sum[g]), s[r][p]);
+            }
+        }
+    }
+}
+
+INLINE void ahead(const char *b, const int bytes) {
+#pragma GCC unroll 20
+    for (int i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)((uintptr_t)b + AHEAD + (uintptr_t)i), _MM_HINT_T0);
+}
+
+INLINE void few(float *t, const fj_a8 *a, int64_t stride, const char *panels, int64_t nb,
+                const fj_dtype F, const int BYTES, const bool LARGE, const int MR) {
+    const int KIND = fj_a8_kind(F);
+    __m512 y[2][2];
+#pragma GCC unroll 2
+    for (int r = 0; r < MR; r++) y[r][0] = y[r][1] = _mm512_setzero_ps();
+    for (; nb > 0; nb -= 8, a += stride) {
+        __m512 s[2][2];
+#pragma GCC unroll 2
+        for (int r = 0; r < MR; r++)
+#pragma GCC unroll 2
+            for (int p = 0; p < 2; p++) s[r][p] = KIND & FJ_A8_WIDE ? _mm512_setzero_ps() : y[r][p];
+        if (LARGE) {
+#pragma GCC unroll 8
+            for (int b = 0; b < 8; b++) {
+                ahead(panels + b * 4 * BYTES, 4 * BYTES);
+                few_block(s, a, F, panels, b, MR);
+            }
+            panels += 32 * BYTES;
+        } else
+            for (int b = 0; b < 8 && b < nb; b++, panels += 32 * BYTES) {
+                ahead(panels, 32 * BYTES);
+                few_block(s, a, F, panels - (int64_t)b * 32 * BYTES, b, MR);
+            }
+#pragma GCC unroll 2
+        for (int r = 0; r < MR; r++)
+#pragma GCC unroll 2
+            for (int p = 0; p < 2; p++)
+                y[r][p] = KIND & FJ_A8_WIDE
+                              ? _mm512_fmadd_ps(s[r][p], _mm512_set1_ps(a[r].d[0]), y[r][p])
+                              : s[r][p];
+    }
+#pragma GCC unroll 2
+    for (int r = 0; r < MR; r++) {
+        _mm512_storeu_ps(t + 32 * r, y[r][0]);
+        _mm512_storeu_ps(t + 32 * r + 16, y[r][1]);
+    }
+}
+
+static void few_w8(float *t, const fj_a8 *a, int64_t stride, fj_dtype dt, const void *panels,
+                   int64_t nb, int rows) {
+    for (; rows > 0; rows -= 2, t += 64, a += 2) switch (dt) {
+#define CASE(F, panel)                                                                             \
+    case FJ_##F:                                                                                   \
+        if (rows > 1)                                                                              \
+            few(t, a, stride, panels, nb, FJ_##F, sizeof(fj_panel_##panel) / 32, false, 2);        \
+        else few(t, a, stride, panels, nb, FJ_##F, sizeof(fj_panel_##panel) / 32, false, 1);       \
+        break;
+            EACH_32(CASE)
+#undef CASE
+#define CASE(F, panel)                                                                             \
+    case FJ_##F:                                                                                   \
+        if (rows > 1)                                                                              \
+            few(t, a, stride, panels, nb, FJ_##F, sizeof(fj_panel_##panel) / 32, true, 2);         \
+        else few(t, a, stride, panels, nb, FJ_##F, sizeof(fj_panel_##panel) / 32, true, 1);        \
+        break;
+            EACH_256(CASE)
+#undef CASE
+        default: break;
+        }
+}
+
 /* Bits of |x| order as the numbers do, and infinities and NaN come last. */
 static inline uint32_t largest(const float *x, int n) {
     __m512i m = _mm512_setzero_si512();
@@ -189,4 +333,5 @@ void fj_kern_avx512_vnni(fj_kern *k) {
     k->quant_a8 = quant_a8;
     k->w8_unpack = w8_unpack;
     k->gemm_w8 = gemm_w8;
+    k->few_w8 = few_w8;
 }

@@ -86,3 +86,8 @@ int fj_cpus(void) {
     int quota = fj_cpus_quota("");
     return quota && quota < n ? quota : n;
 }
+
+int fj_cpus_at_most(long long asked) {
+    int most = fj_cpus();
+    return asked > most ? most : (int)asked;
+}

@@ -1,4 +1,5 @@
 #include "cli/talk.h"
+#include "base/cpus.h"
 #include "base/fs.h"
 #include "base/rng.h"
 #include "eval/run.h"
@@ -18,7 +19,7 @@ struct fj_talk {
 
 fj_dev *fj_open_device(const char *name, int64_t threads, bool f32, fj_err *e) {
     const char *isa = getenv("FORJA_ISA");
-    return fj_dev_open(&(fj_dev_opts){ .threads = (int)threads,
+    return fj_dev_open(&(fj_dev_opts){ .threads = fj_cpus_at_most(threads),
                                        .isa = isa && *isa ? isa : NULL,
                                        .f32 = f32,
                                        .device = name ? name : "auto" },

@@ -165,7 +165,9 @@ void fj_proj_many(fj_fwd *f, fj_tensor *x, int layer, int n, const fj_proj_of *o
     for (int i = 0; i < n; i++) {
         w[i] = fj_model_weight(f->m, of[i].id, layer);
         note_input(f, x, w[i], NULL);
-        one[i] = one_node(f, w[i], x, c || (of[i].bias >= 0 && fj_w(f, of[i].bias, layer)));
+        /* A GPU adds c elsewhere. */
+        one[i] = one_node(
+            f, w[i], x, (c && !f->m->dev->kern) || (of[i].bias >= 0 && fj_w(f, of[i].bias, layer)));
         if (!one[i] && !f->o.train_lora) all += have[i] = parts_of(f, w[i], part + all, &cols);
     }
     fj_tensor *t = all ? fj_lora_down(f->g, x, all, part, cols) : NULL;
@@ -185,7 +187,7 @@ void fj_proj_many(fj_fwd *f, fj_tensor *x, int layer, int n, const fj_proj_of *o
         if (one[i]) {
             const fj_lora *l = f->o.loras[0].lora;
             y[i] = fj_linear_lora(f->g, x, weight, lora_half(f, l, one[i], false, true),
-                                  lora_half(f, l, one[i], true, true), one[i]->scale);
+                                  lora_half(f, l, one[i], true, true), c, one[i]->scale);
             continue;
         }
         if (!together)

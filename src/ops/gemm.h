@@ -38,7 +38,7 @@
 typedef struct fj_wmat {
     fj_dtype dtype;
     bool panels;
-    bool mixed; /* F32 that trains: meets rows as BF16 would, rounded on the way (gemm_low.c) */
+    bool mixed; /* F32 that trains: as rows of a file; meets rows as BF16 would */
     const void *data;
     int64_t n, k;
 } fj_wmat;

@@ -1,6 +1,6 @@
 /* linear_lora.c - rows times a weight and its adapter in one node, when one adapter is for all rows:
  *
- *   t = x A^T [n, r]       y = x W^T + scale * t B^T
+ *   t = x A^T [n, r]       y = c + x W^T + scale * t B^T, c optional
  *   dt = scale * dy B      dx = dy W + dt A      dA = dt^T x      dB = scale * dy^T t
  * (Hu et al. 2021.)  On a GPU one kernel makes both products, so that an adapter costs no pass over y or dx.
  * Bits of y: those of linear, linear and linear_add, and of lora_rows.c. */
@@ -23,7 +23,7 @@ static size_t bytes_of(int64_t m, int64_t k, fj_form f) { return fj_rounded_byte
 
 /* Scratch: x as it meets W; x as it meets A, where that is another form; t as it meets B; the products'. */
 FJ_CPU(linear_lora) {
-    const fj_tensor *x = n->in[0];
+    const fj_tensor *x = n->in[0], *c = n->n_in > 4 ? n->in[4] : NULL;
     fj_tensor *y = n->out[0], *low = n->out[1];
     fj_wmat w = fj_mat(n->in[1]), a = fj_mat(n->in[2]), b = fj_mat(n->in[3]);
     fj_form fw = fwd_form(t, &w), fa = fwd_form(t, &a), fb = fwd_form(t, &b);
@@ -32,6 +32,7 @@ FJ_CPU(linear_lora) {
     void *xw = t->scratch, *xa = fa == fw ? xw : after(t, at_a), *tb = after(t, at_t);
     fj_team u = *t;
     u.scratch = after(t, at_t + bytes_of(m, b.k, fb));
+    fj_start_from(t, y, c);
     FJ_R(fj_round_rows)(t, m, x->data, x->cols, x->cols, fw, xw);
     if (fa != fw) FJ_R(fj_round_rows)(t, m, x->data, x->cols, x->cols, fa, xa);
     fj_team_barrier(t);
@@ -40,7 +41,7 @@ FJ_CPU(linear_lora) {
     FJ_R(fj_round_rows)(t, m, low->data, low->cols, low->cols, fb, tb);
     fj_team_barrier(t);
     fj_low more = { low->data, low->cols, tb, &b, *(const double *)n->params };
-    FJ_R(fj_gemm_fwd_low)(&u, m, x->data, x->cols, xw, &w, y->data, y->cols, false, &more);
+    FJ_R(fj_gemm_fwd_low)(&u, m, x->data, x->cols, xw, &w, y->data, y->cols, c, &more);
 }
 
 /* in: dy, W, dt, A, gradient of x so far or NULL.  Scratch: dy and dt as they meet their weights. */
@@ -79,6 +80,7 @@ static bool shape(fj_node *n, fj_err *e) {
     n->out[0]->rows = n->out[1]->rows = x->rows;
     n->out[0]->cols = w->rows;
     n->out[1]->cols = a->rows;
+    if (n->n_in > 4 && n->in[4] && !fj_same_shape(n->in[4], n->out[0], e)) return false;
     return true;
 }
 
@@ -108,11 +110,13 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
     if (fj_wants_grad(n, 2)) fj_grad_add(g, &dx[2], FJ_EMIT(g, &fj_op_linear_dw, &one, dt, x));
     if (fj_wants_grad(n, 3))
         fj_grad_add(g, &dx[3], FJ_EMIT(g, &fj_op_linear_dw, &scaled, dy[0], n->out[1]));
+    if (n->n_in > 4 && fj_wants_grad(n, 4)) fj_grad_add(g, &dx[4], dy[0]);
 }
 
 const fj_op fj_op_linear_lora = { .name = "linear_lora",
-                                  .n_in = 4,
+                                  .n_in = 5,
                                   .n_out = 2,
+                                  .share = 5,
                                   .params = sizeof(double),
                                   .shape = shape,
                                   .grad = grad,
@@ -147,7 +151,7 @@ const fj_op fj_op_linear_lora_dx = { .name = "linear_lora_dx",
                                      FJ_FNS(linear_lora_dx) };
 
 fj_tensor *fj_linear_lora(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *a, fj_tensor *b,
-                          double scale) {
-    return FJ_EMIT(g, &fj_op_linear_lora, &scale, x, w, a, b);
+                          fj_tensor *c, double scale) {
+    return FJ_EMIT(g, &fj_op_linear_lora, &scale, x, w, a, b, c);
 }
 #endif

@@ -7,11 +7,18 @@ static fj_gmat mat(const fj_tensor *w) { return fj_gmat{ w->dtype, w->data, w->r
 static fj_grows rows(const fj_tensor *x) { return fj_grows{ x->dtype, x->data, x->cols }; }
 
 static bool run(const fj_gpu *g, const fj_node *n, void *scratch, fj_err *e) {
-    const fj_tensor *x = n->in[0], *y = n->out[0], *t = n->out[1];
+    const fj_tensor *x = n->in[0], *c = n->n_in > 4 ? n->in[4] : NULL, *y = n->out[0],
+                    *t = n->out[1];
     fj_gmat w = mat(n->in[1]), a = mat(n->in[2]), b = mat(n->in[3]);
+    fj_grows old = {};
+    if (c) {
+        if (!same_type(n, c, y, e)) return false;
+        old = rows(c);
+    }
     float scale = (float)*(const double *)n->params;
     return fj_gpu_fwd(g, x->rows, rows(x), &a, rows(t), 1, NULL, scratch, e) &&
-           fj_gpu_fwd2(g, x->rows, rows(x), &w, rows(t), &b, scale, rows(y), NULL, scratch, e);
+           fj_gpu_fwd2(g, x->rows, rows(x), &w, rows(t), &b, scale, rows(y), c ? &old : NULL,
+                       scratch, e);
 }
 
 static size_t scratch_of(const fj_node *n, const fj_graph_opts *o) {

@@ -1,6 +1,7 @@
 /* linear_many.cu - rows times several weights: few rows in one kernel, many in one for each. */
 #include "kernels/cuda/gemm.cuh"
 #include "ops/op.cuh"
+#include "ops/ops.h"
 
 enum { FIRST = 3 }; /* number of the first weight */
 

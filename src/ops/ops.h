@@ -42,10 +42,10 @@ typedef struct fj_many {
 void fj_linear_many(fj_graph *g, const fj_many *how, fj_tensor *x, fj_tensor *with, fj_tensor *c,
                     int n, fj_tensor *const *w, fj_tensor **y);
 
-/* x W^T + scale * (x A^T) B^T: a weight and the adapter of all rows, A [r, K], B [N, r].  The second result
- * is x A^T [n, r]. */
+/* c + x W^T + scale * (x A^T) B^T: a weight and the adapter of all rows, A [r, K], B [N, r]; c NULL: nothing
+ * added.  The second result is x A^T [n, r]. */
 fj_tensor *fj_linear_lora(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *a, fj_tensor *b,
-                          double scale);
+                          fj_tensor *c, double scale);
 
 /* Adapters of some rows each, not differentiable: t [n, cols] of x [n, K], then y [n, N] += scale * t B^T in
  * place.  Part i, A [r, K] and B [N, r], is for rows [row0, row0 + rows) of x and y and has columns [col,

@@ -1,5 +1,6 @@
 /* train.c - the order of a run: recipe, gate, model, data, plan, base measured, steps, tuned measured.
  * Nothing is trained before the base is measured, and nothing is written before all input was read. */
+#include "base/cpus.h"
 #include "base/fs.h"
 #include "formats/json.h"
 #include "train/job.h"
@@ -60,10 +61,11 @@ static bool read_recipe(fj_job *j, fj_err *e) {
 static bool open_model(fj_job *j, fj_err *e) {
     const fj_recipe *r = &j->recipe;
     bool full = r->method == FJ_METHOD_FULL;
-    j->dev = fj_dev_open(
-        &(fj_dev_opts){
-            .threads = (int)r->threads, .isa = j->o->isa, .f32 = r->f32, .device = r->device },
-        e);
+    j->dev = fj_dev_open(&(fj_dev_opts){ .threads = fj_cpus_at_most(r->threads),
+                                         .isa = j->o->isa,
+                                         .f32 = r->f32,
+                                         .device = r->device },
+                         e);
     if (!j->dev) return false;
     snprintf(j->r->device, sizeof j->r->device, "%s", fj_dev_about(j->dev));
     j->model = fj_model_open(j->dev, r->base, &(fj_model_opts){ .trainable = full }, j->log, e);

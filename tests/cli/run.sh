@@ -73,6 +73,14 @@ FORJA_ISA=sse9 try 1 run "$M" hello
 err_has 'instruction set "sse9" is not known'
 FORJA_ISA=scalar try 0 run "$M" "$P" --greedy -n 35
 out_is "$T"
+# More threads than cores, and a process that may use one core alone: the same text, and it comes to an end.
+try 0 run "$M" "$P" --greedy -n 35 -j 64
+out_is "$T"
+if command -v taskset >/dev/null; then
+    LAST="forja run on one core"
+    timeout 120 taskset -c "$(taskset -cp $$ | sed 's/.*: *\([0-9]*\).*/\1/')" "$FORJA" run "$M" "$P" --greedy -n 35 -j 64 >"$OUT" 2>"$ERR"
+    out_is "$T"
+fi
 
 # With a terminal there is a bar, and it is wiped away before the answer.
 if command -v script >/dev/null; then

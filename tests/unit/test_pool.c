@@ -106,6 +106,9 @@ static void put(const char *root, const char *path, const char *text) {
 static void test_quota(void **state) {
     (void)state;
     const char *root = fj_test_path("root");
+    assert_int_equal(fj_cpus_at_most(0), 0);
+    assert_int_equal(fj_cpus_at_most(1), 1);
+    assert_int_equal(fj_cpus_at_most(4096), fj_cpus());
     assert_int_equal(fj_cpus_quota(root), 0); /* nothing there */
     put(root, "/proc/self/cgroup", "0::/a/b\n");
     put(root, "/sys/fs/cgroup/a/b/cpu.max", "max 100000\n");

@@ -186,7 +186,7 @@ result() {
                     printf "%s,%d,%.1f,%.1f,%.1f,%s,%s,%s,%.1f,%.1f,%.1f,%.2f,%s,%s\n", row, n, us, l, h, s, share[t], p[k], them, low, high, r, ratio[t], ok ? "yes" : "no"
                     if ((row, p[k] "MiB") in v) {
                         ours = median(row "-memory" SUBSEP "forja"); theirs = median(row SUBSEP p[k] "MiB")
-                        printf "%s memory in MiB,%d,%.0f,,,,,%s,%.0f,,,%.2f,,\n", row, n, ours, p[k], theirs, theirs > 0 ? ours / theirs : 0
+                        printf "%s memory in MiB,%d,%.0f,,,,,%s,%.0f,,,%.2f,,\n", row, n, ours, p[k], theirs, (theirs > 0 ? ours / theirs : 0)
                     }
                 }
                 if (!np) printf "%s,%d,%.1f,%.1f,%.1f,%s,%s,,,,,,%s,\n", row, n, us, l, h, s, share[t], ratio[t]

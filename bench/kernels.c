@@ -331,7 +331,7 @@ int main(int argc, char **argv) {
     static const fj_dtype super[] = { FJ_Q8_0, FJ_Q4_0, FJ_Q4_K, FJ_Q6_K };
     for (int64_t m = 1; m <= 16; m *= 2)
         for (size_t i = 0; i < FJ_LEN(super); i++)
-            gemm_line(&b, FWD, super[i], true, false, m, 65536, 2048);
+            gemm_line(&b, FWD, super[i], true, false, m, 16384, 2048);
     for (int f32 = 0; f32 < 2; f32++) {
         attention(&b, 4, 512, 512, 3, 3, 64, 0, 0, f32);
         attention(&b, 1, 2048, 2048, 3, 3, 64, 0, 0, f32);

@@ -31,6 +31,7 @@ enum { FJ_ATTN_CHUNK = 128 };
 typedef struct fj_kern {
     const char *isa; /* "scalar", "avx2", "avx512 vnni bf16", "neon dotprod" */
     int bf16_rows;   /* of a call of gemm_bf16 */
+    int few_rows;    /* up to so many, few_w8 is faster than w8_unpack and gemm_w8 */
 #define real float
 #define FJ_KERNEL(name, ret, params) ret(*name) params;
 #define FJ_KERNEL_Q FJ_KERNEL

@@ -466,6 +466,18 @@ static void lookup(uint32_t *w, int n, const uint8_t *table) {
 #define LOOKUP lookup
 #include "kernels/w8.inc"
 
+static void few_w8(float *t, const fj_a8 *a, int64_t stride, fj_dtype dt, const void *panels,
+                   int64_t nb, int rows) {
+    const fj_dtype_info *d = fj_dtype_get(dt);
+    const char *p = panels;
+    fj_w8 w;
+    for (int64_t i = 0; i < nb; i += 8, a += stride, p += 32 * (256 / d->block) * d->bytes) {
+        int len = nb - i < 8 ? (int)(nb - i) : 8;
+        w8_unpack(&w, dt, p, 0, len);
+        gemm_w8(t, a, &w, len, rows, fj_a8_kind(dt), i == 0, NULL, 0);
+    }
+}
+
 #include "kernels/quant_scalar.inc"
 #endif
 
@@ -479,6 +491,7 @@ void fj_kern_ref_f32(fj_kern *k) {
     k->isa = "scalar";
 #ifndef FJ_F64
     k->bf16_rows = 8;
+    k->few_rows = 0;
 #endif
 #define FJ_KERNEL(name, ret, params) k->name = name;
 #include "kernels/kernels.def"

@@ -7,9 +7,23 @@
 
 #include "base/rng.h"
 
+/* Keys or values of a layer: BF16 in the layout of attention on a CPU, unless everything is f32. */
+static bool cache_in_blocks(const fj_model *m) {
+    return m->dev->act == FJ_F32 && !m->dev->plan.f32;
+}
+
+static size_t cache_bytes(const fj_model *m, int64_t slots, fj_dtype *t, int64_t *cols) {
+    bool blocks = cache_in_blocks(m);
+    *t = blocks ? FJ_BF16 : m->dev->act;
+    *cols =
+        blocks ? fj_kv_block_cols(m->hp.kv_heads, m->hp.head_dim) : m->hp.kv_heads * m->hp.head_dim;
+    return (size_t)fj_dtype_size(*t, slots, *cols);
+}
+
 size_t fj_kv_bytes(const fj_model *m, int64_t slots) {
-    return (size_t)(m->hp.layers * 2) *
-           (size_t)fj_dtype_size(m->dev->act, slots, m->hp.kv_heads * m->hp.head_dim);
+    fj_dtype t;
+    int64_t cols;
+    return (size_t)(m->hp.layers * 2) * cache_bytes(m, slots, &t, &cols);
 }
 
 /* Biases of experts are a row for each. */
@@ -233,13 +247,19 @@ fj_tensor *fj_attend(fj_fwd *f, int layer, fj_tensor *q, fj_tensor *k, fj_tensor
                      fj_tensor *sinks, const fj_attn_params *p) {
     const fj_hparams *h = &f->m->hp;
     if (f->o.cache) {
-        int64_t slots = f->o.cache->slots, d = h->kv_heads * h->head_dim;
-        fj_dtype t = f->m->dev->act;
-        size_t one = (size_t)fj_dtype_size(t, slots, d), off = one * 2 * (size_t)layer;
+        int64_t slots = f->o.cache->slots, d;
+        fj_dtype t;
+        size_t one = cache_bytes(f->m, slots, &t, &d), off = one * 2 * (size_t)layer;
         fj_tensor *ck = fj_extern(f->g, "key cache", t, slots, d, f->o.cache->buf, off);
         fj_tensor *cv = fj_extern(f->g, "value cache", t, slots, d, f->o.cache->buf, off + one);
-        k = fj_kv_put(f->g, ck, k, f->slots);
-        v = fj_kv_put(f->g, cv, v, f->slots);
+        if (ck && cv && cache_in_blocks(f->m)) {
+            ck->panels = cv->panels = true;
+            k = fj_kv_put_blocks(f->g, ck, k, f->slots, (int)h->kv_heads, false);
+            v = fj_kv_put_blocks(f->g, cv, v, f->slots, (int)h->kv_heads, true);
+        } else {
+            k = fj_kv_put(f->g, ck, k, f->slots);
+            v = fj_kv_put(f->g, cv, v, f->slots);
+        }
     }
     return fj_attn(f->g, q, k, v, f->seqs, f->blocks, sinks, p);
 }

@@ -153,7 +153,8 @@ void fj_batch_add_sample(fj_batch *b, const int32_t *ids, const uint8_t *mask, i
 /* The same without targets: logits are wanted for the last `want` rows. */
 void fj_batch_add_prompt(fj_batch *b, const int32_t *ids, int64_t n, int64_t want);
 
-/* Keys and values of a cache: per layer K then V, [slots, kv_heads * head_dim], as activations of the device. */
+/* Keys and values of a cache: per layer K then V, [slots, kv_heads * head_dim], as activations of the device
+ * are, or as of fj_kv_put_blocks; slots is a multiple of FJ_KV_BLOCK. */
 typedef struct fj_kv {
     fj_buf *buf;
     int64_t slots;

@@ -362,10 +362,11 @@ static bool shape(fj_node *n, fj_err *e) {
     if (p->heads < 1 || p->kv_heads < 1 || p->head_dim < 1 || p->heads % p->kv_heads)
         return fj_fail(e, FJ_EINVAL, "%d heads over %d key heads of %d values", p->heads,
                        p->kv_heads, p->head_dim);
-    if (q->cols != (int64_t)p->heads * p->head_dim || k->cols != (int64_t)p->kv_heads * p->head_dim)
+    int64_t cols =
+        k->panels ? fj_kv_block_cols(p->kv_heads, p->head_dim) : (int64_t)p->kv_heads * p->head_dim;
+    if (q->cols != (int64_t)p->heads * p->head_dim || k->cols != cols)
         return fj_fail(e, FJ_EINVAL, "rows of q have %lld values and of k %lld, wanted %d and %d",
-                       (long long)q->cols, (long long)k->cols, p->heads * p->head_dim,
-                       p->kv_heads * p->head_dim);
+                       (long long)q->cols, (long long)k->cols, p->heads * p->head_dim, (int)cols);
     if (p->window < 0 || !(p->softcap >= 0))
         return fj_fail(e, FJ_EINVAL,
                        "a window of %d positions, a cap of %g for scores: wanted 0 or more",

@@ -26,7 +26,7 @@ void fj_fwd_int8(const fj_team *t, int64_t m, const fj_a8 *a, const fj_wmat *w, 
         for (int64_t g = s.c0; g < s.c1; g++) {
             int64_t cols = LESS(32, w->n - g * 32);
             const char *b = (const char *)w->data + g * 32 * row;
-            const bool few = w->panels && n <= 2;
+            const bool few = w->panels && n <= kern->few_rows;
             if (few) kern->few_w8(mem.sums, a + r0, m, w->dtype, b, nb, (int)n);
             for (int64_t i = 0; i < nb && !few; i += 8) {
                 const int64_t len = LESS(8, nb - i);

@@ -82,7 +82,8 @@ fj_tensor *fj_rope_table(fj_graph *g, fj_tensor *pos, fj_tensor *inv_freq, fj_te
 fj_tensor *fj_rope(fj_graph *g, fj_tensor *x, fj_tensor *table, int heads);
 
 /* Attention of a ragged batch (FlashAttention: online softmax, nothing of size n x n exists).
- *   q [n, heads * hd]; k, v [slots, kv_heads * hd]: of this batch in training, of the cache in serving
+ *   q [n, heads * hd]; k, v [slots, kv_heads * hd]: of this batch in training, of the cache in serving (on the CPU
+ *     those of fj_kv_put_blocks, unless everything is f32)
  *   seqs I32 [S, 4]: first row, number of rows, position of the first row, first entry in blocks;
  *     the rows of a sequence are neighbours, their positions consecutive
  *   blocks I32 [1, B]: entry b of a sequence is the slot where its positions 32b .. 32b+31 begin
@@ -138,6 +139,11 @@ fj_tensor *fj_head_ce(fj_graph *g, fj_tensor *x, fj_tensor *w, fj_tensor *target
 
 /* cache [slots, d] with x [n, d] written to rows slots [1, n] (I32).  In place. */
 fj_tensor *fj_kv_put(fj_graph *g, fj_tensor *cache, fj_tensor *x, fj_tensor *slots);
+/* The same into a cache in BF16 as the CPU's attention reads it (ops/attn_bf16.h): `panels` of [slots,
+ * fj_kv_block_cols] BF16, slots a multiple of 32, of which each 32 are a block of every kv head. */
+fj_tensor *fj_kv_put_blocks(fj_graph *g, fj_tensor *cache, fj_tensor *x, fj_tensor *slots,
+                            int kv_heads, bool values);
+int64_t fj_kv_block_cols(int64_t kv_heads, int64_t head_dim);
 /* acc + x, in place */
 fj_tensor *fj_accum(fj_graph *g, fj_tensor *acc, fj_tensor *x);
 /* sum of squares, F64 [1, 1], always added in the same order */

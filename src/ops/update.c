@@ -1,6 +1,34 @@
 /* update.c - what happens to memory that outlives a graph: the cache of keys and values, sums of
  * gradients, and the optimizer. */
+#include "ops/attn_bf16.h"
 #include "ops/op.h"
+
+typedef struct put_params {
+    int kv_heads; /* of a cache in blocks */
+    bool values;
+} put_params;
+
+#ifndef FJ_F64
+/* Runs of slots that follow each other in a block, head by head. */
+static void put_blocks(const fj_team *t, const fj_node *n, int64_t r, int64_t to) {
+    const put_params *p = n->params;
+    const fj_tensor *x = n->in[1];
+    const int32_t *slots = n->in[2]->data;
+    int64_t hd = x->cols / p->kv_heads, words = fj_attn_block(hd);
+    uint32_t *tmp = (uint32_t *)t->scratch + words * t->ith;
+    for (int64_t rows; r < to; r += rows) {
+        int from = slots[r] % FJ_KV_BLOCK;
+        for (rows = 1; r + rows < to && from + rows < FJ_KV_BLOCK; rows++)
+            if (slots[r + rows] != slots[r] + rows) break;
+        for (int h = 0; h < p->kv_heads; h++) {
+            uint32_t *block = (uint32_t *)n->out[0]->data +
+                              ((int64_t)(slots[r] / FJ_KV_BLOCK) * p->kv_heads + h) * words;
+            (p->values ? fj_attn_put_paired : fj_attn_put_turned)(
+                t->kern, block, fj_row(x, r) + h * hd, x->cols, from, (int)rows, hd, 1, tmp);
+        }
+    }
+}
+#endif
 
 /* in: cache (also the result), x, slots */
 FJ_CPU(kv_put) {
@@ -8,6 +36,12 @@ FJ_CPU(kv_put) {
     const int32_t *slots = n->in[2]->data;
     int64_t from, to;
     fj_team_split(t, x->rows, 1, &from, &to);
+#ifndef FJ_F64
+    if (n->in[0]->panels) {
+        put_blocks(t, n, from, to);
+        return;
+    }
+#endif
     for (int64_t r = from; r < to; r++)
         memcpy(fj_row(n->out[0], slots[r]), fj_row(x, r), (size_t)x->cols * sizeof(real));
 }
@@ -56,8 +90,21 @@ FJ_CPU(adamw) {
 #ifndef FJ_F64
 static bool shape_put(fj_node *n, fj_err *e) {
     const fj_tensor *c = n->in[0], *x = n->in[1];
+    const put_params *p = n->params;
+    n->out[0]->panels = c->panels;
+    if (c->panels)
+        return fj_want(c, "blocks", FJ_BF16, -1, p->kv_heads * fj_attn_hd(x->cols / p->kv_heads),
+                       e) &&
+               fj_want(x, "rows", FJ_F32, -1, -1, e) &&
+               fj_want(n->in[2], "slots", FJ_I32, 1, x->rows, e) && fj_shape_like(n->out[0], c);
     return fj_want(x, "rows", c->dtype, -1, c->cols, e) &&
            fj_want(n->in[2], "slots", FJ_I32, 1, x->rows, e) && fj_shape_like(n->out[0], c);
+}
+
+static size_t scratch_put(const fj_node *n, const fj_graph_opts *o) {
+    const put_params *p = n->params;
+    if (!n->in[0]->panels) return 0;
+    return (size_t)(fj_attn_block(n->in[1]->cols / p->kv_heads) * o->threads) * 4;
 }
 
 const fj_op fj_op_kv_put = { .name = "kv_put",
@@ -66,7 +113,9 @@ const fj_op fj_op_kv_put = { .name = "kv_put",
                              .share = 1,
                              .in_place = true,
                              .by_rows = FJ_IN(1),
+                             .params = sizeof(put_params),
                              .shape = shape_put,
+                             .scratch = scratch_put,
                              FJ_FNS(kv_put) };
 
 static bool shape_accum(fj_node *n, fj_err *e) {
@@ -116,8 +165,15 @@ const fj_op fj_op_adamw = { .name = "adamw",
                             FJ_FNS(adamw) };
 
 fj_tensor *fj_kv_put(fj_graph *g, fj_tensor *cache, fj_tensor *x, fj_tensor *slots) {
-    return FJ_EMIT(g, &fj_op_kv_put, NULL, cache, x, slots);
+    return FJ_EMIT(g, &fj_op_kv_put, (&(put_params){ 1, false }), cache, x, slots);
 }
+
+fj_tensor *fj_kv_put_blocks(fj_graph *g, fj_tensor *cache, fj_tensor *x, fj_tensor *slots,
+                            int kv_heads, bool values) {
+    return FJ_EMIT(g, &fj_op_kv_put, (&(put_params){ kv_heads, values }), cache, x, slots);
+}
+
+int64_t fj_kv_block_cols(int64_t kv_heads, int64_t hd) { return kv_heads * fj_attn_hd(hd); }
 
 fj_tensor *fj_accum(fj_graph *g, fj_tensor *acc, fj_tensor *x) {
     return FJ_EMIT(g, &fj_op_accum, NULL, acc, x);

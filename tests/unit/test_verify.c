@@ -407,7 +407,7 @@ static void test_merge(void **state) {
     fj_verified v = verify_on(2, &trained, &whole, &o);
     double effect = v.n.base_kl;
     printf("effect %g, merged %g\n", effect, v.n.kl_mean);
-    assert_true(v.passed && v.max_kl == 1e-6 && v.n.base_positions >= 500 && effect > 1e-2);
+    assert_true(v.passed && v.max_kl == 1e-4 && v.n.base_positions >= 500 && effect > 1e-2);
     fj_verified_free(&v);
     o.kind = "Q4_0";
     v = verify_on(2, &trained, &quantised, &o);

@@ -334,4 +334,5 @@ void fj_kern_avx512_vnni(fj_kern *k) {
     k->w8_unpack = w8_unpack;
     k->gemm_w8 = gemm_w8;
     k->few_w8 = few_w8;
+    k->few_rows = 2;
 }

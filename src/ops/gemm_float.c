@@ -13,19 +13,23 @@ void fj_walk_piece(const fj_kern *kern, const fj_walk *w, int64_t r0, int64_t r1
     int64_t n = r1 - r0, most = w->pairs ? kern->bf16_rows : MR, blocks = (n + most - 1) / most;
     bool whole = most > MR; /* tiles of 16 rows, two at a time; else blocks of about the same */
     bool first = k0 == 0, last = k0 + kc == w->k;
+    /* Nothing is left to do after the sum: it is made where it goes. */
+    bool direct = first && last && o->scale == 1 && !o->acc && o->cols == 16 * np;
     for (int64_t i = 0; i < blocks; i++) {
         int64_t lo = whole ? i * most : n * i / blocks,
                 mr = whole ? LESS(most, n - lo) : n * (i + 1) / blocks - lo,
                 at = (r0 + lo) * w->ars + k0;
-        float *t = first && last ? sums : sums + lo * TW;
+        float *y = o->y + (r0 + lo) * o->ld, *t = direct          ? y
+                                                  : first && last ? sums
+                                                                  : sums + lo * TW;
+        int64_t ldt = direct ? o->ld : TW;
         if (w->pairs)
-            kern->gemm_bf16(t, TW, (const uint32_t *)w->a + at, w->ars, 1, b, 16 * np, kc, (int)mr,
+            kern->gemm_bf16(t, ldt, (const uint32_t *)w->a + at, w->ars, 1, b, 16 * np, kc, (int)mr,
                             np, first);
         else
-            kern->gemm(t, TW, (const float *)w->a + at, w->ars, 1, b, 16 * np, kc, (int)mr, np,
+            kern->gemm(t, ldt, (const float *)w->a + at, w->ars, 1, b, 16 * np, kc, (int)mr, np,
                        first);
-        if (last)
-            kern->tile_out(o->y + (r0 + lo) * o->ld, o->ld, t, TW, mr, o->cols, o->scale, o->acc);
+        if (last && !direct) kern->tile_out(y, o->ld, t, TW, mr, o->cols, o->scale, o->acc);
     }
 }
 

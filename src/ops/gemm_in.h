@@ -17,7 +17,7 @@ enum {
     MR = 8,   /* rows of a micro-kernel */
     MRQ = 6,  /* the same, int8 */
     TW = 48,  /* columns of a tile */
-    KC = 512, /* floats, or pairs of bf16, of a piece of the reduction: 96 KiB a tile */
+    KC = 576, /* floats, or pairs of bf16, of a piece of the reduction: 108 KiB a tile */
     MC = 256, /* rows of a lot */
     A8 = 256, /* values of an int8 record */
 };

@@ -9,5 +9,4 @@
 void fj_kern_dotprod(fj_kern *k) {
     k->w8_unpack = w8_unpack;
     k->gemm_w8 = gemm_w8;
-    k->few_w8 = few_w8;
 }

@@ -112,6 +112,5 @@ void fj_kern_neon_w8(fj_kern *k) {
     k->quant_a8 = quant_a8;
     k->w8_unpack = w8_unpack;
     k->gemm_w8 = gemm_w8;
-    k->few_w8 = few_w8;
     k->w8_rows = w8_rows;
 }

@@ -384,13 +384,13 @@ static bool shape(fj_node *n, fj_err *e) {
 
 static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
     const params *p = n->params;
-    if (!o->f32) return COUNTER + fwd_blocks(n) + fwd_thread(n) * (size_t)o->threads;
+    if (!o->f32 && !n->f64) return COUNTER + fwd_blocks(n) + fwd_thread(n) * (size_t)o->threads;
     return round64(fj_attn_fwd_scratch(p->heads / p->kv_heads, p->head_dim)) * (size_t)o->threads;
 }
 
 static size_t scratch_bwd(const fj_node *n, const fj_graph_opts *o) {
     const params *p = n->params;
-    if (!o->f32) return back_of(n, NULL, NULL) + bwd_thread(n) * (size_t)o->threads;
+    if (!o->f32 && !n->f64) return back_of(n, NULL, NULL) + bwd_thread(n) * (size_t)o->threads;
     return round64(fj_attn_bwd_scratch(n->in[0]->rows, p->heads / p->kv_heads, p->head_dim)) *
            (size_t)o->threads;
 }

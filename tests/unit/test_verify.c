@@ -135,7 +135,7 @@ static void test_nothing_is_lost(void **state) {
     v = verify(fj_test_path("hf"), fj_test_path("f32.gguf"), &(fj_verify_opts){ .kind = "F32" });
     all_equal(&v);
     assert_string_not_equal(v.trained.model_hash, v.exported.model_hash);
-    assert_true(v.max_kl == 1e-6);
+    assert_true(v.max_kl == 1e-4);
     fj_verified_free(&v);
 }
 

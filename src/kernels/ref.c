@@ -470,7 +470,7 @@ static void few_w8(float *t, const fj_a8 *a, int64_t stride, fj_dtype dt, const 
                    int64_t nb, int rows) {
     const fj_dtype_info *d = fj_dtype_get(dt);
     const char *p = panels;
-    fj_w8 w;
+    fj_w8 w = { 0 };
     for (int64_t i = 0; i < nb; i += 8, a += stride, p += 32 * (256 / d->block) * d->bytes) {
         int len = nb - i < 8 ? (int)(nb - i) : 8;
         w8_unpack(&w, dt, p, 0, len);

@@ -101,7 +101,7 @@ out_matches '^attention +2 x 16 tokens, one layer +[0-9.]+ '
 out_matches '^attention bwd +2 x 16 tokens, one layer +[0-9.]+ '
 try 0 bench $small --profile
 out_matches '^decode, 1 stream, 4 tokens behind: [0-9.]+ ms'
-out_matches '^  linear +64 x 160 BF16 +4 +[0-9.]+ +[0-9.]+% '
+out_matches '^  linear_many +64 x 160 BF16 +4 +[0-9.]+ +[0-9.]+% '
 out_matches '^  head_ce +512 x 64 BF16 +1 '
 out_matches '^  outside, and short ops +[0-9.]+ +[0-9.]+%'
 try 0 bench $small --profile --json --only prefill

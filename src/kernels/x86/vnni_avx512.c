@@ -31,7 +31,8 @@ static inline void fetch_some(fetch *f) {
 static inline __attribute__((always_inline)) void tile(float *t, const fj_a8 *a, const fj_w8 *w,
                                                        int nb, const int KIND, const int MR,
                                                        bool first, fetch *f) {
-    const int HALF = KIND & FJ_A8_16 ? 2 : 1; /* groups of a block */
+    const int HALF = KIND & FJ_A8_16 ? 2 : 1,
+              WORDS = 8 / HALF; /* groups of a block, words of a group */
     __m512 s[6][2];
 #pragma GCC unroll 6
     for (int r = 0; r < MR; r++)
@@ -50,7 +51,7 @@ static inline __attribute__((always_inline)) void tile(float *t, const fj_a8 *a,
                 c[r][0] = c[r][1] =
                     KIND & FJ_A8_MIN ? _mm512_setzero_si512() : _mm512_set1_epi32(a[r].corr[g]);
 #pragma GCC unroll 8
-            for (int i = 0; i < 8 / HALF; i++) {
+            for (int i = 0; i < WORDS; i++) {
                 const int j = h * 4 + i;
                 __m512i w0 = _mm512_load_si512(w->w[b][j]), w1 = _mm512_load_si512(w->w[b][j] + 16);
 #pragma GCC unroll 6
@@ -178,7 +179,7 @@ enum { AHEAD = 4096 };
 
 INLINE void few_block(__m512 s[2][2], const fj_a8 *a, const fj_dtype F, const void *panels, int b,
                       const int MR) {
-    const int KIND = fj_a8_kind(F), HALF = KIND & FJ_A8_16 ? 2 : 1;
+    const int KIND = fj_a8_kind(F), HALF = KIND & FJ_A8_16 ? 2 : 1, WORDS = 8 / HALF;
 #pragma GCC unroll 2
     for (int h = 0; h < HALF; h++) {
         const int g = b * HALF + h;
@@ -188,7 +189,7 @@ INLINE void few_block(__m512 s[2][2], const fj_a8 *a, const fj_dtype F, const vo
             c[r][0] = c[r][1] =
                 KIND & FJ_A8_MIN ? _mm512_setzero_si512() : _mm512_set1_epi32(a[r].corr[g]);
 #pragma GCC unroll 8
-        for (int i = 0; i < 8 / HALF; i++) {
+        for (int i = 0; i < WORDS; i++) {
             const int j = h * 4 + i;
             __m512i w0 = code(F, panels, b, j, 0), w1 = code(F, panels, b, j, 1);
 #pragma GCC unroll 2

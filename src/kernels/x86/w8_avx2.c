@@ -46,7 +46,8 @@ static inline __attribute__((always_inline)) __m256i dot4(__m256i c, __m256i w, 
 static inline __attribute__((always_inline)) void tile(float *t, const fj_a8 *a, const fj_w8 *w,
                                                        int nb, const int KIND, const bool BIG,
                                                        const int MR, const int P, bool first) {
-    const int HALF = KIND & FJ_A8_16 ? 2 : 1; /* groups of a block */
+    const int HALF = KIND & FJ_A8_16 ? 2 : 1,
+              WORDS = 8 / HALF; /* groups of a block, words of a group */
     __m256 s[3][2];
 #pragma GCC unroll 3
     for (int r = 0; r < MR; r++)
@@ -63,7 +64,7 @@ static inline __attribute__((always_inline)) void tile(float *t, const fj_a8 *a,
                 c[r][0] = c[r][1] = KIND & FJ_A8_MIN || BIG ? _mm256_setzero_si256()
                                                             : _mm256_set1_epi32(a[r].corr[g]);
 #pragma GCC unroll 2
-            for (int i = 0; i < 8 / HALF; i++) {
+            for (int i = 0; i < WORDS; i++) {
                 const int j = h * 4 + i;
                 const __m256i *q = (const __m256i *)(const void *)(w->w[b][j] + 16 * P);
                 __m256i w0 = _mm256_loadu_si256(q), w1 = _mm256_loadu_si256(q + 1);

@@ -256,7 +256,8 @@ static void attn_bwd_bf16(const fj_team *t, const fj_node *n) {
     const fj_attn_rule rule = rule_of(p);
     int group = p->heads / p->kv_heads, hd = p->head_dim, most = fj_attn_queries(group);
     int64_t words = fj_attn_block(hd);
-    back b = { 0 };
+    back b;
+    FJ_ASSERT(t->scratch);
     back_of(n, &b, t->scratch);
     atomic_llong *next = t->scratch;
     char *mem = b.mem + bwd_thread(n) * (size_t)t->ith;

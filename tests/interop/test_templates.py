@@ -83,6 +83,8 @@ def one_template(source, rows, folder, tok, what):
         try:
             want = compiled.render(messages=[{"role": "user", "content": "x"}], tools=None, documents=None,
                                    add_generation_prompt=False, **copy.deepcopy(row))
+        except jinja_cases.Address:
+            continue
         except Exception as e:  # noqa: BLE001
             ok &= check("error" in got, f"{what}: {source!r}: theirs {e!r}, ours {got}")
             continue

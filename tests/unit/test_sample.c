@@ -145,7 +145,8 @@ static int32_t plain(const float *l, int32_t n, const fj_sampling *p, double u, 
         double want = (double)(float)p->top_p * sum;
         int32_t k = 0;
         while (k < kept && part < want) part += c[k++].p;
-        *near = fabs(part - want) < 3e-6 * sum || fabs(part - c[k - 1].p - want) < 3e-6 * sum;
+        *near = fabs(part - want) < 3e-6 * sum ||
+                (k > 0 && fabs(part - c[k - 1].p - want) < 3e-6 * sum);
         kept = k;
     }
     double *w = fj_zalloc((size_t)n * sizeof *w);

@@ -67,7 +67,7 @@ static fj_peak_kind arithmetic(const fj_profile *p, const fj_profile_row *r) {
 }
 
 void fj_profile_judge(fj_profile *p, const fj_peak_rates peak[FJ_PEAKS]) {
-    qsort(p->v, p->n, sizeof *p->v, longest);
+    if (p->n) qsort(p->v, p->n, sizeof *p->v, longest);
     for (size_t i = 0; i < p->n; i++) {
         fj_profile_row *r = &p->v[i];
         fj_peak_kind k = arithmetic(p, r);

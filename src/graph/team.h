@@ -1,7 +1,8 @@
 /* team.h - what one thread of a running op knows: its place, its team, the kernels, the scratch.
  *
  * An op's CPU function is called by all nth threads at once; thread ith does its share.  Where an op
- * has phases, all threads meet at fj_team_barrier.  The executor puts a barrier after every op. */
+ * has phases, all threads meet at fj_team_barrier.  The executor puts a barrier before
+ * an op that needs memory of one before it (order.c). */
 #ifndef FJ_GRAPH_TEAM_H
 #define FJ_GRAPH_TEAM_H
 

@@ -72,6 +72,15 @@ static bool put(job *j, const piece *p, uint8_t **buf, size_t *cap, fj_err *e) {
     return true;
 }
 
+static void tell(const job *j, int64_t done) {
+    fj_log_progress(j->log, &(fj_progress){ .what = "load",
+                                            .done = done,
+                                            .total = j->bytes,
+                                            .unit = "byte",
+                                            .loss = NAN,
+                                            .eta_s = -1 });
+}
+
 static void work(void *ctx, int ith, int nth) {
     job *j = ctx;
     uint8_t *buf = NULL;
@@ -92,13 +101,7 @@ static void work(void *ctx, int ith, int nth) {
         if (!p) continue;
         int64_t done = atomic_fetch_add(&j->done, p->n * row_bytes(&j->m->w[p->w])) +
                        p->n * row_bytes(&j->m->w[p->w]);
-        if (ith) continue;
-        fj_log_progress(j->log, &(fj_progress){ .what = "load",
-                                                .done = done,
-                                                .total = j->bytes,
-                                                .unit = "byte",
-                                                .loss = NAN,
-                                                .eta_s = -1 });
+        if (!ith && done < j->bytes) tell(j, done);
     }
     free(buf);
 }
@@ -120,6 +123,7 @@ bool fj_model_fill(fj_model *m, const fj_source *s,
         pthread_mutex_destroy(&j.lock);
         ok = !j.failed;
         if (!ok && e) *e = j.err;
+        if (ok && j.bytes) tell(&j, j.bytes); /* others may have taken the last piece, or all */
     }
     for (int i = 0; i < m->n_w; i++) fj_reader_close(&j.from[i]);
     free(j.from);

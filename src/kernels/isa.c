@@ -28,12 +28,14 @@ static bool tiles_granted(void) {
 static bool tiles_granted(void) { return false; }
 #endif
 
-enum { AVX2 = 1, AVX512 = 2, VNNI = 4, BF16 = 8, AMX = 16 };
+/* SLOW: bf16 is there, but f32 multiply-adds do its products faster. */
+enum { AVX2 = 1, AVX512 = 2, VNNI = 4, BF16 = 8, AMX = 16, SLOW = 32 };
 static const step steps[] = { { "scalar", 0, 0 },
                               { "avx2", AVX2, 0 },
                               { "avx512f", AVX2 | AVX512, 0 },
                               { "avx512vnni", AVX2 | AVX512 | VNNI, 0 },
-                              { "avx512", AVX2 | AVX512, VNNI | BF16 },
+                              { "avx512bf16", AVX2 | AVX512 | BF16, VNNI },
+                              { "avx512", AVX2 | AVX512, VNNI | BF16 | SLOW },
                               { "amx", AVX2 | AVX512 | VNNI | BF16 | AMX, 0 } };
 
 /* The operating system must save the registers too: XCR0 bits 1, 2 for ymm, 5, 6, 7 for zmm and 17, 18 for
@@ -42,6 +44,12 @@ static uint64_t xcr0(void) {
     uint32_t a, d;
     __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
     return (uint64_t)d << 32 | a;
+}
+
+static bool intel(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx && d == signature_INTEL_edx &&
+           c == signature_INTEL_ecx;
 }
 
 static unsigned detect(void) {
@@ -57,6 +65,7 @@ static unsigned detect(void) {
     const unsigned tiles = 1u << 22 | 1u << 24 | 1u << 25; /* AMX-BF16, AMX-TILE, AMX-INT8 */
     bool amx = (d & tiles) == tiles && (xcr0() & 0x60000) == 0x60000;
     if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & bit_AVX512BF16) has |= BF16;
+    if (has & BF16 && intel()) has |= SLOW;
     if (amx && has & VNNI && has & BF16 && tiles_granted()) has |= AMX;
     return has;
 }
@@ -80,6 +89,7 @@ static void climb(fj_kern *k, unsigned has) {
     if (has & VNNI) fj_kern_avx512_vnni(k);
     if (has & BF16) fj_kern_avx512_bf16(k);
     if (has & BF16) fj_kern_avx512_attn(k);
+    if (has & SLOW) fj_kern_avx512_bf16_fma(k);
     k->isa = avx512[(has & (VNNI | BF16)) / VNNI];
     if (!(has & AMX)) return;
     fj_kern_amx_gemm(k);

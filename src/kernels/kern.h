@@ -53,8 +53,8 @@ typedef struct fj_kern64 {
 } fj_kern64;
 
 /* isa NULL: the best of this CPU.  Otherwise at most the step named; false when this CPU does not have
- * it or the name is not known.  x86: "scalar", "avx2", "avx512f" (F, BW, VL, DQ), "avx512vnni", "avx512"
- * (with VNNI and BF16 where they are there), "amx".  ARM: "scalar", "neon", "dotprod", "i8mm", "bf16". */
+ * it or the name is not known.  x86: "scalar", "avx2", "avx512f" (F, BW, VL, DQ), "avx512vnni", "avx512bf16",
+ * "avx512" (with VNNI and BF16 where they are there, products of bf16 by what is fastest), "amx".  ARM: "scalar", "neon", "dotprod", "i8mm", "bf16". */
 bool fj_kern_init(fj_kern *k, const char *isa, fj_err *e);
 /* The i-th name of those, from "scalar" on; NULL after the last. */
 const char *fj_kern_step(int i);
@@ -75,6 +75,7 @@ void fj_kern_avx512_quant(fj_kern *k);
 void fj_kern_avx512_pack(fj_kern *k);
 void fj_kern_avx512_vnni(fj_kern *k);
 void fj_kern_avx512_bf16(fj_kern *k);
+void fj_kern_avx512_bf16_fma(fj_kern *k);
 void fj_kern_neon_rows(fj_kern *k);
 void fj_kern_neon(fj_kern *k);
 void fj_kern_neon_w8(fj_kern *k);
@@ -87,7 +88,7 @@ void fj_kern_amx_gemm(fj_kern *k);
 void fj_kern_avx512_attn(fj_kern *k);
 void fj_kern_amx_attn(fj_kern *k);
 
-/* For tiles, which are no better where a has its columns beside each other. */
+/* For those who are no better where a has its columns beside each other. */
 void fj_gemm_bf16_avx512(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int64_t acs,
                          const uint32_t *b, int64_t ldb, int64_t k, int mr, int np, bool first);
 

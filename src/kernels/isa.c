@@ -88,6 +88,7 @@ static void climb(fj_kern *k, unsigned has) {
     fj_kern_avx512_pack(k);
     if (has & VNNI) fj_kern_avx512_vnni(k);
     if (has & BF16) fj_kern_avx512_bf16(k);
+    if (has & BF16) fj_kern_avx512_w8_bf16(k);
     if (has & BF16) fj_kern_avx512_attn(k);
     if (has & SLOW) fj_kern_avx512_bf16_fma(k);
     k->isa = avx512[(has & (VNNI | BF16)) / VNNI];

@@ -76,6 +76,7 @@ void fj_kern_avx512_pack(fj_kern *k);
 void fj_kern_avx512_vnni(fj_kern *k);
 void fj_kern_avx512_bf16(fj_kern *k);
 void fj_kern_avx512_bf16_fma(fj_kern *k);
+void fj_kern_avx512_w8_bf16(fj_kern *k);
 void fj_kern_neon_rows(fj_kern *k);
 void fj_kern_neon(fj_kern *k);
 void fj_kern_neon_w8(fj_kern *k);

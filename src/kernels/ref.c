@@ -453,6 +453,9 @@ static void w8_rows(float *dst, int64_t ld, const fj_w8 *w, int nb, int kind, in
         }
 }
 
+#define PAIRS pairs_bf16
+#include "kernels/w8_pairs.inc"
+
 static void halves(float *y, const uint16_t *x) {
     for (int i = 0; i < 32; i++) y[i] = fj_f16_to_f32(x[i]);
 }

@@ -70,23 +70,41 @@ void fj_blocks_unpack(fj_dtype t, int64_t k, const void *panels, int64_t n0, int
     }
 }
 
+/* The panels of super-blocks: column n0 (a multiple of 32) and value k0 on, and those that follow. */
+static const char *panel_at(const fj_wmat *w, int64_t n0, int64_t k0) {
+    const fj_dtype_info *d = fj_dtype_get(w->dtype);
+    return (const char *)w->data +
+           (n0 * (w->k / d->block) + k0 / 256 * 32 * (256 / d->block)) * d->bytes;
+}
+
 void fj_blocks_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,
                      int64_t kk, float *dst, int64_t ld) {
-    const fj_dtype_info *d = fj_dtype_get(w->dtype);
-    const int kind = fj_a8_kind(w->dtype);
-    const int64_t row = w->k / d->block * d->bytes, super = 256 / d->block * d->bytes;
+    fj_w8 tile;
     for (int64_t r = 0, rows; r < nn; r += rows) {
-        int64_t g = (n0 + r) / 32, c = (n0 + r) % 32;
+        int64_t c = (n0 + r) % 32;
         rows = LESS(32 - c, nn - r);
         for (int64_t j = 0, len; j < kk; j += len) {
             int64_t at = (k0 + j) % 256;
-            fj_w8 tile;
             len = LESS(256 - at, kk - j);
-            kern->w8_unpack(&tile, w->dtype,
-                            (const char *)w->data + g * 32 * row + (k0 + j) / 256 * 32 * super,
-                            (int)(at / 32), (int)(len / 32));
-            kern->w8_rows(dst + r * ld + j, ld, &tile, (int)(len / 32), kind, (int)c, (int)rows);
+            kern->w8_unpack(&tile, w->dtype, panel_at(w, n0 + r - c, k0 + j), (int)(at / 32),
+                            (int)(len / 32));
+            kern->w8_rows(dst + r * ld + j, ld, &tile, (int)(len / 32), fj_a8_kind(w->dtype),
+                          (int)c, (int)rows);
         }
     }
+}
+
+void fj_blocks_pairs(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,
+                     int64_t kk, uint32_t *dst, int64_t ld) {
+    fj_w8 tile;
+    for (int64_t r = 0; r < nn; r += 32)
+        for (int64_t j = 0, len; j < kk; j += len) {
+            int64_t at = (k0 + j) % 256;
+            len = LESS(256 - at, kk - j);
+            kern->w8_unpack(&tile, w->dtype, panel_at(w, n0 + r, k0 + j), (int)(at / 32),
+                            (int)(len / 32));
+            kern->w8_pairs(dst + r / 2 * ld + j, ld, &tile, (int)(len / 32), fj_a8_kind(w->dtype),
+                           (int)LESS(32, nn - r));
+        }
 }
 #endif

@@ -138,5 +138,8 @@ void fj_blocks_unpack(fj_dtype t, int64_t k, const void *panels, int64_t n0, int
                       void *rows);
 void fj_blocks_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,
                      int64_t kk, float *dst, int64_t ld);
+/* fj_wmat_pairs of them. */
+void fj_blocks_pairs(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,
+                     int64_t kk, uint32_t *dst, int64_t ld);
 
 #endif

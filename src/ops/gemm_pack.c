@@ -124,6 +124,10 @@ void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn
 
 void fj_wmat_pairs(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,
                    int64_t kk, uint32_t *dst, int64_t ld, float *buf) {
+    if (w->panels && fj_a8_kind(w->dtype) >= 0) {
+        fj_blocks_pairs(kern, w, n0, nn, k0, kk, dst, ld);
+        return;
+    }
     if (!w->panels || (w->dtype != FJ_F16 && w->dtype != FJ_BF16)) {
         fj_wmat_block(kern, w, n0, nn, k0, kk, buf, kk);
         for (int64_t r = 0; r < nn; r += 2)

@@ -10,6 +10,9 @@ static inline int32x4_t dot4(int32x4_t c, int8x16_t w, int32x4_t a) {
     return vaddq_s32(c, vpaddq_s32(vpaddlq_s16(p), vpaddlq_s16(q)));
 }
 
+#define V float32x4_t
+#include "kernels/arm/bf16_neon.inc"
+
 #define DOT(c, w, a, lane) dot4(c, w, vdupq_laneq_s32(vreinterpretq_s32_s8(a), lane))
 #include "kernels/arm/w8_tile.inc"
 
@@ -58,6 +61,16 @@ static void w8_rows(float *dst, int64_t ld, const fj_w8 *w, int nb, int kind, in
             }
         }
 }
+
+static inline void pairs(uint32_t *y, const float *a, const float *b, int n) {
+    for (int i = 0; i < n; i += 4) {
+        uint32x4_t v = bf16(vld1q_f32(a + i));
+        vst1q_u32(y + i, b ? vsliq_n_u32(v, bf16(vld1q_f32(b + i)), 16) : v);
+    }
+}
+
+#define PAIRS pairs
+#include "kernels/w8_pairs.inc"
 
 /* Bits of |x| order as the numbers do, and infinities and NaN come last. */
 static inline uint32_t largest(const float *x, int n) {
@@ -113,4 +126,5 @@ void fj_kern_neon_w8(fj_kern *k) {
     k->w8_unpack = w8_unpack;
     k->gemm_w8 = gemm_w8;
     k->w8_rows = w8_rows;
+    k->w8_pairs = w8_pairs;
 }

@@ -23,6 +23,7 @@ static inline void lookup(uint32_t *w, int n, const uint8_t *table) {
 #define HALVES halves
 #define LOOKUP lookup
 #include "kernels/w8.inc"
+#include "kernels/x86/bf16_avx2.inc"
 
 static inline __m256i splat4(const int8_t *p) {
     int32_t v;
@@ -183,6 +184,17 @@ static void w8_rows(float *dst, int64_t ld, const fj_w8 *w, int nb, int kind, in
         }
 }
 
+static inline void pairs(uint32_t *y, const float *a, const float *b, int n) {
+    for (int i = 0; i < n; i += 8) {
+        __m256i v = bf16(_mm256_loadu_ps(a + i));
+        if (b) v = _mm256_or_si256(v, _mm256_slli_epi32(bf16(_mm256_loadu_ps(b + i)), 16));
+        _mm256_storeu_si256((__m256i *)(void *)(y + i), v);
+    }
+}
+
+#define PAIRS pairs
+#include "kernels/w8_pairs.inc"
+
 /* Bits of |x| order as the numbers do, and infinities and NaN come last. */
 static inline uint32_t largest(const float *x, int n) {
     __m256i m = _mm256_setzero_si256();
@@ -246,4 +258,5 @@ void fj_kern_avx2_w8(fj_kern *k) {
     k->w8_unpack = w8_unpack;
     k->gemm_w8 = gemm_w8;
     k->w8_rows = w8_rows;
+    k->w8_pairs = w8_pairs;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# setup.sh [FOLDER]: the peers that bench/cpu.sh measures beside forja, into FOLDER (default: build/peers; 2 GB; compiling
-# takes half an hour of one core).
+# setup.sh [FOLDER]: the peers that bench/cpu.sh measures beside forja, into FOLDER (default: build/peers; 2 GB, ten
+# minutes).
 #
 #   PyTorch     with transformers, peft and bitsandbytes, in a virtual environment; versions of tests/interop/requirements.txt
 #   oneDNN      Debian's libdnnl-dev, unpacked, not installed

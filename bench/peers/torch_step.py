@@ -3,7 +3,8 @@
     torch_step.py SHAPE lora|full|qlora bf16|f32 [--batch 4] [--length 512] [--steps 3] [--threads 2] [--compile]
 
 Random weights and tokens, sdpa attention; adapters of rank 16 on all linear layers; AdamW, clipping; qlora: the base in NF4 by
-bitsandbytes on the CPU, the adapter in `bf16`.  Prints "SECONDS... # peak RSS in MiB, versions": of each step but the first two.
+bitsandbytes on the CPU, the adapter in `bf16`.  Prints "SECONDS... # peak RSS in MiB, versions": of each step but the first, which
+compiles and allocates.
 """
 import argparse
 import resource
@@ -61,14 +62,14 @@ def main():
     opt = torch.optim.AdamW(weights, lr=1e-4)
     forward = torch.compile(model) if a.compile else model
     times = []
-    for step in range(a.steps + 2):
+    for step in range(a.steps + 1):
         ids = torch.randint(0, config.vocab_size, (a.batch, a.length))
         begin = time.perf_counter()
         opt.zero_grad(set_to_none=True)
         forward(input_ids=ids, labels=ids).loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         opt.step()
-        if step > 1:  # the first compile and allocate
+        if step > 0:
             times.append(time.perf_counter() - begin)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(*(f"{t:.6f}" for t in times), f"# {peak:.0f} torch {torch.__version__}", flush=True)

@@ -207,7 +207,8 @@ static const fj_opt table[] = {
       .hi = 1e15,
       .value = "SIZE",
       .help = "read so much to see how fast memory is",
-      .unset = "2GiB, or an eighth of a small machine's" },
+      .unset = "as much as the weights hold; 2GiB at most, and for peak, or an eighth of a small "
+               "machine's" },
     { .name = "profile",
       .kind = FJ_OPT_FLAG,
       .at = AT(profile),
@@ -363,7 +364,7 @@ static bool measure(bench *b, fj_call *c, fj_err *e) {
     if (ok && o->only == LOAD) ok = measure_load(b, c, x, e);
     if (!ok && b->r.n) fj_profile_free(&b->r.v[--b->r.n].profile); /* the one that failed */
     fj_bench_note_memory(&b->r);
-    fj_peak_opts p = { .repeat = FJ_MAX(x.repeat, 5), .bytes = o->memory };
+    fj_peak_opts p = { .repeat = FJ_MAX(x.repeat, 8), .bytes = o->memory, .set = b->r.info.bytes };
     ok = (!b->r.n || fj_bench_peaks(b->dev, &p, b->r.peak, ok ? e : NULL)) && ok;
     for (size_t i = 0; i < b->r.n; i++) fj_profile_judge(&b->r.v[i].profile, b->r.peak);
     return ok;

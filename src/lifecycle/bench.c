@@ -39,14 +39,14 @@ static double bytes_read(const fj_model *m) {
 static double adapter_weights(const fj_lora *l) { return l ? (double)l->bytes / sizeof(float) : 0; }
 
 fj_peak_kind fj_bench_arithmetic(fj_dtype t, bool backward) {
-    if (t == FJ_F32 || t == FJ_F64 || (t == FJ_F16 && !backward)) return FJ_PEAK_F32;
-    return t == FJ_BF16 || backward ? FJ_PEAK_BF16 : FJ_PEAK_INT8;
+    if (t == FJ_F32 || t == FJ_F64) return FJ_PEAK_F32;
+    return t == FJ_BF16 || t == FJ_F16 || backward ? FJ_PEAK_BF16 : FJ_PEAK_INT8;
 }
 
 /* What the format with the most weights computes in. */
 static fj_peak_kind peak_of(const fj_model *m, bool backward) {
     if (m->dev->plan.f32) return FJ_PEAK_F32;
-    if (!m->dev->kern) return FJ_PEAK_BF16;
+    if (!m->dev->kern || m->trainable) return FJ_PEAK_BF16; /* F32 that trains is mixed */
     int64_t count[FJ_DTYPES] = { 0 };
     int most = 0;
     for (int i = 0; i < m->n_w; i++) count[m->w[i].dtype] += m->w[i].rows * m->w[i].cols;

@@ -29,9 +29,11 @@ typedef struct fj_peak_rates { /* 1e9 a second; 0: not known */
 } fj_peak_rates;
 typedef struct fj_peak_opts {
     int64_t repeat;
-    int64_t bytes; /* of memory that is read; 0: 2 GiB, or an eighth of a small machine's */
-    bool one;      /* one thread, not all */
-    bool more;     /* what comes after FJ_PEAK_READ, too */
+    int64_t bytes; /* of memory that is read; 0: 2 GiB, or an eighth of a small machine's, */
+    int64_t
+        set; /* but no more than this, where caches may hold a part of what is compared; 0: so much */
+    bool one;  /* one thread, not all */
+    bool more; /* what comes after FJ_PEAK_READ, too */
 } fj_peak_opts;
 /* A CPU's are measured.  A GPU's best are those of its maker's data sheet (dense, sums in f32), by its name. */
 bool fj_bench_peaks(fj_dev *d, const fj_peak_opts *o, fj_peak_rates peak[FJ_PEAKS], fj_err *e);
@@ -87,6 +89,7 @@ typedef struct fj_speed {
 typedef struct fj_profile_row {
     const char *op;
     fj_dtype type; /* of the weight [rows, cols]; rows 0: there is none */
+    bool mixed;    /* F32 that meets its rows as BF16 */
     int64_t rows, cols;
     double calls, seconds, flops, bytes; /* of a run */
     fj_peak_kind of;                     /* the peak that limits it, */

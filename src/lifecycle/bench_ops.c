@@ -70,6 +70,7 @@ bool fj_bench_gemm(fj_model *m, const fj_weight *w, fj_product which, const fj_b
               *t = fj_extern(a.g, "w", w->dtype, w->rows, w->cols, (fj_buf *)(uintptr_t)w->buf,
                              w->off);
     t->panels = w->panels;
+    t->mixed = m->trainable;
     x->grad = which == FJ_DX;
     t->grad = which == FJ_DW;
     fj_tensor *y = fj_linear(a.g, x, t), *dx[3] = { 0 };
@@ -83,11 +84,10 @@ bool fj_bench_gemm(fj_model *m, const fj_weight *w, fj_product which, const fj_b
     *s = (fj_speed){ .tokens = rows * a.times,
                      .flops = flops * (double)a.times,
                      .bytes = (double)fj_dtype_size(w->dtype, w->rows, w->cols) * (double)a.times,
-                     .of = !m->dev->kern         ? FJ_PEAK_BF16
-                           : m->dev->plan.f32    ? FJ_PEAK_F32
-                           : which == FJ_FORWARD ? fj_bench_arithmetic(w->dtype, false)
-                                                 : fj_bench_arithmetic(w->dtype, true) };
-    if (which == FJ_DW && !m->dev->plan.f32) s->of = FJ_PEAK_BF16;
+                     .of = m->dev->plan.f32 ? FJ_PEAK_F32
+                           : !m->dev->kern || t->mixed || which == FJ_DW
+                               ? FJ_PEAK_BF16
+                               : fj_bench_arithmetic(w->dtype, which == FJ_DX) };
     bool ok = fj_dev_prepare(m->dev, a.g, &a.mem, "a product", e) &&
               (!x->data || which == FJ_DX || fill(x, e)) &&
               (!dy->data || which == FJ_FORWARD || fill(dy, e)) &&

@@ -24,9 +24,10 @@ int fj_by_size(const void *a, const void *b) {
 typedef struct job {
     fj_peak_fn *fn;
     const fj_kern *k;
-    float *mem, *to; /* [floats] each */
-    int64_t floats;
-    int kind, threads; /* of the team the first so many work */
+    float *mem, *to;        /* [floats] each */
+    int64_t floats, passes; /* over them */
+    int kind, streams;
+    int threads; /* of the team the first so many work */
     double *out; /* for each thread: operations a second, or a sum that nothing may optimise away */
 } job;
 
@@ -36,14 +37,15 @@ static void arithmetic(void *ctx, int i, int n) {
     j->out[i] = i < j->threads ? fj_peak_rate(j->fn) : 0;
 }
 
-/* Four streams side by side, a page of each in turn, with the lines of the next one asked for: more is in
- * flight than the processor's own guesses keep there. */
-static double reading(const fj_kern *k, const float *p, int64_t n) {
-    enum { STREAMS = 4, PAGE = 1024, LINE = 16 };
-    int64_t each = n / STREAMS / PAGE * PAGE;
+enum { STREAMS = 4, PAGE = 1024, LINE = 16 }; /* floats */
+
+/* Streams side by side, a page of each in turn, with the lines of the next one asked for.  With four of them
+ * more is in flight than the processor's own guesses keep there; what caches hold is read faster in one. */
+static double reading(const fj_kern *k, const float *p, int64_t n, int streams) {
+    int64_t each = n / streams / PAGE * PAGE;
     double sum = 0;
     for (int64_t i = 0; i < each; i += PAGE)
-        for (int s = 0; s < STREAMS; s++) {
+        for (int s = 0; s < streams; s++) {
             const float *q = p + s * each + i;
             for (int l = 0; l < PAGE && i + PAGE < each; l += LINE)
                 __builtin_prefetch(q + PAGE + l);
@@ -58,9 +60,10 @@ static void memory(void *ctx, int i, int n) {
     if (i >= j->threads) return;
     int64_t part = j->floats / j->threads / 64 * 64;
     float *p = j->mem + part * i, *q = j->to + part * i;
-    if (j->kind == FJ_PEAK_COPY) memcpy(q, p, (size_t)part * sizeof *p);
-    else if (j->kind == FJ_PEAK_TRIAD) j->k->add(q, p, q, part);
-    else j->out[i] = reading(j->k, p, part);
+    for (int64_t k = 0; k < j->passes; k++)
+        if (j->kind == FJ_PEAK_COPY) memcpy(q, p, (size_t)part * sizeof *p);
+        else if (j->kind == FJ_PEAK_TRIAD) j->k->add(q, p, q, part);
+        else j->out[i] = reading(j->k, p, part, j->streams);
 }
 
 static void touch(void *ctx, int i, int n) {
@@ -98,7 +101,7 @@ static double memory_rate(fj_dev *d, job *j) {
     double t0 = fj_clock();
     fj_dev_team_run(d, memory, j);
     double arrays = j->kind == FJ_PEAK_COPY ? 2 : j->kind == FJ_PEAK_TRIAD ? 3 : 1;
-    return arrays * (double)j->floats * sizeof(float) / (fj_clock() - t0) / 1e9;
+    return arrays * (double)(j->passes * j->floats) * sizeof(float) / (fj_clock() - t0) / 1e9;
 }
 
 /* Data sheets; the first whose name is part of the device's.  A laptop's chip and a part of a card (MIG) are
@@ -131,6 +134,8 @@ static void gpu_peaks(const char *about, fj_peak_rates peak[FJ_PEAKS]) {
         }
 }
 
+static const double settle = 0.1; /* seconds */
+
 static bool in_memory(fj_dev *d, job *j, int kind, const fj_peak_opts *o, double *v,
                       fj_peak_rates *r, fj_err *e) {
     size_t bytes = (size_t)j->floats * sizeof(float);
@@ -140,12 +145,19 @@ static bool in_memory(fj_dev *d, job *j, int kind, const fj_peak_opts *o, double
     j->mem = map(bytes, advice);
     j->to = to;
     j->kind = kind;
+    j->streams = STREAMS;
     bool ok = (j->mem && (to || !two)) ||
               fj_fail(e, FJ_ENOMEM, "no memory to read: %zu MiB asked for", bytes >> 20);
     if (ok) {
         fj_dev_team_run(d, touch, j);
-        memory_rate(d, j); /* not counted: the other array's pages appear */
-        for (int64_t i = 0; i < o->repeat; i++) v[i] = memory_rate(d, j);
+        /* Not counted: the other array's pages appear, and caches take time to keep what comes again. */
+        double t0 = fj_clock();
+        do memory_rate(d, j);
+        while (fj_clock() - t0 < settle);
+        for (int64_t i = 0; i < o->repeat; i++) {
+            j->streams = i % 2 ? 1 : STREAMS;
+            v[i] = memory_rate(d, j);
+        }
         keep_best(r, v, o->repeat);
     }
     unmap(j->mem, bytes);
@@ -164,10 +176,16 @@ bool fj_bench_peaks(fj_dev *d, const fj_peak_opts *o, fj_peak_rates peak[FJ_PEAK
     int all = d->plan.threads;
     /* Of memory itself: many times what caches hold, and no more than a machine can spare. */
     int64_t spare = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) / 8,
-            bytes = o->bytes ? o->bytes : FJ_MIN((int64_t)2 << 30, spare);
+            most = FJ_MIN((int64_t)2 << 30, spare),
+            bytes = o->bytes ? o->bytes
+                    : o->set ? FJ_MIN(o->set, most)
+                             : most;
+    /* Whole turns of all streams for each thread, and a run of some milliseconds. */
+    int64_t turn = (int64_t)STREAMS * PAGE * all;
     job j = { .k = d->kern,
-              .floats = FJ_MAX(bytes / (int64_t)sizeof(float), 4096 * all),
+              .floats = FJ_MAX(bytes / (int64_t)sizeof(float) / turn, 1) * turn,
               .threads = o->one ? 1 : all };
+    j.passes = FJ_MAX(((int64_t)256 << 20) / (j.floats * (int64_t)sizeof(float)), 1);
     double *v = fj_alloc((size_t)o->repeat * sizeof *v);
     j.out = fj_zalloc((size_t)all * sizeof *j.out);
     bool ok = true;

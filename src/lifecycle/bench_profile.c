@@ -11,11 +11,12 @@ static void ran(void *ctx, const fj_node *n, double seconds) {
         r.type = c.w->dtype;
         r.rows = c.w->rows;
         r.cols = c.w->cols;
+        r.mixed = c.w->mixed;
     }
     fj_profile_row *x = NULL;
     for (size_t i = 0; i < p->n && !x; i++)
         if (!strcmp(p->v[i].op, r.op) && p->v[i].type == r.type && p->v[i].rows == r.rows &&
-            p->v[i].cols == r.cols)
+            p->v[i].cols == r.cols && p->v[i].mixed == r.mixed)
             x = &p->v[i];
     if (!x) {
         FJ_GROW(p->v, p->n + 1, p->cap);
@@ -61,8 +62,9 @@ static bool ends(const char *s, const char *tail) {
 
 /* What the products of a row are made of (gemm.h). */
 static fj_peak_kind arithmetic(const fj_profile *p, const fj_profile_row *r) {
-    bool back = ends(r->op, "_dx") || ends(r->op, "_dw");
-    if (p->f32 || !r->rows) return FJ_PEAK_F32;
+    bool dw = ends(r->op, "_dw"), back = dw || ends(r->op, "_dx");
+    if (p->f32) return FJ_PEAK_F32;
+    if (!r->rows || dw || r->mixed) return FJ_PEAK_BF16; /* without a weight: attention */
     return fj_bench_arithmetic(r->type, back || !strcmp(r->op, "head_ce"));
 }
 

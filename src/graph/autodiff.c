@@ -30,12 +30,26 @@ static void emit_again(fj_graph *g, int s, size_t end) {
     g->segment = was;
 }
 
-/* The value that backward reads for t: a result of a cheap op is emitted once more, from the copies of
- * what it is made of, so that the original need not be kept since the forward pass. */
+/* Is t, as backward reads it, made of what was kept in BF16? */
+static bool from_kept(const fj_tensor *t) {
+    if (!t || t->kept) return t != NULL;
+    if (!t->node || !t->node->op->cheap || t != t->node->out[0]) return false;
+    for (int k = 0; k < t->node->n_in; k++)
+        if (from_kept(t->node->in[k])) return true;
+    return false;
+}
+
+/* The value that backward reads for t.  What was kept in BF16 is that.  A result of a cheap op is emitted once more, from
+ * what backward reads for its inputs, so that the original need not be kept since the forward pass; where some of them are
+ * in BF16, that holds for a recomputed one, too: recomputing changes no bits. */
 static fj_tensor *for_backward(fj_graph *g, fj_tensor *t) {
-    if (!t || t->twin || t->of || !t->node || !t->node->op->cheap) return twin_of(t);
+    bool again = t && !t->twin;
+    while (t && t->twin) t = t->twin;
+    if (!t || t->kept) return t ? t->kept : NULL;
+    if (t->of || !t->node || !t->node->op->cheap) return t;
     fj_node *n = t->node;
     fj_tensor *in[FJ_MAX_IN];
+    if (!again && !from_kept(t)) return t;
     for (int k = 0; k < n->n_in; k++) in[k] = for_backward(g, n->in[k]);
     fj_tensor *y = fj_emit(g, n->op, n->params, n->n_in, in);
     if (!y) return t;
@@ -88,7 +102,10 @@ bool fj_backward(fj_graph *g, fj_tensor *loss, int n_params, fj_tensor *const *p
             for (int j = 0; j < k; j++)
                 if (dx[k] && n->in[k] == n->in[j]) dx[k] = NULL;
         fj_node seen = n->twin ? *n->twin : *n; /* the node over the values that are alive now */
-        for (int k = 0; k < n->n_in && !n->twin; k++) seen.in[k] = for_backward(g, n->in[k]);
+        for (int k = 0; k < n->n_in; k++) {
+            fj_tensor *x = n->in[k];
+            if (!n->twin || (x && (x->twin || x->kept))) seen.in[k] = for_backward(g, x);
+        }
         n->op->grad(g, &seen, dy, dx);
         for (int k = 0; k < n->n_in; k++) {
             if (!fj_wants_grad(n, k)) continue;

@@ -85,6 +85,17 @@ fj_tensor *fj_rows(fj_graph *g, fj_tensor *x, int64_t row0, int64_t rows) {
     return t;
 }
 
+static void keep(const fj_graph *g, fj_node *n) {
+    for (int i = 0; i < n->op->keeps; i++) {
+        fj_tensor *x = n->in[i], *y = n->out[n->n_out - n->op->keeps + i];
+        bool wanted = g->keep_bf16 && x->dtype == FJ_F32;
+        y->dtype = n->f64 ? FJ_F64 : FJ_BF16;
+        y->rows = wanted ? x->rows : 0;
+        y->cols = x->cols;
+        if (wanted) x->kept = y;
+    }
+}
+
 fj_tensor *fj_emit(fj_graph *g, const fj_op *op, const void *params, int n_in,
                    fj_tensor *const *in) {
     if (g->err.code != FJ_OK) return NULL;
@@ -108,13 +119,14 @@ fj_tensor *fj_emit(fj_graph *g, const fj_op *op, const void *params, int n_in,
     }
     for (int i = 0; i < op->n_out; i++) {
         n->out[i] = tensor(g, op->name, FJ_VALUE);
-        bool bf16 = !n->f64 && n_in > 0 && in[0] && in[0]->dtype == FJ_BF16;
+        bool bf16 = !n->f64 && !g->keep_bf16 && n_in > 0 && in[0] && in[0]->dtype == FJ_BF16;
         n->out[i]->dtype = bf16 ? FJ_BF16 : fj_real_of(n);
         n->out[i]->grad = grad;
         n->out[i]->node = n;
     }
     fj_err e = { 0 };
     if (!op->shape(n, &e)) return fj_graph_fail(g, e.code, "%s: %s", op->name, e.msg);
+    keep(g, n);
     for (int i = 0; i < op->n_out; i++)
         if (n->out[i]->rows < 0 || n->out[i]->cols < 0 || fj_tensor_bytes(n->out[i]) < 0)
             return fj_graph_fail(g, FJ_EINVAL, "%s: result %d of %lld x %lld is not a tensor",

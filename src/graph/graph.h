@@ -55,6 +55,7 @@ struct fj_tensor {
     /* for autodiff and planner */
     fj_tensor *dy;   /* gradient so far */
     fj_tensor *twin; /* its recomputed copy */
+    fj_tensor *kept; /* what backward reads for it: the same in BF16; NULL: itself */
     int store;       /* storage in the plan, -1: none */
 };
 
@@ -98,6 +99,9 @@ struct fj_op {
      * gives it for the rows of results (kv_put: of x) in grains of 1.  Nodes that do so follow each other without a barrier. */
     unsigned by_rows;
     bool cheap; /* backward makes the results once more rather than keep them since forward */
+    /* The last `keeps` results are inputs 0, 1... in BF16, where keep_bf16 of the graph and an input in F32 ask for it (else
+     * they have no rows).  The shape rule leaves them alone. */
+    int keeps;
     /* Sets rows, cols and dtype of every result from inputs and params.  dtype is preset: F64 when an
      * input has it, else that of in[0] when that is F32 or BF16, else F32.  So activations have the
      * format that embed began with; what is no activation (gradients of weights, sums, weights of
@@ -124,6 +128,9 @@ struct fj_graph {
     size_t n_tensors, cap_tensors;
     int segment;  /* given to new nodes */
     fj_dtype act; /* format of activations: F32, or BF16 on devices that compute in it */
+    /* Backward reads large values of the forward pass as BF16, which its products round them to anyway: half the memory
+     * between the two.  Forward is the same.  Results of ops that read such values are F32. */
+    bool keep_bf16;
     fj_graph_opts opts;
     size_t plan_bytes; /* memory that the plan needs: exact */
     char *mem;         /* where the plan lies, once bound */

@@ -327,6 +327,7 @@ fj_fwd *fj_fwd_new(const fj_model *m, const fj_fwd_opts *o, fj_err *e) {
     f->o = *o;
     fj_graph *g = f->g = fj_graph_new();
     g->act = m->dev->act;
+    g->keep_bf16 = (o->train_lora || o->train_full) && !m->dev->plan.cuda && !m->dev->plan.f32;
     fj_rows_lora *loras = fj_arena_alloc(&g->arena, (size_t)o->n_loras * sizeof *loras);
     if (o->n_loras) memcpy(loras, o->loras, (size_t)o->n_loras * sizeof *loras);
     f->o.loras = loras;

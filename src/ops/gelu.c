@@ -1,34 +1,54 @@
 /* gelu.c - y = gelu(x) and y = gelu(g) * u, in the tanh form; formulas: kernels.def */
 #include "ops/op.h"
 
+enum { PIECE = 1024 };
+
 FJ_CPU(gelu) {
     int64_t from, to;
     fj_team_split(t, n->out[0]->rows * n->out[0]->cols, 1024, &from, &to);
-    KERN(t)->gelu((real *)n->out[0]->data + from, (const real *)n->in[0]->data + from, to - from);
+    for (int64_t i = from, c; i < to; i += c) {
+        real x[PIECE];
+        c = FJ_MIN((int64_t)PIECE, to - i);
+        fj_put_kept(t, n->out[1], n->in[0], i, c);
+        KERN(t)->gelu((real *)n->out[0]->data + i, fj_wide(t, n->in[0], i, c, x), c);
+    }
 }
 
 /* in: x, dy */
 FJ_CPU(gelu_bwd) {
     int64_t from, to;
     fj_team_split(t, n->out[0]->rows * n->out[0]->cols, 1024, &from, &to);
-    KERN(t)->gelu_bwd((real *)n->out[0]->data + from, (const real *)n->in[0]->data + from,
-                      (const real *)n->in[1]->data + from, to - from);
+    for (int64_t i = from, c; i < to; i += c) {
+        real x[PIECE];
+        c = FJ_MIN((int64_t)PIECE, to - i);
+        KERN(t)->gelu_bwd((real *)n->out[0]->data + i, fj_wide(t, n->in[0], i, c, x),
+                          (const real *)n->in[1]->data + i, c);
+    }
 }
 
 FJ_CPU(geglu) {
     int64_t from, to;
     fj_team_split(t, n->out[0]->rows * n->out[0]->cols, 1024, &from, &to);
-    const real *g = n->in[0]->data, *u = n->in[1]->data;
-    KERN(t)->geglu((real *)n->out[0]->data + from, g + from, u + from, to - from);
+    for (int64_t i = from, c; i < to; i += c) {
+        real g[PIECE], u[PIECE];
+        c = FJ_MIN((int64_t)PIECE, to - i);
+        for (int k = 0; k < 2; k++) fj_put_kept(t, n->out[1 + k], n->in[k], i, c);
+        KERN(t)->geglu((real *)n->out[0]->data + i, fj_wide(t, n->in[0], i, c, g),
+                       fj_wide(t, n->in[1], i, c, u), c);
+    }
 }
 
 /* in: gate, up, dy */
 FJ_CPU(geglu_bwd) {
     int64_t from, to;
     fj_team_split(t, n->out[0]->rows * n->out[0]->cols, 1024, &from, &to);
-    const real *g = n->in[0]->data, *u = n->in[1]->data, *dy = n->in[2]->data;
-    KERN(t)->geglu_bwd((real *)n->out[0]->data + from, (real *)n->out[1]->data + from, g + from,
-                       u + from, dy + from, to - from);
+    for (int64_t i = from, c; i < to; i += c) {
+        real g[PIECE], u[PIECE];
+        c = FJ_MIN((int64_t)PIECE, to - i);
+        KERN(t)->geglu_bwd((real *)n->out[0]->data + i, (real *)n->out[1]->data + i,
+                           fj_wide(t, n->in[0], i, c, g), fj_wide(t, n->in[1], i, c, u),
+                           (const real *)n->in[2]->data + i, c);
+    }
 }
 
 #ifndef FJ_F64
@@ -44,7 +64,8 @@ static void grad_gelu(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor *
 
 const fj_op fj_op_gelu = { .name = "gelu",
                            .n_in = 1,
-                           .n_out = 1,
+                           .n_out = 2,
+                           .keeps = 1,
                            .share = 1,
                            .cheap = true,
                            .shape = shape_gelu,
@@ -75,7 +96,8 @@ static void grad_geglu(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor 
 
 const fj_op fj_op_geglu = { .name = "geglu",
                             .n_in = 2,
-                            .n_out = 1,
+                            .n_out = 3,
+                            .keeps = 2,
                             .share = 1,
                             .cheap = true,
                             .shape = shape_geglu,

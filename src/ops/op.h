@@ -61,6 +61,29 @@ static inline void fj_start_from(const fj_team *t, fj_tensor *y, const fj_tensor
     fj_team_barrier(t);
 }
 
+/* n numbers of x from number `from` on: in place, or those of a BF16 tensor (fj_op.keeps) in buf. */
+static inline const real *fj_wide(const fj_team *t, const fj_tensor *x, int64_t from, int64_t n,
+                                  real *buf) {
+#ifndef FJ_F64
+    if (x->dtype == FJ_BF16) {
+        t->kern->bf16_to_f32(buf, (const uint16_t *)x->data + from, n);
+        return buf;
+    }
+#endif
+    (void)t, (void)n, (void)buf;
+    return (const real *)x->data + from;
+}
+
+/* The same of x to `kept`, in BF16, where that is wanted. */
+static inline void fj_put_kept(const fj_team *t, fj_tensor *kept, const fj_tensor *x, int64_t from,
+                               int64_t n) {
+#ifndef FJ_F64
+    if (kept->rows)
+        t->kern->f32_to_bf16((uint16_t *)kept->data + from, (const float *)x->data + from, n);
+#endif
+    (void)t, (void)kept, (void)x, (void)from, (void)n;
+}
+
 static inline bool fj_shape_like(fj_tensor *y, const fj_tensor *x) {
     y->rows = x->rows;
     y->cols = x->cols;

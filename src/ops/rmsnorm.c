@@ -7,15 +7,20 @@
 /* Groups of d values in all of x. */
 static int64_t groups(const fj_tensor *x, int64_t d) { return d ? x->rows * (x->cols / d) : 0; }
 
+/* Where a thread widens a row that was kept in BF16. */
+static real *row_of(const fj_team *t, int64_t d) { return (real *)t->scratch + t->ith * d; }
+
 FJ_CPU(rmsnorm) {
     double eps = *(const double *)n->params;
     int64_t d = n->in[1]->cols, from, to;
     real *y = n->out[0]->data;
-    const real *x = n->in[0]->data;
     fj_team_split(t, n->in[0]->rows, 1, &from, &to);
     int64_t each = d ? n->in[0]->cols / d : 0;
-    for (int64_t r = from * each; r < to * each; r++)
-        KERN(t)->rmsnorm(y + r * d, x + r * d, n->in[1]->data, d, (real)eps);
+    for (int64_t r = from * each; r < to * each; r++) {
+        const real *x = fj_wide(t, n->in[0], r * d, d, row_of(t, d));
+        fj_put_kept(t, n->out[1], n->in[0], r * d, d);
+        KERN(t)->rmsnorm(y + r * d, x, n->in[1]->data, d, (real)eps);
+    }
 }
 
 /* in: x, w, dy */
@@ -23,25 +28,28 @@ FJ_CPU(rmsnorm_dx) {
     double eps = *(const double *)n->params;
     int64_t d = n->in[1]->cols, from, to;
     real *dx = n->out[0]->data;
-    const real *x = n->in[0]->data, *dy = n->in[2]->data;
+    const real *dy = n->in[2]->data;
     fj_team_split(t, groups(n->in[0], d), 1, &from, &to);
-    for (int64_t r = from; r < to; r++)
-        KERN(t)->rmsnorm_dx(dx + r * d, x + r * d, n->in[1]->data, dy + r * d, d, (real)eps);
+    for (int64_t r = from; r < to; r++) {
+        const real *x = fj_wide(t, n->in[0], r * d, d, row_of(t, d));
+        KERN(t)->rmsnorm_dx(dx + r * d, x, n->in[1]->data, dy + r * d, d, (real)eps);
+    }
 }
 
 /* in: x, w, dy.  Chunks of 64 groups are summed apart and then in order: any team, the same bits. */
 enum { CHUNK = 64 };
 FJ_CPU(rmsnorm_dw) {
     double eps = *(const double *)n->params;
-    const real *x = n->in[0]->data, *dy = n->in[2]->data;
+    const real *dy = n->in[2]->data;
     int64_t d = n->in[1]->cols, all = groups(n->in[0], d), chunks = (all + CHUNK - 1) / CHUNK, from,
             to;
-    real *part = t->scratch;
+    real *part = (real *)t->scratch + (n->in[0]->dtype == FJ_BF16 ? t->nth * d : 0);
     fj_team_split(t, chunks, 1, &from, &to);
     for (int64_t c = from; c < to; c++) {
         memset(part + c * d, 0, (size_t)d * sizeof *part);
         for (int64_t r = c * CHUNK; r < FJ_MIN(all, (c + 1) * CHUNK); r++)
-            KERN(t)->rmsnorm_dw(part + c * d, x + r * d, dy + r * d, d, (real)eps);
+            KERN(t)->rmsnorm_dw(part + c * d, fj_wide(t, n->in[0], r * d, d, row_of(t, d)),
+                                dy + r * d, d, (real)eps);
     }
     fj_team_barrier(t);
     fj_team_split(t, d, 16, &from, &to);
@@ -62,6 +70,10 @@ static bool shape(fj_node *n, fj_err *e) {
     return fj_shape_like(n->out[0], x);
 }
 
+static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
+    return n->in[0]->dtype == FJ_BF16 ? (size_t)(o->threads * n->in[1]->cols) * sizeof(float) : 0;
+}
+
 static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) {
     fj_tensor *x = n->in[0], *w = n->in[1];
     if (fj_wants_grad(n, 0))
@@ -72,12 +84,14 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
 
 const fj_op fj_op_rmsnorm = { .name = "rmsnorm",
                               .n_in = 2,
-                              .n_out = 1,
+                              .n_out = 2,
+                              .keeps = 1,
                               .params = sizeof(double),
                               .cheap = true,
-                              .by_rows = FJ_IN(0) | FJ_OUT(0),
+                              .by_rows = FJ_IN(0) | FJ_OUT(0) | FJ_OUT(1),
                               .shape = shape,
                               .grad = grad,
+                              .scratch = scratch,
                               FJ_FNS(rmsnorm) };
 
 static bool shape_dx(fj_node *n, fj_err *e) {
@@ -89,6 +103,7 @@ const fj_op fj_op_rmsnorm_dx = { .name = "rmsnorm_dx",
                                  .n_out = 1,
                                  .params = sizeof(double),
                                  .shape = shape_dx,
+                                 .scratch = scratch,
                                  FJ_FNS(rmsnorm_dx) };
 
 static bool shape_dw(fj_node *n, fj_err *e) {
@@ -97,9 +112,9 @@ static bool shape_dw(fj_node *n, fj_err *e) {
 }
 
 static size_t scratch_dw(const fj_node *n, const fj_graph_opts *o) {
-    (void)o;
     int64_t d = n->in[1]->cols;
-    return (size_t)((groups(n->in[0], d) + CHUNK - 1) / CHUNK * d) * (n->f64 ? 8 : 4);
+    return scratch(n, o) +
+           (size_t)((groups(n->in[0], d) + CHUNK - 1) / CHUNK * d) * (n->f64 ? 8 : 4);
 }
 
 const fj_op fj_op_rmsnorm_dw = { .name = "rmsnorm_dw",

@@ -1,20 +1,31 @@
 /* swiglu.c - y = silu(g) * u.   dg = dy * u * s * (1 + g*(1 - s)), du = dy * g * s, s = sigmoid(g) */
 #include "ops/op.h"
 
+enum { PIECE = 1024 };
+
 FJ_CPU(swiglu) {
     int64_t from, to;
     fj_team_split(t, n->out[0]->rows * n->out[0]->cols, 1024, &from, &to);
-    const real *g = n->in[0]->data, *u = n->in[1]->data;
-    KERN(t)->swiglu((real *)n->out[0]->data + from, g + from, u + from, (int)(to - from));
+    for (int64_t i = from, c; i < to; i += c) {
+        real g[PIECE], u[PIECE];
+        c = FJ_MIN((int64_t)PIECE, to - i);
+        for (int k = 0; k < 2; k++) fj_put_kept(t, n->out[1 + k], n->in[k], i, c);
+        KERN(t)->swiglu((real *)n->out[0]->data + i, fj_wide(t, n->in[0], i, c, g),
+                        fj_wide(t, n->in[1], i, c, u), c);
+    }
 }
 
 /* in: gate, up, dy */
 FJ_CPU(swiglu_bwd) {
     int64_t from, to;
     fj_team_split(t, n->out[0]->rows * n->out[0]->cols, 1024, &from, &to);
-    const real *g = n->in[0]->data, *u = n->in[1]->data, *dy = n->in[2]->data;
-    KERN(t)->swiglu_bwd((real *)n->out[0]->data + from, (real *)n->out[1]->data + from, g + from,
-                        u + from, dy + from, (int)(to - from));
+    for (int64_t i = from, c; i < to; i += c) {
+        real g[PIECE], u[PIECE];
+        c = FJ_MIN((int64_t)PIECE, to - i);
+        KERN(t)->swiglu_bwd((real *)n->out[0]->data + i, (real *)n->out[1]->data + i,
+                            fj_wide(t, n->in[0], i, c, g), fj_wide(t, n->in[1], i, c, u),
+                            (const real *)n->in[2]->data + i, c);
+    }
 }
 
 #ifndef FJ_F64
@@ -31,7 +42,8 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
 
 const fj_op fj_op_swiglu = { .name = "swiglu",
                              .n_in = 2,
-                             .n_out = 1,
+                             .n_out = 3,
+                             .keeps = 2,
                              .share = 1,
                              .cheap = true,
                              .shape = shape,

@@ -318,6 +318,61 @@ static void test_in_place(void **state) {
     fj_dev_close(d);
 }
 
+/* What is kept in BF16 for backward: the result has the bits that it has without, gradients and the result made once more
+ * are those of rounded inputs. */
+static fj_tensor *keeping(fj_graph *g, int op, fj_tensor *x, fj_tensor *u, fj_tensor *w) {
+    switch (op) {
+    case 0: return fj_rmsnorm(g, x, w, 1e-5);
+    case 1: return fj_layernorm(g, x, w, NULL, 1e-5);
+    case 2: return fj_swiglu(g, x, u);
+    case 3: return fj_geglu(g, x, u);
+    default: return fj_gelu(g, x);
+    }
+}
+
+static void test_kept_in_bf16(void **state) {
+    (void)state;
+    enum { OPS = 5, ROWS = 70, COLS = 33 }; /* more than a piece of 1024 */
+    fj_dev *d = open_dev(2, false);
+    fj_rng r = fj_test_rng();
+    for (int op = 0; op < OPS; op++) {
+        uint64_t seed = fj_rng_u64(&r);
+        oc c[3]; /* kept; rounded inputs; neither */
+        for (int i = 0; i < 3; i++) {
+            oc_open(&c[i], d, FJ_F32, seed);
+            fj_graph *g = c[i].g;
+            g->keep_bf16 = i == 0;
+            fj_tensor *x = oc_real(&c[i], ROWS, COLS, true), *u = oc_real(&c[i], ROWS, COLS, true),
+                      *w = oc_vec(&c[i], 1, COLS, true), *dy = oc_real(&c[i], ROWS, COLS, false),
+                      *dx[FJ_MAX_IN] = { 0 };
+            for (int k = 0; i == 1 && k < 2 * ROWS * COLS; k++) {
+                double *v = &c[i].arg[k % 2].v[k / 2];
+                *v = (double)fj_bf16_to_f32(fj_f32_to_bf16((float)*v));
+            }
+            fj_tensor *y = keeping(g, op, x, u, w);
+            fj_node n = *y->node;
+            for (int k = 0; k < n.n_in; k++)
+                if (n.in[k] && n.in[k]->kept) n.in[k] = n.in[k]->kept;
+            assert_true((n.in[0]->dtype == FJ_BF16) == (i == 0));
+            oc_out(&c[i], y);
+            if (i < 2) {
+                n.op->grad(g, &n, &dy, dx);
+                oc_out(&c[i], fj_emit(g, n.op, n.params, n.n_in, n.in));
+                for (int k = 0; k < 2; k++)
+                    if (dx[k]) oc_out(&c[i], dx[k]);
+            }
+            oc_run(&c[i]);
+        }
+        c[0].n_out = 1;
+        same_bits(&c[2], &c[0], "with what is kept", op, "it");
+        c[0].n_out = c[1].n_out;
+        c[0].out[0] = c[0].out[1], c[1].out[0] = c[1].out[1];
+        same_bits(&c[0], &c[1], "what is kept", op, "rounded inputs");
+        for (int i = 0; i < 3; i++) oc_close(&c[i]);
+    }
+    fj_dev_close(d);
+}
+
 /* Views: rows of a value as the input of an op. */
 static void test_views(void **state) {
     (void)state;
@@ -616,6 +671,7 @@ int main(void) {
         cmocka_unit_test(test_sharing),
         cmocka_unit_test(test_used_later),
         cmocka_unit_test(test_in_place),
+        cmocka_unit_test(test_kept_in_bf16),
         cmocka_unit_test(test_views),
         cmocka_unit_test(test_activations_by_definition),
         cmocka_unit_test(test_norms_and_rope_by_definition),

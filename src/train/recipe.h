@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "data/pack.h"
 #include "data/samples.h"
+#include "formats/peft.h"
 
 struct fj_model;
 
@@ -18,8 +19,19 @@ typedef struct fj_strs {
     int n;
 } fj_strs;
 
+typedef struct fj_ints {
+    int *v;
+    int n;
+} fj_ints;
+
+typedef struct fj_patterns { /* rank_pattern, alpha_pattern */
+    fj_peft_pattern *p;
+    int n;
+} fj_patterns;
+
 typedef enum fj_method { FJ_METHOD_LORA, FJ_METHOD_FULL } fj_method;
 typedef enum fj_sched { FJ_SCHED_LINEAR, FJ_SCHED_CONSTANT, FJ_SCHED_COSINE } fj_sched;
+typedef enum fj_lora_init { FJ_INIT_TRUE, FJ_INIT_GAUSSIAN } fj_lora_init;
 typedef enum fj_auto { FJ_AUTO, FJ_ON, FJ_OFF } fj_auto;
 typedef enum fj_recipe_export {
     FJ_RECIPE_F32,
@@ -50,6 +62,11 @@ typedef struct fj_recipe {
     int64_t lora_r;
     double lora_alpha, lora_dropout;
     fj_strs target_modules; /* {"all-linear"} or names of modules */
+    fj_strs exclude_modules;
+    fj_ints layers_to_transform; /* n 0: all */
+    fj_patterns rank_pattern, alpha_pattern;
+    int init_lora_weights; /* fj_lora_init */
+    double loraplus_lr_ratio;
     bool use_rslora;
     const char *init_adapter;
     int64_t max_length;

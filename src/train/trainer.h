@@ -20,6 +20,7 @@ typedef struct fj_trainer_opts {
     fj_shape eval_max; /* largest batch of fj_trainer_eval; rows 0: it is not used */
     int recompute;     /* layers that are computed again in backward, 0 .. layers */
     double beta1, beta2, eps, weight_decay; /* decay: not on norms and biases, as transformers */
+    double lr_ratio_b;                      /* of an adapter: B learns at lr times this; 0: 1 */
     double max_grad_norm;                   /* 0: no clipping */
     uint64_t seed;                          /* of dropout */
 } fj_trainer_opts;

@@ -15,6 +15,7 @@
 static const char *const methods[] = { "lora", "full", NULL };
 static const char *const scheds[] = { "linear", "constant", "cosine", NULL };
 static const char *const inits[] = { "true", "gaussian", NULL };
+static const char *const on_spike[] = { "stop", "skip", "rewind", NULL };
 static const char *const autos[] = { "auto", "true", "false", NULL };
 static const char *const templates[] = { "auto", "chatml", "raw", NULL };
 static const char *const devices[] = { "auto", "cpu", "cuda", "cuda:N", NULL };
@@ -122,6 +123,21 @@ const fj_key fj_recipe_keys[] = {
       "eps epsilon adam_eps", "AdamW: added to the root" },
     { "max_grad_norm", FJ_KEY_FLOAT, AT(max_grad_norm), 0, 1e9, "1", NULL, 0,
       "grad_clip gradient_clipping clip", "gradients are scaled down to this norm; 0: never" },
+    { "on_spike", FJ_KEY_CHOICE, AT(on_spike), 0, 0, "stop", on_spike, FREE, "",
+      "a step whose loss or gradient is not finite, or leaps: stop the run; skip the step; or rewind to the last checkpoint and skip from there to behind it; its rows and tokens are kept in any case" },
+    { "spike_threshold", FJ_KEY_FLOAT, AT(spike_threshold), 0, 1e9, "0", NULL, FREE,
+      "loss_watchdog_threshold",
+      "a gradient norm over this many times the median of the last 100 steps is a leap; 0: none is" },
+    { "early_stopping_patience", FJ_KEY_INT, AT(early_stopping_patience), 0, 1 << 30, "0", NULL,
+      FREE, "early_stopping early_stopping_steps patience",
+      "end after so many evaluations without a better loss; 0: never" },
+    { "early_stopping_threshold", FJ_KEY_FLOAT, AT(early_stopping_threshold), 0, 1e6, "0", NULL,
+      FREE, "min_delta", "a loss is better when it is lower by more than this" },
+    { "target_eval_loss", FJ_KEY_FLOAT, AT(target_eval_loss), 0, 1e6, "0", NULL, FREE,
+      "target_loss", "end when the evaluation loss is this or lower; 0: no target" },
+    { "load_best_model_at_end", FJ_KEY_BOOL, AT(load_best_model_at_end), 0, 0, "false", NULL, FREE,
+      "load_best save_best",
+      "what is kept in the end is the best evaluation's, not the last step's" },
     { "eval_steps", FJ_KEY_INT, AT(eval_steps), 0, 1 << 30, "0", NULL, 0, "eval_every",
       "evaluate every so many steps; 0: at the end of each epoch" },
     { "save_steps", FJ_KEY_INT, AT(save_steps), 0, 1 << 30, "0", NULL, FREE, "save_every",
@@ -576,6 +592,18 @@ static bool check(fj_recipe *r, const char *name, fj_err *e) {
         return fail_at(&at, e, "warmup_steps and warmup_ratio are both set: keep one");
     fj_err why = { 0 };
     if (!fj_dev_known(r->device, &why)) return fail_at(&at, e, "%s", why.msg);
+    const struct {
+        const char *key;
+        bool set;
+    } measured[] = { { "early_stopping_patience", r->early_stopping_patience > 0 },
+                     { "target_eval_loss", r->target_eval_loss > 0 },
+                     { "load_best_model_at_end", r->load_best_model_at_end } };
+    for (size_t i = 0; i < FJ_LEN(measured); i++)
+        if (measured[i].set && (r->no_eval || (!r->eval_data.n && !(r->eval_split > 0))))
+            return fail_at(&at, e, "%s needs evaluations: %s", measured[i].key,
+                           r->no_eval ? "no_eval is true" : "set eval_data or eval_split");
+    if (r->early_stopping_threshold > 0 && !r->early_stopping_patience)
+        return fail_at(&at, e, "early_stopping_threshold goes with early_stopping_patience");
     double noon;
     if (r->chat_template_date && !fj_chat_day(r->chat_template_date, &noon))
         return fail_at(&at, e, "chat_template_date wants a day such as 2026-01-31, not \"%.40s\"",

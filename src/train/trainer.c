@@ -256,25 +256,26 @@ bool fj_trainer_eval(fj_trainer *t, const fj_batch *b, float *nll, fj_err *e) {
            fj_tensor_get(t->last_eval->nll, nll, e);
 }
 
-bool fj_trainer_step(fj_trainer *t, int64_t step, double lr, double *norm, fj_err *e) {
-    fj_dev *d = t->m->dev;
-    if (!d->fn->run(d, t->norm, e)) return false;
+bool fj_trainer_norm(fj_trainer *t, double *norm, fj_err *e) {
+    if (!t->m->dev->fn->run(t->m->dev, t->norm, e)) return false;
     double sum = 0;
     for (int i = 0; i < t->n_sums; i++) {
         double s;
         if (!fj_tensor_get(t->sums[i], &s, e)) return false;
         sum += s;
     }
-    double n = sqrt(sum), scale = 1;
-    if (norm) *norm = n;
-    if (!isfinite(n))
-        return fj_fail(
-            e, FJ_EINVAL,
-            "the gradient of step %lld is not finite: lower learning_rate, or look at the "
-            "rows of this step",
-            (long long)step);
+    *norm = sqrt(sum);
+    return true;
+}
+
+bool fj_trainer_drop(fj_trainer *t, fj_err *e) {
+    return t->m->dev->fn->zero(t->grads, 0, t->bytes, e);
+}
+
+bool fj_trainer_step(fj_trainer *t, int64_t step, double lr, double norm, fj_err *e) {
+    double scale = 1;
     /* torch.nn.utils.clip_grad_norm_ */
-    if (t->o.max_grad_norm > 0) scale = fmin(1, t->o.max_grad_norm / (n + 1e-6));
+    if (t->o.max_grad_norm > 0) scale = fmin(1, t->o.max_grad_norm / (norm + 1e-6));
     /* The kernel sees the betas as floats: the bias corrections must be of those same numbers. */
     double b1 = (double)(float)t->o.beta1, b2 = (double)(float)t->o.beta2;
     float h[8] = { (float)lr,
@@ -288,8 +289,8 @@ bool fj_trainer_step(fj_trainer *t, int64_t step, double lr, double *norm, fj_er
     bool ok = fj_tensor_set(t->hyper[0], h, e);
     if (t->o.lora) h[0] = (float)(lr * t->o.lr_ratio_b);
     else h[4] = 0;
-    return ok && fj_tensor_set(t->hyper[1], h, e) && d->fn->run(d, t->update, e) &&
-           d->fn->zero(t->grads, 0, t->bytes, e);
+    return ok && fj_tensor_set(t->hyper[1], h, e) && t->m->dev->fn->run(t->m->dev, t->update, e) &&
+           fj_trainer_drop(t, e);
 }
 
 /* ---- state --------------------------------------------------------------------------------------- */

@@ -122,7 +122,9 @@ static FJ_UNUSED void golden_train_with(fj_model *m, fj_lora *l, const fj_st *s,
             loss += sum;
             fj_batch_free(&b);
         }
-        FJ_OK_OR_FAIL(fj_trainer_step(t, k + 1, (double)rates[k], &norm, &e), e);
+        FJ_OK_OR_FAIL(fj_trainer_norm(t, &norm, &e) &&
+                          fj_trainer_step(t, k + 1, (double)rates[k], norm, &e),
+                      e);
         snprintf(what, sizeof what, "loss of step %lld", (long long)k);
         golden_near_relative(loss, (double)losses[k], GOLDEN_LOSS, what);
         snprintf(what, sizeof what, "gradient norm of step %lld", (long long)k);

@@ -94,7 +94,6 @@ static bool refuse(const char *path, json_t *j, fj_err *e) {
     return true;
 }
 
-/* Keys of patterns are expressions in PEFT; those without magic mean "the path ends so". */
 static bool read_pattern(const char *path, const json_t *j, const char *key, bool whole,
                          const fj_peft_pattern **out, size_t *n, fj_arena *mem, fj_err *e) {
     json_t *o = json_object_get(j, key), *v;
@@ -108,11 +107,9 @@ static bool read_pattern(const char *path, const json_t *j, const char *key, boo
     json_object_foreach(o, full, v) {
         /* PEFT writes its own patterns of experts so; an end of the path is what it means. */
         const char *name = strncmp(full, ".*\\.", 4) ? full : full + 4;
-        if (!*name || strpbrk(name, "\\^$*+?()[]{}|"))
-            return fj_fail(e, FJ_EUNSUP,
-                           "%s: %s has the expression \"%s\", only plain ends of module "
-                           "names are supported",
-                           path, key, name);
+        fj_err why = { 0 };
+        if (!fj_peft_name_ok(name, key, &why))
+            return fj_fail(e, FJ_EFORMAT, "%s: %s", path, why.msg);
         double x = json_number_value(v);
         if (!json_is_number(v) || !(x > 0) || !isfinite(x) ||
             (whole && (x != floor(x) || x > MAX_RANK)))
@@ -252,16 +249,13 @@ bool fj_peft_config_write(const char *path, const fj_peft_config *c, fj_err *e) 
 }
 
 /* ---- patterns -------------------------------------------------------------------------------- */
-/* The first that matches wins, as in PEFT (utils/other.py, get_pattern_key). */
+/* The first that matches wins. */
 static bool match(const fj_peft_pattern *p, size_t n, const char *module, double *v) {
-    size_t len = strlen(module);
-    for (size_t i = 0; i < n; i++) {
-        size_t k = strlen(p[i].module);
-        if (k > len || strcmp(module + len - k, p[i].module)) continue;
-        if (k < len && module[len - k - 1] != '.') continue;
-        *v = p[i].value;
-        return true;
-    }
+    for (size_t i = 0; i < n; i++)
+        if (fj_peft_ends(p[i].module, module)) {
+            *v = p[i].value;
+            return true;
+        }
     return false;
 }
 

@@ -15,10 +15,20 @@
 #include "base/dtype.h"
 #include "base/mem.h"
 
-typedef struct fj_peft_pattern { /* rank_pattern, alpha_pattern: the end of a module path */
+typedef struct fj_peft_pattern { /* rank_pattern, alpha_pattern: as fj_peft_ends takes it */
     const char *module;
     double value;
 } fj_peft_pattern;
+
+/* Names of modules as PEFT compares them (tuners_utils.py, check_target_module_exists; utils/other.py,
+ * get_pattern_key).  A name with any of \ ^ $ * + ? ( ) [ ] { } | in it is an expression, of Perl's where Python's
+ * differ.  fj_peft_name_ok: false with what is wrong with the expression; `what` is for the message.
+ * The others: false, too, when the expression cannot be matched within limits. */
+bool fj_peft_name_ok(const char *name, const char *what, fj_err *e);
+/* The whole path, or what follows a dot of it; an expression has to match the whole path. */
+bool fj_peft_names(const char *name, const char *module);
+/* The same, but an expression may begin behind any dot. */
+bool fj_peft_ends(const char *name, const char *module);
 
 typedef struct fj_peft_config {
     const char *base_model; /* base_model_name_or_path; NULL: not said */

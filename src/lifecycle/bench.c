@@ -233,11 +233,11 @@ typedef struct training {
 
 static bool run_training(void *ctx, double *end, fj_err *e) {
     training *x = ctx;
-    double loss;
+    double loss, norm;
     int64_t i = x->done++;
     (void)end;
-    return fj_trainer_micro(x->tr, &x->b, i, &loss, e) &&
-           fj_trainer_step(x->tr, i + 1, 1e-4, NULL, e);
+    return fj_trainer_micro(x->tr, &x->b, i, &loss, e) && fj_trainer_norm(x->tr, &norm, e) &&
+           fj_trainer_step(x->tr, i + 1, 1e-4, norm, e);
 }
 
 static bool train(fj_model *m, fj_lora *l, const fj_bench_opts *o, fj_speed *s, fj_err *e) {

@@ -4,14 +4,13 @@
  * all targets lie in one device buffer as F32 rows, A0 B0 A1 B1 ..., which is also the order of the
  * optimizer's state. */
 #include "base/fs.h"
-#include "base/rng.h"
 #include "formats/peft.h"
+#include "models/lora_in.h"
 #include "models/parts.h"
 
 #include <math.h>
 
-/* Its name without ".weight": "model.layers.3.self_attn.q_proj". */
-static char *module_path(const fj_weight *w, fj_arena *a) {
+char *fj_lora_path(const fj_weight *w, fj_arena *a) {
     char *name = fj_weight_name(w, a);
     size_t n = strlen(name), k = strlen(".weight");
     if (n > k && !strcmp(name + n - k, ".weight")) name[n - k] = 0;
@@ -19,7 +18,7 @@ static char *module_path(const fj_weight *w, fj_arena *a) {
 }
 
 const char *fj_weight_module(const fj_weight *w, fj_arena *a) {
-    char *name = module_path(w, a), *dot = strrchr(name, '.');
+    char *name = fj_lora_path(w, a), *dot = strrchr(name, '.');
     return dot ? dot + 1 : name;
 }
 
@@ -32,7 +31,7 @@ const fj_lora_pair *fj_lora_find(const fj_lora *l, int w) {
     return NULL;
 }
 
-static fj_lora *empty(fj_model *m, int r, double alpha, double dropout, bool rslora) {
+fj_lora *fj_lora_empty(fj_model *m, int r, double alpha, double dropout, bool rslora) {
     fj_lora *l = fj_zalloc(sizeof *l);
     *l = (fj_lora){ .m = m, .r = r, .alpha = alpha, .dropout = dropout, .rslora = rslora };
     l->pairs = fj_zalloc((size_t)m->n_w * sizeof *l->pairs);
@@ -40,14 +39,7 @@ static fj_lora *empty(fj_model *m, int r, double alpha, double dropout, bool rsl
     return l;
 }
 
-static void add_name(char ***list, int *n, const char *name) {
-    for (int i = 0; i < *n; i++)
-        if (!strcmp((*list)[i], name)) return;
-    *list = fj_realloc(*list, (size_t)(*n + 1) * sizeof **list);
-    (*list)[(*n)++] = fj_strdup(name);
-}
-
-static void add_pair(fj_lora *l, int w, int64_t r, double scale) {
+void fj_lora_add_pair(fj_lora *l, int w, int64_t r, double scale) {
     const fj_weight *x = &l->m->w[w];
     fj_lora_pair *p = &l->pairs[l->n_pairs++];
     *p = (fj_lora_pair){ .w = w,
@@ -60,73 +52,38 @@ static void add_pair(fj_lora *l, int w, int64_t r, double scale) {
     l->bytes += fj_param_bytes(x->mats * r, x->cols);
     p->b = l->bytes;
     l->bytes += fj_param_bytes(x->rows, r);
-    fj_arena names = { 0 };
-    if (fj_weight_is_param(x)) { /* from the module's own name on: "mlp.experts.gate_up_proj" */
-        const char *name = fj_weight_name(x, &names), *mlp = strstr(name, ".mlp.");
-        add_name(&l->params, &l->n_params, mlp ? mlp + 1 : name);
-    } else {
-        add_name(&l->targets, &l->n_targets, fj_weight_module(x, &names));
-    }
-    fj_arena_free(&names);
 }
 
-fj_lora *fj_lora_new(fj_model *m, const fj_lora_opts *o, fj_err *e) {
-    if (o->r < 1) {
-        fj_fail(e, FJ_EINVAL, "lora_r is %d, wanted at least 1", o->r);
-        return NULL;
-    }
-    fj_lora *l = empty(m, o->r, o->alpha, o->dropout, o->rslora);
-    bool *used = fj_zalloc((size_t)o->n_targets + 1);
-    fj_str modules = { 0 };
-    fj_arena names = { 0 };
-    for (int i = 0; i < m->n_w; i++) {
-        const fj_weight *w = &m->w[i];
-        /* All linear layers but the head, as PEFT's all-linear; experts and routers among them. */
-        if (!(w->row->is & FJ_IS_LINEAR) || w->layer < 0) continue;
-        const char *name = fj_weight_module(w, &names);
-        if (w->layer == 0) fj_str_addf(&modules, "%s%s", modules.n ? ", " : "", name);
-        bool hit = false;
-        for (int t = 0; t < o->n_targets; t++)
-            if (!strcmp(o->targets[t], "all-linear") || !strcmp(o->targets[t], name))
-                hit = used[t] = true;
-        if (hit) add_pair(l, i, o->r, o->rslora ? o->alpha / sqrt((double)o->r) : o->alpha / o->r);
-    }
-    const char *missing = o->n_targets ? NULL : "";
-    for (int t = 0; t < o->n_targets && !missing; t++)
-        if (!used[t]) missing = o->targets[t];
-    float *init = NULL;
-    if (l->n_params && o->dropout > 0)
-        fj_fail(e, FJ_EINVAL,
-                "lora_dropout is %g: PEFT has no dropout for adapters of experts and routers (%s); "
-                "set it to 0, or leave them out of target_modules",
-                o->dropout, l->params[0]);
-    else if (missing)
-        fj_fail(e, FJ_EINVAL,
-                "target_modules: the model has no linear layer \"%s\" (it has %s; or all-linear)",
-                missing, modules.s);
-    else if ((l->buf = m->dev->fn->alloc(m->dev, l->bytes, "the adapter", e)))
-        init = fj_try_alloc(l->bytes, 1, "the adapter's initial values", e);
-    fj_arena_free(&names);
-    fj_str_free(&modules);
-    free(used);
-    bool ok = init != NULL;
-    if (ok) {
-        fj_rng rng;
-        fj_rng_seed(&rng, o->seed);
-        for (int i = 0; i < l->n_pairs; i++) {
-            const fj_lora_pair *p = &l->pairs[i];
-            /* Kaiming uniform with a = sqrt(5): bound sqrt(6 / (1 + 5) / fan_in). */
-            float *a = init + p->a / sizeof(float);
-            double bound = 1 / sqrt((double)p->in);
-            for (int64_t k = 0; k < p->mats * p->r * p->in; k++)
-                a[k] = (float)((2 * fj_rng_double(&rng) - 1) * bound);
+static void add_name(char ***list, int *n, const char *name) {
+    for (int i = 0; i < *n; i++)
+        if (!strcmp((*list)[i], name)) return;
+    *list = fj_realloc(*list, (size_t)(*n + 1) * sizeof **list);
+    (*list)[(*n)++] = fj_strdup(name);
+}
+
+/* Does every layer that has such a weight have a pair for it? */
+static bool everywhere(const fj_lora *l, const fj_weight *w) {
+    for (int i = 0; i < l->m->n_w; i++)
+        if (l->m->w[i].row == w->row && !fj_lora_find(l, i)) return false;
+    return true;
+}
+
+void fj_lora_name_targets(fj_lora *l) {
+    fj_arena mem = { 0 };
+    for (int i = 0; i < l->n_pairs; i++) {
+        const fj_weight *w = &l->m->w[l->pairs[i].w];
+        bool param = fj_weight_is_param(w), all = everywhere(l, w);
+        const char *path = param ? fj_weight_name(w, &mem) : fj_lora_path(w, &mem), *name = path;
+        if (all && param) { /* from the module's own name on: "mlp.experts.gate_up_proj" */
+            const char *mlp = strstr(path, ".mlp.");
+            if (mlp) name = mlp + 1;
+        } else if (all) {
+            name = fj_weight_module(w, &mem);
         }
-        ok = m->dev->fn->upload(l->buf, 0, init, l->bytes, e);
+        if (param) add_name(&l->params, &l->n_params, name);
+        else add_name(&l->targets, &l->n_targets, name);
     }
-    free(init);
-    if (ok) return l;
-    fj_lora_close(l);
-    return NULL;
+    fj_arena_free(&mem);
 }
 
 bool fj_lora_ready(fj_lora *l, fj_err *e) {
@@ -168,7 +125,7 @@ void fj_lora_close(fj_lora *l) {
 static int file_names(const fj_model *m, const fj_weight *w, bool gguf, fj_arena *a,
                       const char *names[2]) {
     if (!gguf) {
-        names[0] = module_path(w, a);
+        names[0] = fj_lora_path(w, a);
         return 1;
     }
     fj_part *parts;
@@ -305,9 +262,9 @@ fj_lora *fj_lora_open(fj_model *m, const char *path, fj_err *e) {
     if (ok) {
         const fj_peft_pair *p = &f->pairs[0];
         bool rs = !f->gguf && f->config.rslora;
-        l = empty(m, (int)(f->gguf ? p->r : f->config.r),
-                  f->gguf ? p->scale * (double)p->r : f->config.alpha,
-                  f->gguf ? 0 : f->config.dropout, rs);
+        l = fj_lora_empty(m, (int)(f->gguf ? p->r : f->config.r),
+                          f->gguf ? p->scale * (double)p->r : f->config.alpha,
+                          f->gguf ? 0 : f->config.dropout, rs);
         if (!f->gguf && f->config.base_model) {
             free(l->base);
             l->base = fj_strdup(f->config.base_model);
@@ -326,9 +283,11 @@ fj_lora *fj_lora_open(fj_model *m, const char *path, fj_err *e) {
         for (size_t i = 0; i < f->n; i++)
             if (at[i] == w) *(first ? &second : &first) = &f->pairs[i];
         if (first)
-            add_pair(l, w, first->r + (second ? more_ranks(first, second) : 0), first->scale);
+            fj_lora_add_pair(l, w, first->r + (second ? more_ranks(first, second) : 0),
+                             first->scale);
     }
     free(at);
+    if (ok) fj_lora_name_targets(l);
     ok = ok && (l->buf = m->dev->fn->alloc(m->dev, l->bytes, "the adapter", e)) &&
          (all = fj_try_alloc(l->bytes, 1, "the adapter's values", e));
     if (ok) memset(all, 0, l->bytes);

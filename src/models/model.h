@@ -3,6 +3,7 @@
 #define FJ_MODELS_MODEL_H
 
 #include "device/device.h"
+#include "formats/peft.h"
 #include "models/arch.h"
 #include "ops/ops.h"
 #include "text/chat.h"
@@ -111,11 +112,18 @@ typedef struct fj_lora_opts {
     int r;
     double alpha, dropout;
     bool rslora;
-    const char *const *targets; /* module names ("q_proj") or "all-linear" */
+    const char *const *targets; /* as fj_peft_names takes them: "q_proj"; or "all-linear" */
     int n_targets;
+    const char *const *exclude; /* not those */
+    int n_exclude;
+    const int *layers; /* in these layers alone; n_layers 0: in all */
+    int n_layers;
+    const fj_peft_pattern *rank_pattern, *alpha_pattern; /* other ranks and alphas; may be NULL */
+    size_t n_rank_pattern, n_alpha_pattern;
+    bool gaussian; /* A: normal with deviation 1 / r; else kaiming uniform (a = sqrt 5); B: zero */
     uint64_t seed;
 } fj_lora_opts;
-/* A: kaiming uniform (a = sqrt 5), B: zero, as PEFT. */
+/* Names that mean nothing in this model are errors. */
 fj_lora *fj_lora_new(fj_model *m, const fj_lora_opts *o, fj_err *e);
 /* Keeps a copy of A and B as a GPU multiplies them: steps read half of the bytes, and have the same bits.
  * Whoever changes values then calls fj_lora_changes first.  Nothing to do on devices that compute in F32. */

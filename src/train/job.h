@@ -14,6 +14,17 @@ typedef struct fj_answers { /* pairs of answers for the report */
     int n, n_base, n_tuned;
 } fj_answers;
 
+enum { FJ_NORMS = 100 };
+
+typedef struct fj_watch {   /* what says that a run goes wrong, or has what it was for */
+    double norms[FJ_NORMS]; /* of the last good steps, in a ring */
+    int n_norms, at;
+    int64_t skip_to;  /* steps before it are passed over */
+    int64_t spikes;   /* so far */
+    int worse;        /* evaluations since the best */
+    const char *done; /* why the run ends before its last step, NULL: it goes on */
+} fj_watch;
+
 typedef struct fj_job {
     const fj_train_opts *o;
     const fj_log *log;
@@ -41,6 +52,7 @@ typedef struct fj_job {
     int64_t window_steps;
     bool eval_due; /* stopped in the evaluation that belongs to the last step: it comes first */
     int64_t best_step, tokens_done;
+    fj_watch watch;
     double seconds_before;  /* of earlier processes of this run */
     json_t *base_result;    /* of the base, kept through a resume */
     json_t *devices_before; /* a resumed run: other kinds of device that it was on; else NULL */
@@ -50,6 +62,18 @@ typedef struct fj_job {
 bool fj_job_data(fj_job *j, fj_err *e); /* data sets, samples, split */
 bool fj_job_plan(fj_job *j, fj_err *e); /* steps and memory */
 bool fj_job_loop(fj_job *j, fj_err *e);
+
+/* job_watch.c */
+/* Is the step that was just computed a spike?  why [n]: what is wrong with it. */
+bool fj_watch_spiked(const fj_job *j, double loss, double norm, char *why, size_t n);
+void fj_watch_step(fj_job *j, double norm); /* a good one */
+/* Keeps rows and tokens of step `at` as spikes/step-N.json in the run folder, and says so. */
+bool fj_watch_keep(fj_job *j, const fj_plan_at *at, double loss, double norm, const char *why,
+                   fj_err *e);
+/* An evaluation: keeps the best step, and sets done. */
+void fj_watch_eval(fj_job *j, double loss);
+json_t *fj_watch_json(const fj_watch *w);
+void fj_watch_read(fj_watch *w, const json_t *state);
 bool fj_job_save(fj_job *j, fj_err *e);    /* a checkpoint of where it stands */
 bool fj_job_prune(fj_job *j, fj_err *e);   /* old checkpoints, and what killed processes left */
 bool fj_job_restore(fj_job *j, fj_err *e); /* the newest whole one; none: from the beginning */

@@ -140,6 +140,7 @@ bool fj_job_plan(fj_job *j, fj_err *e) {
                                   .beta2 = r->adam_beta2,
                                   .eps = r->adam_epsilon,
                                   .weight_decay = r->weight_decay,
+                                  .lr_ratio_b = r->loraplus_lr_ratio,
                                   .max_grad_norm = r->max_grad_norm,
                                   .seed = (uint64_t)r->seed };
     fj_trainer_bytes b;

@@ -30,6 +30,7 @@ bool fj_job_save(fj_job *j, fj_err *e) {
     json_object_set_new(state, "best_loss", real_or_null(j->best_loss));
     json_object_set_new(state, "last_loss", real_or_null(j->last_loss));
     if (j->base_result) json_object_set(state, "base", j->base_result);
+    json_object_set_new(state, "watch", fj_watch_json(&j->watch));
     fj_st_writer *st = fj_ckpt_state(w, state, e);
     json_decref(state);
     bool ok = st != NULL;
@@ -90,7 +91,11 @@ bool fj_job_restore(fj_job *j, fj_err *e) {
         j->eval_due = json_is_true(json_object_get(c->state, "eval_due"));
         j->seconds_before = number(c->state, "seconds");
         json_t *base = json_object_get(c->state, "base");
-        if (json_is_object(base)) j->base_result = json_deep_copy(base);
+        if (json_is_object(base)) {
+            json_decref(j->base_result);
+            j->base_result = json_deep_copy(base);
+        }
+        fj_watch_read(&j->watch, json_object_get(c->state, "watch"));
         fj_log_message(j->log, FJ_INFO, "goes on after step %lld of %lld", (long long)step,
                        (long long)j->r->steps);
         ok = fj_run_rewind(j->run, step, e);
@@ -148,10 +153,10 @@ static bool evaluate(fj_job *j, fj_err *e) {
     json_decref(o);
     fj_log_message(j->log, FJ_INFO, "step %lld: eval loss %.4f, perplexity %.2f",
                    (long long)j->step, r.loss, r.perplexity);
-    if (!isfinite(j->best_loss) || r.loss < j->best_loss) {
-        j->best_loss = r.loss;
-        j->best_step = j->step;
-    }
+    fj_watch_eval(j, r.loss);
+    if (j->watch.done)
+        fj_log_message(j->log, FJ_INFO, "step %lld of %lld is the last, by %s", (long long)j->step,
+                       (long long)j->r->steps, j->watch.done);
     return ok;
 }
 
@@ -181,9 +186,57 @@ static bool after_step(fj_job *j, const fj_plan_at *at, fj_err *e) {
         return stop_here(j, e);
     }
     j->eval_due = false;
-    bool save =
-        (r->save_steps ? j->step % r->save_steps == 0 : eval) || last || j->best_step == j->step;
+    bool save = (r->save_steps ? j->step % r->save_steps == 0 : eval) || last ||
+                j->best_step == j->step || j->watch.done;
     return !save || fj_job_save(j, e);
+}
+
+/* The step that was just computed is not made: what becomes of the run is the recipe's to say. */
+static bool spike(fj_job *j, const fj_plan_at *at, double norm, const char *why, fj_err *e) {
+    int64_t bad = j->step;
+    double loss = j->partial_loss;
+    if (!fj_watch_keep(j, at, loss, norm, why, e) || !fj_trainer_drop(j->trainer, e)) return false;
+    j->partial_loss = 0;
+    j->micro = 0;
+    if (j->recipe.on_spike == FJ_SPIKE_STOP) {
+        fj_err not = { 0 };
+        j->micros_done -= at->n_micro;
+        j->tokens_done -= at->rows;
+        bool saved = fj_job_save(j, &not );
+        return fj_fail(
+            e, FJ_EINVAL,
+            "step %lld is not made: %s (rows and tokens: %s/spikes/step-%lld.json). Lower "
+            "learning_rate or mend the rows; or, %s, go on without it with --resume "
+            "on_spike=skip",
+            (long long)bad + 1, why, fj_run_folder(j->run), (long long)bad + 1,
+            saved ? "what was reached being saved" : "from the last checkpoint");
+    }
+    int64_t spikes = j->watch.spikes, *saved = NULL;
+    size_t n_saved = 0;
+    bool back = j->recipe.on_spike == FJ_SPIKE_REWIND && fj_is_dir(folder(j)) &&
+                fj_ckpt_list(folder(j), &saved, &n_saved, NULL) && n_saved;
+    free(saved);
+    if (back) {
+        if (!fj_job_restore(j, e)) return false;
+        fj_log_message(j->log, FJ_WARN, "back at step %lld; steps %lld to %lld are passed over",
+                       (long long)j->step, (long long)j->step + 1, (long long)bad + 1);
+    }
+    j->watch.spikes = spikes;
+    j->watch.skip_to = bad + 1;
+    json_t *o = json_pack("{s:I, s:s}", "step", (json_int_t)bad + 1, "spike", why);
+    bool ok = fj_run_metric(j->run, o, e);
+    json_decref(o);
+    return ok;
+}
+
+/* Steps that a spike has taken out: their data count as gone through. */
+static bool pass_over(fj_job *j, const fj_plan_at *at, fj_err *e) {
+    j->micros_done += at->n_micro - j->micro;
+    j->micro = 0;
+    j->partial_loss = 0;
+    if (!fj_trainer_drop(j->trainer, e)) return false; /* a checkpoint within the step had some */
+    j->step++;
+    return after_step(j, at, e);
 }
 
 static bool one_step(fj_job *j, const fj_plan_at *at, fj_batch *b, double t0, window *w,
@@ -204,7 +257,12 @@ static bool one_step(fj_job *j, const fj_plan_at *at, fj_batch *b, double t0, wi
     double lr = r->learning_rate *
                 fj_schedule_at(kinds[r->lr_scheduler_type], j->step + 1, warmup, j->r->steps),
            norm;
-    if (!fj_trainer_step(j->trainer, j->step + 1, lr, &norm, e)) return false;
+    char why[160];
+    if (!fj_trainer_norm(j->trainer, &norm, e)) return false;
+    if (fj_watch_spiked(j, j->partial_loss, norm, why, sizeof why))
+        return spike(j, at, norm, why, e);
+    if (!fj_trainer_step(j->trainer, j->step + 1, lr, norm, e)) return false;
+    fj_watch_step(j, norm);
     j->step++;
     j->micro = 0;
     j->last_loss = j->partial_loss;
@@ -230,6 +288,19 @@ static bool one_step(fj_job *j, const fj_plan_at *at, fj_batch *b, double t0, wi
     return after_step(j, at, e);
 }
 
+/* Its checkpoint is kept as long as there is none that is better. */
+static bool load_best(fj_job *j, fj_err *e) {
+    char *path = fj_ckpt_path(folder(j), j->best_step);
+    fj_ckpt *c = fj_ckpt_open(path, e);
+    bool ok = c && fj_trainer_read_state(j->trainer, c->tensors, false, e);
+    if (ok)
+        fj_log_message(j->log, FJ_INFO, "the best of the run, that of step %lld, is taken",
+                       (long long)j->best_step);
+    fj_ckpt_close(c);
+    free(path);
+    return ok;
+}
+
 bool fj_job_loop(fj_job *j, fj_err *e) {
     fj_batch b = { 0 };
     double t0 = fj_clock();
@@ -240,10 +311,12 @@ bool fj_job_loop(fj_job *j, fj_err *e) {
         fj_plan_step(j->plan, j->step - 1, &at);
         ok = after_step(j, &at, e);
     }
-    while (ok && j->step < j->r->steps) {
+    while (ok && j->step < j->r->steps && !j->watch.done) {
         fj_plan_step(j->plan, j->step, &at);
-        ok = one_step(j, &at, &b, t0, &w, e);
+        ok = j->step < j->watch.skip_to ? pass_over(j, &at, e) : one_step(j, &at, &b, t0, &w, e);
     }
+    if (ok && j->recipe.load_best_model_at_end && j->best_step && j->best_step != j->step)
+        ok = load_best(j, e);
     fj_batch_free(&b);
     fj_train_result *r = j->r;
     r->steps_done = j->step;

@@ -14,6 +14,8 @@
 /* ---- the table -------------------------------------------------------------------------------- */
 static const char *const methods[] = { "lora", "full", NULL };
 static const char *const scheds[] = { "linear", "constant", "cosine", NULL };
+static const char *const inits[] = { "true", "gaussian", NULL };
+static const char *const on_spike[] = { "stop", "skip", "rewind", NULL };
 static const char *const autos[] = { "auto", "true", "false", NULL };
 static const char *const templates[] = { "auto", "chatml", "raw", NULL };
 static const char *const devices[] = { "auto", "cpu", "cuda", "cuda:N", NULL };
@@ -56,7 +58,22 @@ const fj_key fj_recipe_keys[] = {
       "share of the adapter's input set to zero in training" },
     { "target_modules", FJ_KEY_STRS, AT(target_modules), 0, 0, "all-linear", NULL, 0,
       "lora_target lora_target_modules lora_target_linear",
-      "all-linear, or a list of modules such as [q_proj, v_proj]" },
+      "all-linear, or a list of modules such as [q_proj, v_proj]; an expression has to match the whole path" },
+    { "exclude_modules", FJ_KEY_STRS, AT(exclude_modules), 0, 0, NULL, NULL, 0, "lora_exclude",
+      "modules left out of target_modules, named in the same way" },
+    { "layers_to_transform", FJ_KEY_INTS, AT(layers_to_transform), 0, 1 << 20, NULL, NULL, 0,
+      "layers lora_layers peft_layers_to_transform",
+      "adapters in these layers alone, counted from 0" },
+    { "rank_pattern", FJ_KEY_TABLE, AT(rank_pattern), 1, 4096, NULL, NULL, 0, "",
+      "other ranks, by the end of a module's path or an expression: {down_proj: 16}" },
+    { "alpha_pattern", FJ_KEY_TABLE, AT(alpha_pattern), 1e-6, 1e6, NULL, NULL, 0, "",
+      "other alphas, in the same way" },
+    { "init_lora_weights", FJ_KEY_CHOICE, AT(init_lora_weights), 0, 0, "true", inits, 0,
+      "init_lora init_weights",
+      "first values of A: true: uniform, as a linear layer of PyTorch; gaussian: normal with deviation 1 / lora_r" },
+    { "loraplus_lr_ratio", FJ_KEY_FLOAT, AT(loraplus_lr_ratio), 1e-3, 1e4, "1", NULL, 0,
+      "lora_plus loraplus lora_plus_lr_ratio",
+      "LoRA+: B learns with learning_rate times this; 16 is what its paper uses" },
     { "use_rslora", FJ_KEY_BOOL, AT(use_rslora), 0, 0, "false", NULL, 0, "rslora",
       "scale by lora_alpha / sqrt(lora_r) instead" },
     { "init_adapter", FJ_KEY_PATH, AT(init_adapter), 0, 0, NULL, NULL, 0,
@@ -106,6 +123,21 @@ const fj_key fj_recipe_keys[] = {
       "eps epsilon adam_eps", "AdamW: added to the root" },
     { "max_grad_norm", FJ_KEY_FLOAT, AT(max_grad_norm), 0, 1e9, "1", NULL, 0,
       "grad_clip gradient_clipping clip", "gradients are scaled down to this norm; 0: never" },
+    { "on_spike", FJ_KEY_CHOICE, AT(on_spike), 0, 0, "stop", on_spike, FREE, "",
+      "a step whose loss or gradient is not finite, or leaps: stop the run; skip the step; or rewind to the last checkpoint and skip from there to behind it; its rows and tokens are kept in any case" },
+    { "spike_threshold", FJ_KEY_FLOAT, AT(spike_threshold), 0, 1e9, "0", NULL, FREE,
+      "loss_watchdog_threshold",
+      "a gradient norm over this many times the median of the last 100 steps is a leap; 0: none is" },
+    { "early_stopping_patience", FJ_KEY_INT, AT(early_stopping_patience), 0, 1 << 30, "0", NULL,
+      FREE, "early_stopping early_stopping_steps patience",
+      "end after so many evaluations without a better loss; 0: never" },
+    { "early_stopping_threshold", FJ_KEY_FLOAT, AT(early_stopping_threshold), 0, 1e6, "0", NULL,
+      FREE, "min_delta", "a loss is better when it is lower by more than this" },
+    { "target_eval_loss", FJ_KEY_FLOAT, AT(target_eval_loss), 0, 1e6, "0", NULL, FREE,
+      "target_loss", "end when the evaluation loss is this or lower; 0: no target" },
+    { "load_best_model_at_end", FJ_KEY_BOOL, AT(load_best_model_at_end), 0, 0, "false", NULL, FREE,
+      "load_best save_best",
+      "what is kept in the end is the best evaluation's, not the last step's" },
     { "eval_steps", FJ_KEY_INT, AT(eval_steps), 0, 1 << 30, "0", NULL, 0, "eval_every",
       "evaluate every so many steps; 0: at the end of each epoch" },
     { "save_steps", FJ_KEY_INT, AT(save_steps), 0, 1 << 30, "0", NULL, FREE, "save_every",
@@ -202,6 +234,53 @@ static bool texts(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_ya
     return true;
 }
 
+static bool number(const char *s, double *v);
+static bool wrong(const fj_key *k, const fj_place *at, const char *found, fj_err *e);
+
+static bool whole_in(const fj_key *k, double v) {
+    return v >= k->low && v <= k->high && v == floor(v);
+}
+
+static bool ints(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_yaml *y, fj_ints *out,
+                 fj_err *e) {
+    bool list = y->kind == FJ_YAML_LIST;
+    size_t count = list ? y->n : 1;
+    if (count < 1 || count > 10000 || y->kind == FJ_YAML_MAP)
+        return wrong(k, at, y->kind == FJ_YAML_MAP ? "a table" : "an empty list", e);
+    *out = (fj_ints){ fj_arena_alloc(&r->arena, count * sizeof *out->v), (int)count };
+    for (size_t i = 0; i < count; i++) {
+        const fj_yaml *item = list ? y->item[i] : y;
+        double v;
+        if (item->kind != FJ_YAML_SCALAR || !number(item->text, &v) || !whole_in(k, v))
+            return wrong(k, at, item->kind == FJ_YAML_SCALAR ? item->text : "a list in a list", e);
+        out->v[i] = (int)v;
+    }
+    return true;
+}
+
+static bool table(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_yaml *y,
+                  fj_patterns *out, fj_err *e) {
+    if (y->kind != FJ_YAML_MAP || y->n > 10000)
+        return wrong(k, at, y->kind == FJ_YAML_SCALAR ? y->text : "a list", e);
+    bool whole = floor(k->low) == k->low && k->low >= 1;
+    *out = (fj_patterns){ fj_arena_alloc(&r->arena, (y->n + 1) * sizeof *out->p), (int)y->n };
+    for (size_t i = 0; i < y->n; i++) {
+        const fj_yaml *item = y->item[i];
+        const char *name = y->key[i]->text;
+        double v;
+        bool ok = item->kind == FJ_YAML_SCALAR && number(item->text, &v) && v >= k->low &&
+                  v <= k->high && (!whole || v == floor(v));
+        if (!ok)
+            return fail_at(at, e, "%s: \"%.60s\" wants a %snumber from %g to %g, not \"%.60s\"",
+                           k->name, name, whole ? "whole " : "", k->low, k->high,
+                           item->kind == FJ_YAML_SCALAR ? item->text : "a list");
+        fj_err why = { 0 };
+        if (!fj_peft_name_ok(name, k->name, &why)) return fail_at(at, e, "%s", why.msg);
+        out->p[i] = (fj_peft_pattern){ fj_arena_strdup(&r->arena, name), v };
+    }
+    return true;
+}
+
 /* Decimal only, the whole of s; the C library would take hex, inf and nan too. */
 static bool number(const char *s, double *v) {
     if (!*s || strspn(s, "0123456789+-.eE") != strlen(s)) return false;
@@ -263,6 +342,10 @@ void fj_key_wants(const fj_key *k, char *buf, size_t n) {
         break;
     case FJ_KEY_PATHS: fj_str_add(&s, "a path or a list of paths"); break;
     case FJ_KEY_STRS: fj_str_add(&s, "a name or a list of names"); break;
+    case FJ_KEY_INTS:
+        fj_str_addf(&s, "a whole number or a list of them, from %.0f to %.0f", k->low, k->high);
+        break;
+    case FJ_KEY_TABLE: fj_str_add(&s, "a table of names and numbers"); break;
     }
     snprintf(buf, n, "%s", s.s);
     fj_str_free(&s);
@@ -321,11 +404,15 @@ static bool assign(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_y
         if (k->def) return wrong(k, at, "nothing", e);
         if (pointer) *(const char **)field = NULL;
         else if (list) *(fj_strs *)field = (fj_strs){ 0 };
+        else if (k->type == FJ_KEY_INTS) *(fj_ints *)field = (fj_ints){ 0 };
+        else if (k->type == FJ_KEY_TABLE) *(fj_patterns *)field = (fj_patterns){ 0 };
         r->set[k - fj_recipe_keys] = false;
         return true;
     }
     r->set[k - fj_recipe_keys] = true;
     if (list) return texts(r, k, at, y, (fj_strs *)field, e);
+    if (k->type == FJ_KEY_INTS) return ints(r, k, at, y, (fj_ints *)field, e);
+    if (k->type == FJ_KEY_TABLE) return table(r, k, at, y, (fj_patterns *)field, e);
     if ((k->flags & FJ_KEY_JSON) && y->kind == FJ_YAML_MAP) {
         fj_str json = { 0 };
         as_json(&json, y);
@@ -457,6 +544,41 @@ bool fj_recipe_said(const fj_recipe *r, const char *key) {
     return r->set[find(key) - fj_recipe_keys];
 }
 
+static bool modules(const fj_recipe *r, const fj_place *at, fj_err *e) {
+    const struct {
+        const char *key;
+        bool set,
+            new_only; /* new_only: of an adapter that is made, not of one that is gone on with */
+    } keys[] = { { "exclude_modules", r->exclude_modules.n > 0, true },
+                 { "layers_to_transform", r->layers_to_transform.n > 0, true },
+                 { "rank_pattern", r->rank_pattern.n > 0, true },
+                 { "alpha_pattern", r->alpha_pattern.n > 0, true },
+                 { "init_lora_weights", r->init_lora_weights != FJ_INIT_TRUE, true },
+                 { "loraplus_lr_ratio", r->loraplus_lr_ratio != 1, false } };
+    const fj_strs *lists[] = { &r->target_modules, &r->exclude_modules };
+    for (size_t k = 0; k < FJ_LEN(lists); k++)
+        for (int i = 0; i < lists[k]->n; i++) {
+            fj_err why = { 0 };
+            if (!fj_peft_name_ok(lists[k]->s[i], k ? "exclude_modules" : "target_modules", &why))
+                return fail_at(at, e, "%s", why.msg);
+            if (!strcmp(lists[k]->s[i], "all-linear") && (k || lists[k]->n > 1))
+                return fail_at(at, e,
+                               k ? "exclude_modules: all-linear would leave nothing to train"
+                                 : "target_modules: all-linear stands alone");
+        }
+    for (size_t i = 0; i < FJ_LEN(keys); i++) {
+        if (!keys[i].set) continue;
+        if (r->method == FJ_METHOD_FULL)
+            return fail_at(at, e, "%s goes with method: lora, and method is full", keys[i].key);
+        if (r->init_adapter && keys[i].new_only)
+            return fail_at(at, e,
+                           "%s is for a new adapter, and init_adapter names one that is there: "
+                           "take one of them away",
+                           keys[i].key);
+    }
+    return true;
+}
+
 static bool check(fj_recipe *r, const char *name, fj_err *e) {
     fj_place at = { name, 0, "/" };
     if (!r->base)
@@ -470,6 +592,18 @@ static bool check(fj_recipe *r, const char *name, fj_err *e) {
         return fail_at(&at, e, "warmup_steps and warmup_ratio are both set: keep one");
     fj_err why = { 0 };
     if (!fj_dev_known(r->device, &why)) return fail_at(&at, e, "%s", why.msg);
+    const struct {
+        const char *key;
+        bool set;
+    } measured[] = { { "early_stopping_patience", r->early_stopping_patience > 0 },
+                     { "target_eval_loss", r->target_eval_loss > 0 },
+                     { "load_best_model_at_end", r->load_best_model_at_end } };
+    for (size_t i = 0; i < FJ_LEN(measured); i++)
+        if (measured[i].set && (r->no_eval || (!r->eval_data.n && !(r->eval_split > 0))))
+            return fail_at(&at, e, "%s needs evaluations: %s", measured[i].key,
+                           r->no_eval ? "no_eval is true" : "set eval_data or eval_split");
+    if (r->early_stopping_threshold > 0 && !r->early_stopping_patience)
+        return fail_at(&at, e, "early_stopping_threshold goes with early_stopping_patience");
     double noon;
     if (r->chat_template_date && !fj_chat_day(r->chat_template_date, &noon))
         return fail_at(&at, e, "chat_template_date wants a day such as 2026-01-31, not \"%.40s\"",
@@ -493,9 +627,7 @@ static bool check(fj_recipe *r, const char *name, fj_err *e) {
                        "run_name \"%.60s\": expected a name without / that does not begin "
                        "with a dot",
                        r->run_name);
-    for (int i = 0; i < r->target_modules.n; i++)
-        if (!strcmp(r->target_modules.s[i], "all-linear") && r->target_modules.n > 1)
-            return fail_at(&at, e, "target_modules: all-linear stands alone");
+    if (!modules(r, &at, e)) return false;
     if (!fj_recipe_said(r, "learning_rate"))
         r->learning_rate = r->method == FJ_METHOD_FULL ? 2e-5 : 2e-4;
     return true;

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "data/pack.h"
 #include "data/samples.h"
+#include "formats/peft.h"
 
 struct fj_model;
 
@@ -18,8 +19,20 @@ typedef struct fj_strs {
     int n;
 } fj_strs;
 
+typedef struct fj_ints {
+    int *v;
+    int n;
+} fj_ints;
+
+typedef struct fj_patterns { /* rank_pattern, alpha_pattern */
+    fj_peft_pattern *p;
+    int n;
+} fj_patterns;
+
 typedef enum fj_method { FJ_METHOD_LORA, FJ_METHOD_FULL } fj_method;
 typedef enum fj_sched { FJ_SCHED_LINEAR, FJ_SCHED_CONSTANT, FJ_SCHED_COSINE } fj_sched;
+typedef enum fj_lora_init { FJ_INIT_TRUE, FJ_INIT_GAUSSIAN } fj_lora_init;
+typedef enum fj_on_spike { FJ_SPIKE_STOP, FJ_SPIKE_SKIP, FJ_SPIKE_REWIND } fj_on_spike;
 typedef enum fj_auto { FJ_AUTO, FJ_ON, FJ_OFF } fj_auto;
 typedef enum fj_recipe_export {
     FJ_RECIPE_F32,
@@ -32,7 +45,7 @@ typedef enum fj_recipe_export {
     FJ_RECIPE_Q6_K
 } fj_recipe_export;
 
-#define FJ_RECIPE_KEYS_MAX 64
+#define FJ_RECIPE_KEYS_MAX 96
 
 typedef struct fj_recipe {
     fj_arena arena;
@@ -50,6 +63,11 @@ typedef struct fj_recipe {
     int64_t lora_r;
     double lora_alpha, lora_dropout;
     fj_strs target_modules; /* {"all-linear"} or names of modules */
+    fj_strs exclude_modules;
+    fj_ints layers_to_transform; /* n 0: all */
+    fj_patterns rank_pattern, alpha_pattern;
+    int init_lora_weights; /* fj_lora_init */
+    double loraplus_lr_ratio;
     bool use_rslora;
     const char *init_adapter;
     int64_t max_length;
@@ -67,9 +85,14 @@ typedef struct fj_recipe {
     int64_t warmup_steps;
     double warmup_ratio;
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon;
-    double max_grad_norm; /* 0: no clipping */
-    int64_t eval_steps;   /* 0: at the end of each epoch */
-    int64_t save_steps;   /* 0: after each evaluation */
+    double max_grad_norm;                              /* 0: no clipping */
+    int on_spike;                                      /* fj_on_spike */
+    double spike_threshold;                            /* 0: only what is not finite */
+    int64_t early_stopping_patience;                   /* 0: never */
+    double early_stopping_threshold, target_eval_loss; /* target 0: none */
+    bool load_best_model_at_end;
+    int64_t eval_steps; /* 0: at the end of each epoch */
+    int64_t save_steps; /* 0: after each evaluation */
     int64_t save_total_limit;
     int64_t logging_steps;
     int64_t seed;

@@ -10,6 +10,8 @@ typedef enum fj_key_type {
     FJ_KEY_PATH,
     FJ_KEY_PATHS,
     FJ_KEY_STRS,
+    FJ_KEY_INTS,
+    FJ_KEY_TABLE, /* names with numbers */
     FJ_KEY_INT,
     FJ_KEY_FLOAT,
     FJ_KEY_BOOL,

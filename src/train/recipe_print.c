@@ -54,6 +54,23 @@ static void value(fj_str *out, const fj_recipe *r, const fj_key *k) {
         }
         break;
     }
+    case FJ_KEY_INTS: {
+        const fj_ints *l = f;
+        for (int i = 0; i < l->n; i++) fj_str_addf(out, "%s%d", i ? ", " : "[", l->v[i]);
+        fj_str_add(out, l->n ? "]" : "null");
+        break;
+    }
+    case FJ_KEY_TABLE: {
+        const fj_patterns *l = f;
+        for (int i = 0; i < l->n; i++) {
+            fj_str_add(out, i ? ", " : "{");
+            quote(out, l->p[i].module);
+            fj_str_add(out, ": ");
+            number(out, l->p[i].value);
+        }
+        fj_str_add(out, l->n ? "}" : "null");
+        break;
+    }
     case FJ_KEY_BOOL: fj_str_add(out, *(const bool *)f ? "true" : "false"); break;
     case FJ_KEY_CHOICE: fj_str_add(out, k->choices[*(const int *)f]); break;
     case FJ_KEY_FLOAT: number(out, *(const double *)f); break;

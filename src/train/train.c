@@ -81,6 +81,15 @@ static bool open_model(fj_job *j, fj_err *e) {
                            .rslora = r->use_rslora,
                            .targets = r->target_modules.s,
                            .n_targets = r->target_modules.n,
+                           .exclude = r->exclude_modules.s,
+                           .n_exclude = r->exclude_modules.n,
+                           .layers = r->layers_to_transform.v,
+                           .n_layers = r->layers_to_transform.n,
+                           .rank_pattern = r->rank_pattern.p,
+                           .n_rank_pattern = (size_t)r->rank_pattern.n,
+                           .alpha_pattern = r->alpha_pattern.p,
+                           .n_alpha_pattern = (size_t)r->alpha_pattern.n,
+                           .gaussian = r->init_lora_weights == FJ_INIT_GAUSSIAN,
                            .seed = (uint64_t)r->seed };
         j->lora = fj_lora_new(j->model, &o, e);
     }

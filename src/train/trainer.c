@@ -16,7 +16,7 @@ struct fj_trainer {
     fj_fwd *last; /* graph of the last micro-batch, used again when the shape is the same */
     fj_fwd *last_eval;
     fj_graph *norm, *update;
-    fj_tensor **sums, *hyper, *hyper_no_decay;
+    fj_tensor **sums, *hyper[2]; /* of the groups below */
     int n_sums;
 };
 
@@ -49,11 +49,17 @@ static fj_fwd *largest(const fj_trainer *t, const fj_shape *s, bool train, fj_er
     return NULL;
 }
 
+/* Parameters are updated in two ways: of an adapter A and B, which may learn at another rate (LoRA+, Hayou et
+ * al. 2024); else matrices, and vectors, which do not decay. */
+static int group_of(const fj_trainer *t, int i) {
+    return t->o.lora ? t->o.lr_ratio_b != 1 && i % 2 : t->params[i].rows <= 1;
+}
+
 /* Does parameter i lie right behind the one before, to be updated in the same way?  Then they are one. */
 static bool goes_on(const fj_trainer *t, int i) {
     const fj_param *p = &t->params[i], *q = p - 1;
     return i && p->buf == q->buf && p->off == q->off + fj_param_bytes(q->rows, q->cols) &&
-           (t->o.lora || (p->rows > 1) == (q->rows > 1));
+           group_of(t, i) == group_of(t, i - 1);
 }
 
 /* Two small graphs run once a step: squares of the gradients, and the update. */
@@ -61,8 +67,8 @@ static bool build_update(fj_trainer *t, fj_err *e) {
     t->norm = fj_graph_new();
     t->update = fj_graph_new();
     t->sums = fj_arena_alloc(&t->norm->arena, (size_t)t->n * sizeof *t->sums);
-    t->hyper = fj_input(t->update, "hyper-parameters", FJ_F32, 1, 8);
-    t->hyper_no_decay = fj_input(t->update, "hyper-parameters without decay", FJ_F32, 1, 8);
+    t->hyper[0] = fj_input(t->update, "hyper-parameters", FJ_F32, 1, 8);
+    t->hyper[1] = fj_input(t->update, "hyper-parameters of the others", FJ_F32, 1, 8);
     size_t off = 0;
     t->n_sums = 0;
     for (int i = 0, to; i < t->n; i = to) {
@@ -73,12 +79,11 @@ static bool build_update(fj_trainer *t, fj_err *e) {
         int64_t len = (int64_t)(bytes / sizeof(float));
         fj_tensor *g = fj_extern(t->norm, p->name, FJ_F32, 1, len, t->grads, off);
         t->sums[t->n_sums++] = fj_keep(fj_sumsq(t->norm, g));
-        bool decay = t->o.lora || p->rows > 1;
         fj_adamw_step(t->update, fj_extern(t->update, p->name, FJ_F32, 1, len, p->buf, p->off),
                       fj_extern(t->update, p->name, FJ_F32, 1, len, t->grads, off),
                       fj_extern(t->update, p->name, FJ_F32, 1, len, t->moment1, off),
                       fj_extern(t->update, p->name, FJ_F32, 1, len, t->moment2, off),
-                      decay ? t->hyper : t->hyper_no_decay);
+                      t->hyper[group_of(t, i)]);
         off += bytes;
     }
     return fj_graph_plan(t->norm, &t->m->dev->plan, e) &&
@@ -95,6 +100,7 @@ static fj_trainer *prepare(fj_model *m, const fj_trainer_opts *o, fj_err *e) {
     fj_trainer *t = fj_zalloc(sizeof *t);
     t->m = m;
     t->o = *o;
+    if (t->o.lr_ratio_b == 0) t->o.lr_ratio_b = 1;
     t->params = fj_params_of(m, o->lora, &t->n);
     for (int i = 0; i < t->n; i++) t->bytes += fj_param_bytes(t->params[i].rows, t->params[i].cols);
     t->max = largest(t, &o->max, true, e);
@@ -250,25 +256,26 @@ bool fj_trainer_eval(fj_trainer *t, const fj_batch *b, float *nll, fj_err *e) {
            fj_tensor_get(t->last_eval->nll, nll, e);
 }
 
-bool fj_trainer_step(fj_trainer *t, int64_t step, double lr, double *norm, fj_err *e) {
-    fj_dev *d = t->m->dev;
-    if (!d->fn->run(d, t->norm, e)) return false;
+bool fj_trainer_norm(fj_trainer *t, double *norm, fj_err *e) {
+    if (!t->m->dev->fn->run(t->m->dev, t->norm, e)) return false;
     double sum = 0;
     for (int i = 0; i < t->n_sums; i++) {
         double s;
         if (!fj_tensor_get(t->sums[i], &s, e)) return false;
         sum += s;
     }
-    double n = sqrt(sum), scale = 1;
-    if (norm) *norm = n;
-    if (!isfinite(n))
-        return fj_fail(
-            e, FJ_EINVAL,
-            "the gradient of step %lld is not finite: lower learning_rate, or look at the "
-            "rows of this step",
-            (long long)step);
+    *norm = sqrt(sum);
+    return true;
+}
+
+bool fj_trainer_drop(fj_trainer *t, fj_err *e) {
+    return t->m->dev->fn->zero(t->grads, 0, t->bytes, e);
+}
+
+bool fj_trainer_step(fj_trainer *t, int64_t step, double lr, double norm, fj_err *e) {
+    double scale = 1;
     /* torch.nn.utils.clip_grad_norm_ */
-    if (t->o.max_grad_norm > 0) scale = fmin(1, t->o.max_grad_norm / (n + 1e-6));
+    if (t->o.max_grad_norm > 0) scale = fmin(1, t->o.max_grad_norm / (norm + 1e-6));
     /* The kernel sees the betas as floats: the bias corrections must be of those same numbers. */
     double b1 = (double)(float)t->o.beta1, b2 = (double)(float)t->o.beta2;
     float h[8] = { (float)lr,
@@ -279,10 +286,11 @@ bool fj_trainer_step(fj_trainer *t, int64_t step, double lr, double *norm, fj_er
                    (float)(1 - pow(b1, (double)step)),
                    (float)(1 - pow(b2, (double)step)),
                    (float)scale };
-    bool ok = fj_tensor_set(t->hyper, h, e);
-    h[4] = 0;
-    return ok && fj_tensor_set(t->hyper_no_decay, h, e) && d->fn->run(d, t->update, e) &&
-           d->fn->zero(t->grads, 0, t->bytes, e);
+    bool ok = fj_tensor_set(t->hyper[0], h, e);
+    if (t->o.lora) h[0] = (float)(lr * t->o.lr_ratio_b);
+    else h[4] = 0;
+    return ok && fj_tensor_set(t->hyper[1], h, e) && t->m->dev->fn->run(t->m->dev, t->update, e) &&
+           fj_trainer_drop(t, e);
 }
 
 /* ---- state --------------------------------------------------------------------------------------- */

@@ -20,6 +20,7 @@ typedef struct fj_trainer_opts {
     fj_shape eval_max; /* largest batch of fj_trainer_eval; rows 0: it is not used */
     int recompute;     /* layers that are computed again in backward, 0 .. layers */
     double beta1, beta2, eps, weight_decay; /* decay: not on norms and biases, as transformers */
+    double lr_ratio_b;                      /* of an adapter: B learns at lr times this; 0: 1 */
     double max_grad_norm;                   /* 0: no clipping */
     uint64_t seed;                          /* of dropout */
 } fj_trainer_opts;
@@ -45,10 +46,13 @@ void fj_trainer_close(fj_trainer *t); /* NULL is fine */
 /* Forward and backward of one micro-batch; gradients are added up.  micro counts micro-steps of the
  * run: dropout depends on it.  *loss is the sum of weight * nll of the batch. */
 bool fj_trainer_micro(fj_trainer *t, const fj_batch *b, int64_t micro, double *loss, fj_err *e);
-/* One AdamW step with the gradients so far, which are then zero again.  step counts from 1.
- * *norm (may be NULL): of the gradient before clipping.  A norm that is not finite: FJ_EINVAL and
- * nothing has changed. */
-bool fj_trainer_step(fj_trainer *t, int64_t step, double lr, double *norm, fj_err *e);
+/* Norm of the gradients so far; it need not be finite. */
+bool fj_trainer_norm(fj_trainer *t, double *norm, fj_err *e);
+/* One AdamW step with the gradients so far, whose norm is given; then they are zero again.  step counts
+ * from 1. */
+bool fj_trainer_step(fj_trainer *t, int64_t step, double lr, double norm, fj_err *e);
+/* The gradients so far are zero again, and nothing else has changed. */
+bool fj_trainer_drop(fj_trainer *t, fj_err *e);
 /* Loss without gradients: nll [b->n_out] of each target, in order. */
 bool fj_trainer_eval(fj_trainer *t, const fj_batch *b, float *nll, fj_err *e);
 

@@ -124,7 +124,7 @@ static bool train(const place *p, fj_err *e) {
     float nll[8];
     fj_batch_add_sample(&b, ids, NULL, FJ_LEN(ids), 1);
     bool ok = fj_trainer_eval(t, &b, nll, e) && fj_trainer_micro(t, &b, 0, &loss, e) &&
-              fj_trainer_step(t, 1, 0.0, &norm, e);
+              fj_trainer_norm(t, &norm, e) && fj_trainer_step(t, 1, 0.0, norm, e);
     fj_batch_free(&b);
     fj_trainer_close(t);
     return ok;

@@ -84,9 +84,9 @@ static FJ_UNUSED float golden_backward(golden_grads *t, const int32_t *ids, cons
 }
 
 /* All steps of batches.safetensors by the trainer, against losses, norms and rates of `s`.  One step
- * is `micros` micro-batches of the same rows; recompute as above. */
-static FJ_UNUSED void golden_train(fj_model *m, fj_lora *l, const fj_st *s, int micros,
-                                   int recompute) {
+ * is `micros` micro-batches of the same rows; recompute as above.  ratio_b, decay: of fj_trainer_opts. */
+static FJ_UNUSED void golden_train_with(fj_model *m, fj_lora *l, const fj_st *s, int micros,
+                                        int recompute, double ratio_b, double decay) {
     fj_err e = { 0 };
     fj_st *file = golden_open("stories260k/batches.safetensors");
     int64_t steps, n, n_labels;
@@ -104,6 +104,8 @@ static FJ_UNUSED void golden_train(fj_model *m, fj_lora *l, const fj_st *s, int 
                           .beta1 = 0.9,
                           .beta2 = 0.999,
                           .eps = 1e-8,
+                          .weight_decay = decay,
+                          .lr_ratio_b = ratio_b,
                           .max_grad_norm = 1 };
     fj_trainer *t = fj_trainer_open(m, &o, &e);
     if (!t) fail_msg("%s", e.msg);
@@ -120,7 +122,9 @@ static FJ_UNUSED void golden_train(fj_model *m, fj_lora *l, const fj_st *s, int 
             loss += sum;
             fj_batch_free(&b);
         }
-        FJ_OK_OR_FAIL(fj_trainer_step(t, k + 1, (double)rates[k], &norm, &e), e);
+        FJ_OK_OR_FAIL(fj_trainer_norm(t, &norm, &e) &&
+                          fj_trainer_step(t, k + 1, (double)rates[k], norm, &e),
+                      e);
         snprintf(what, sizeof what, "loss of step %lld", (long long)k);
         golden_near_relative(loss, (double)losses[k], GOLDEN_LOSS, what);
         snprintf(what, sizeof what, "gradient norm of step %lld", (long long)k);
@@ -130,6 +134,11 @@ static FJ_UNUSED void golden_train(fj_model *m, fj_lora *l, const fj_st *s, int 
     printf("20 losses: within %.2g relative\n", worst);
     fj_trainer_close(t);
     fj_st_close(file);
+}
+
+static FJ_UNUSED void golden_train(fj_model *m, fj_lora *l, const fj_st *s, int micros,
+                                   int recompute) {
+    golden_train_with(m, l, s, micros, recompute, 1, 0);
 }
 
 #endif

@@ -125,6 +125,44 @@ static void real_adapter(void **state) {
     fj_peft_close(f);
 }
 
+/* What Python's re finds in PEFT's three uses: re.fullmatch or the end of a path; and re.match of
+ * (.*\.)?(name)$. */
+static void names(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *module;
+        bool whole, end;
+    } all[] = {
+        { "q_proj", "model.layers.0.self_attn.q_proj", true, true },
+        { "q_proj", "q_proj", true, true },
+        { "q_proj", "model.xq_proj", false, false },
+        { "self_attn.q_proj", "model.layers.0.self_attn.q_proj", true, true },
+        { "self_attn.q_proj", "model.layers.0.self_attnxq_proj", false, false },
+        { ".*q_proj", "model.layers.0.self_attn.q_proj", true, true },
+        { "[qk]_proj", "model.layers.0.self_attn.q_proj", false, true },
+        { "layers\\.[01]\\..*", "model.layers.1.mlp.up_proj", false, true },
+        { "layers\\.[01]\\..*", "model.layers.11.mlp.up_proj", false, false },
+        { "q_proj|k_proj", "model.k_proj", false, true },
+        { "^q_proj", "model.q_proj", false, false },
+        { "^model\\.q_proj$", "model.q_proj", true, true },
+        { "model.layers.0", "model.layers.0.x", false, false },
+        { "(a+)+b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac", false, false },
+    };
+    for (size_t i = 0; i < FJ_LEN(all); i++) {
+        fj_err e = { 0 };
+        FJ_OK_OR_FAIL(fj_peft_name_ok(all[i].name, "x", &e), e);
+        if (fj_peft_names(all[i].name, all[i].module) != all[i].whole ||
+            fj_peft_ends(all[i].name, all[i].module) != all[i].end)
+            fail_msg("%s against %s", all[i].name, all[i].module);
+    }
+    char *longest = malloc(5001);
+    memset(longest, 'a', 5000);
+    longest[5000] = 0;
+    fj_err e = { 0 };
+    FJ_FAILS_WITH(fj_peft_name_ok(longest, "x", &e), e, "a name of 5000 bytes");
+    free(longest);
+}
+
 static bool read_text(const char *text, fj_peft_config *c, fj_arena *mem, fj_err *e) {
     const char *path = fj_test_path("adapter_config.json");
     return fj_write_file(path, text, strlen(text), e) && fj_peft_config_read(path, c, mem, e);
@@ -149,8 +187,9 @@ static void configs(void **state) {
         { HEAD "\"target_parameters\":7}", "target_parameters is an integer, expected a list" },
         { HEAD "\"something_new\":true}", "something_new is set" },
         { HEAD "\"init_lora_weights\":\"pissa\"}", "init_lora_weights is pissa" },
-        { HEAD "\"rank_pattern\":{\".*q_proj\":4}}", "the expression \".*q_proj\"" },
-        { HEAD "\"rank_pattern\":{\".*\\\\.(q|k)_proj\":4}}", "the expression \"(q|k)_proj\"" },
+        { HEAD "\"rank_pattern\":{\"(q|k_proj\":4}}",
+          "rank_pattern: \"(q|k_proj\" is no expression" },
+        { HEAD "\"rank_pattern\":{\"\":4}}", "a name of 0 bytes" },
         { HEAD "\"rank_pattern\":{\"q_proj\":0.5}}", "not a positive whole number" },
         { HEAD "\"alpha_pattern\":{\"q_proj\":-1}}", "not a positive number" },
         { HEAD "\"target_modules\":7}", "expected a list or a string" },
@@ -275,13 +314,10 @@ static void hf_folder(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(peft_round_trip),
-        cmocka_unit_test(gguf_round_trip),
-        cmocka_unit_test(real_adapter),
-        cmocka_unit_test(configs),
-        cmocka_unit_test(keys),
-        cmocka_unit_test(broken_tensors),
-        cmocka_unit_test(hf_folder),
+        cmocka_unit_test(peft_round_trip), cmocka_unit_test(gguf_round_trip),
+        cmocka_unit_test(real_adapter),    cmocka_unit_test(configs),
+        cmocka_unit_test(names),           cmocka_unit_test(keys),
+        cmocka_unit_test(broken_tensors),  cmocka_unit_test(hf_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

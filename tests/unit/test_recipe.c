@@ -57,6 +57,19 @@ static void test_values(void **state) {
     assert_string_equal(r.system_prompt, "be: kind");
     assert_string_equal(r.export_gguf, "/recipes/out.gguf");
     assert_int_equal(r.export_type, FJ_RECIPE_Q8_0);
+    assert_int_equal(r.layers_to_transform.n, 0);
+    fj_recipe_free(&r);
+    FJ_OK_OR_FAIL(parse(&r,
+                        BASE "layers_to_transform: 3\nrank_pattern: {q_proj: 4, \"a|b\": 6}\n"
+                             "loraplus_lr_ratio: 16\ninit_lora_weights: gaussian\n",
+                        &e),
+                  e);
+    assert_int_equal(r.layers_to_transform.n, 1);
+    assert_int_equal(r.layers_to_transform.v[0], 3);
+    assert_int_equal(r.rank_pattern.n, 2);
+    assert_string_equal(r.rank_pattern.p[1].module, "a|b");
+    assert_true(r.rank_pattern.p[1].value == 6 && r.loraplus_lr_ratio == 16);
+    assert_int_equal(r.init_lora_weights, FJ_INIT_GAUSSIAN);
     fj_recipe_free(&r);
 }
 
@@ -130,6 +143,24 @@ static void test_errors(void **state) {
         { BASE "device:\n", "device wants auto, cpu, cuda or cuda:N, not \"nothing\"" },
         { BASE "use_cpu: true\n", "did you mean device?" },
         { BASE "target_modules: [all-linear, q_proj]\n", "all-linear stands alone" },
+        { BASE "target_modules: [\"q_(proj\"]\n",
+          "target_modules: \"q_(proj\" is no expression: missing closing parenthesis" },
+        { BASE "exclude_modules: all-linear\n", "exclude_modules: all-linear would leave nothing" },
+        { BASE "layers_to_transform: [0, -1]\n",
+          "r.yaml:3: layers_to_transform wants a whole number or a list of them, from 0 to 1048576, "
+          "not \"-1\"" },
+        { BASE "layers_to_transform: {a: 1}\n", "not \"a table\"" },
+        { BASE "layers_to_transform: [[1]]\n", "not \"a list in a list\"" },
+        { BASE "rank_pattern: 8\n", "rank_pattern wants a table of names and numbers, not \"8\"" },
+        { BASE "rank_pattern: {q_proj: 2.5}\n",
+          "r.yaml:3: rank_pattern: \"q_proj\" wants a whole number from 1 to 4096, not \"2.5\"" },
+        { BASE "alpha_pattern: {\"a[\": 2.5}\n", "alpha_pattern: \"a[\" is no expression" },
+        { BASE "init_lora_weights: pissa\n", "wants true or gaussian, not \"pissa\"" },
+        { BASE "init_adapter: a\nrank_pattern: {q_proj: 2}\n",
+          "rank_pattern is for a new adapter, and init_adapter names one" },
+        { BASE "method: full\nloraplus_lr_ratio: 16\n",
+          "loraplus_lr_ratio goes with method: lora" },
+        { BASE "loraplus: 16\n", "did you mean loraplus_lr_ratio?" },
         { BASE "? [a]\n: b\n", "r.yaml:3:" },
         { BASE "system_prompt: \"a\\0b\"\n", "r.yaml:3:" },
     };
@@ -159,6 +190,11 @@ static void test_print(void **state) {
         "learning_rate: 3.3333333333e-5\nsystem_prompt: \"null\"\nrun_name: \"true\"\nmax_memory: 5GiB\n"
         "gradient_checkpointing: true\nexport_gguf: z\nexport_type: q4_0\nseed: 9007199254740991\n"
         "target_modules: [q_proj]\nno_eval: true\n",
+        BASE
+        "eval_split: 0.5\ntarget_modules: \".*\\\\.q_proj\"\nexclude_modules: [k_proj, \"layers.1\"]\n"
+        "layers_to_transform: [0, 3]\nrank_pattern: {down_proj: 4, \"a\\\\.[01]\": 12}\n"
+        "alpha_pattern: {\"x\": 0.125}\ninit_lora_weights: gaussian\nloraplus_lr_ratio: 16\n"
+        "use_rslora: true\n",
     };
     for (size_t i = 0; i < FJ_LEN(texts); i++) {
         fj_recipe a, b;

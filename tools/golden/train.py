@@ -12,6 +12,7 @@ import shutil
 import peft
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.optimizers import create_loraplus_optimizer
 from transformers import get_constant_schedule_with_warmup
 
 from common import OUT, STORIES, batches, load, settle, write, write_json
@@ -22,10 +23,28 @@ KEPT = ["model.norm.weight", "model.layers.0.input_layernorm.weight",
         "model.layers.2.self_attn.k_proj.weight"]
 
 
-def train(model, ids, labels):
+# LoRA with everything that differs by module: other ranks and alphas, some layers, some modules, and LoRA+.
+PLUS = dict(r=6, lora_alpha=9, use_rslora=True, target_modules=["q_proj", "v_proj", "gate_proj", "down_proj"],
+            exclude_modules=["layers.1.self_attn.v_proj"], layers_to_transform=[0, 1, 3],
+            rank_pattern={"down_proj": 4, r"layers\.[01]\.self_attn\.q_proj": 10},
+            alpha_pattern={"layers.3.mlp.gate_proj": 20})
+RATIO, DECAY = 16.0, 0.1
+
+
+def plain_adam(model):
+    weights = [w for w in model.parameters() if w.requires_grad]
+    return torch.optim.AdamW(weights, lr=LR, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+
+
+def plus_adam(model):
+    return create_loraplus_optimizer(model, torch.optim.AdamW, lr=LR, loraplus_lr_ratio=RATIO,
+                                     betas=(0.9, 0.999), eps=1e-8, loraplus_weight_decay=DECAY)
+
+
+def train(model, ids, labels, adam=plain_adam):
     """Trains in place; (losses, gradient norms before clipping, learning rates), one per step."""
     weights = [w for w in model.parameters() if w.requires_grad]
-    opt = torch.optim.AdamW(weights, lr=LR, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    opt = adam(model)
     plan = get_constant_schedule_with_warmup(opt, WARMUP)
     losses, norms, rates = [], [], []
     for step in range(STEPS):
@@ -40,10 +59,12 @@ def train(model, ids, labels):
     return losses, norms, rates
 
 
-def with_lora(model, seed):
+ALL = dict(r=8, lora_alpha=16, target_modules="all-linear")
+
+
+def with_lora(model, seed, how=ALL):
     """r 8 on every linear but the head. B is drawn as well as A, so that both learn from step 1."""
-    config = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear",
-                        task_type="CAUSAL_LM", bias="none")
+    config = LoraConfig(lora_dropout=0.0, task_type="CAUSAL_LM", bias="none", **how)
     torch.manual_seed(seed)
     model = get_peft_model(model, config)
     for name, w in model.named_parameters():
@@ -60,17 +81,19 @@ def save_adapter(model, folder):
     path = os.path.join(folder, "adapter_config.json")
     with open(path, encoding="utf-8") as f:
         config = json.load(f)
-    config["target_modules"].sort()  # a set: in another order each time
+    for key in "target_modules", "exclude_modules":  # sets: in another order each time
+        if config[key]:
+            config[key].sort()
     write_json(path, config)
     readme = os.path.join(folder, "README.md")
     if os.path.exists(readme):
         os.remove(readme)
 
 
-def run(model, exact, ids, labels):
+def run(model, exact, ids, labels, adam=plain_adam):
     """Trains both; (what the file says about the first, how far the losses of the second lie)."""
-    losses, norms, rates = train(model, ids, labels)
-    apart = max(abs(x - y) / abs(y) for x, y in zip(losses, train(exact, ids, labels)[0]))
+    losses, norms, rates = train(model, ids, labels, adam)
+    apart = max(abs(x - y) / abs(y) for x, y in zip(losses, train(exact, ids, labels, adam)[0]))
     probe = ids[0, 1]  # a row without padding
     with torch.no_grad():
         logits, same = (m.eval()(torch.tensor(probe[None]).long()).logits[0] for m in (model, exact))
@@ -97,6 +120,12 @@ def main():
     save_adapter(model, os.path.join(out, "lora-final"))
     write(os.path.join(out, "lora.safetensors"), tensors, largest_loss_difference_from_f64=apart, r=8,
           alpha=16, **about)
+
+    model, exact = (with_lora(load(STORIES, dtype), a.seed, PLUS) for dtype in (torch.float32, torch.float64))
+    save_adapter(model, os.path.join(out, "lora-plus-init"))
+    tensors, apart = run(model, exact, ids, labels, plus_adam)
+    about_plus = dict(about, ratio=RATIO, weight_decay=DECAY)
+    write(os.path.join(out, "lora-plus.safetensors"), tensors, largest_loss_difference_from_f64=apart, **about_plus)
 
     model = load(STORIES)
     tensors, apart = run(model, load(STORIES, torch.float64), ids, labels)

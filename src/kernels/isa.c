@@ -94,6 +94,7 @@ static void climb(fj_kern *k, unsigned has) {
     k->isa = avx512[(has & (VNNI | BF16)) / VNNI];
     if (!(has & AMX)) return;
     fj_kern_amx_gemm(k);
+    fj_kern_amx_w8(k);
     fj_kern_amx_attn(k);
     k->isa = "avx512 vnni bf16 amx";
 }

@@ -18,9 +18,10 @@ void fj_fwd_int8(const fj_team *t, int64_t m, const fj_a8 *a, const fj_wmat *w, 
     thread_mem mem = thread_take(t, 0, share_rows(t->nth, m));
     fj_w8 *tile = (fj_w8 *)(void *)mem.tile;
     rect s = share(t->ith, t->nth, m, tiles, MRQ);
-    /* Rows in lots whose records and sums stay in the L2 cache while all tiles pass by; rows of files
-     * are packed once for all. */
-    const int64_t lot = w->panels ? MC : m;
+    /* Rows in lots whose records and sums stay in the L2 cache while all tiles pass by, of whole blocks of any
+     * kernel; rows of files are packed once for all. */
+    const int64_t most = (1 << 20) / ((w->k + A8 - 1) / A8 * (int64_t)sizeof(fj_a8)) + 1;
+    const int64_t lot = w->panels ? piece_len(s.r1 - s.r0, most, 48) : LESS(m, s.r1 - s.r0);
     for (int64_t r0 = s.r0; r0 < s.r1; r0 += lot) {
         int64_t n = LESS(lot, s.r1 - r0);
         for (int64_t g = s.c0; g < s.c1; g++) {

@@ -109,8 +109,8 @@ static inline __attribute__((always_inline)) void tiles(float *t, const fj_a8 *a
     }
 }
 
-static void gemm_w8(float *t, const fj_a8 *a, const fj_w8 *w, int nb, int64_t rows, int kind,
-                    bool first, const void *next, int64_t bytes) {
+void fj_gemm_w8_avx512(float *t, const fj_a8 *a, const fj_w8 *w, int nb, int64_t rows, int kind,
+                       bool first, const void *next, int64_t bytes) {
     int64_t steps = (rows + 5) / 6 * nb;
     fetch f = { (uintptr_t)next, (uintptr_t)next + (uintptr_t)bytes,
                 (int)((bytes / 64 + steps) / steps) };
@@ -333,7 +333,7 @@ static void quant_a8(fj_a8 *y, int64_t stride, const float *x, int64_t k, int ki
 void fj_kern_avx512_vnni(fj_kern *k) {
     k->quant_a8 = quant_a8;
     k->w8_unpack = w8_unpack;
-    k->gemm_w8 = gemm_w8;
+    k->gemm_w8 = fj_gemm_w8_avx512;
     k->few_w8 = few_w8;
     k->few_rows = 2;
 }

@@ -283,6 +283,40 @@ static void rows(bench *b) {
     free(x), free(y), free(z), free(u);
 }
 
+/* ---- choosing a token ---------------------------------------------------------------------------------- */
+static void sampling(bench *b) {
+    enum { VOCAB = 151936 };
+    static const float ways[][FJ_PICK_COLS] = {
+        /* temperature, top-k, top-p, min-p, penalty, draw */
+        { 0, 0, 1, 0, 1, 0.6f },       { 1, 0, 1, 0, 1, 0.6f },        { 0.7f, 0, 1, 0, 1, 0.6f },
+        { 1, 40, 0.9f, 0, 1, 0.6f },   { 1, 0, 0.9f, 0, 1, 0.6f },     { 1, 0, 0.5f, 0, 1, 0.6f },
+        { 1, 0, 1, 0.05f, 1, 0.6f },   { 1, 0, 0.9f, 0.05f, 1, 0.6f }, { 1, 1000, 1, 0, 1, 0.6f },
+        { 1, 5000, 0.9f, 0, 1, 0.6f }, { 1, 50000, 0.95f, 0, 1, 0.6f }
+    };
+    if (b->filter && !strstr("sampling", b->filter)) return;
+    for (int kind = 0; kind < 3; kind++) {
+        float *z = numbers(VOCAB);
+        for (int64_t i = 0; i < VOCAB; i++) z[i] = kind == 2 ? 1 : z[i] * (kind ? 0.5f : 4);
+        for (size_t w = 0; w < FJ_LEN(ways); w++) {
+            int32_t id;
+            fj_tensor x = { .rows = 1, .cols = VOCAB, .data = z }, seen = { .rows = 1 },
+                      how = { .rows = 1, .cols = FJ_PICK_COLS, .data = (void *)(uintptr_t)ways[w] },
+                      y = { .rows = 1, .cols = 1, .data = &id };
+            fj_node n = {
+                .op = &fj_op_sample, .n_in = 3, .n_out = 1, .in = { &x, &how, &seen }, .out = { &y }
+            };
+            printf("sampling of %d, %s, T %g top-k %g top-p %g min-p %g: %.1f us\n", VOCAB,
+                   kind == 2 ? "all the same"
+                   : kind    ? "flat"
+                             : "peaked",
+                   ways[w][0], ways[w][1], ways[w][2], ways[w][3],
+                   1e6 * attn_seconds(b, &n, false));
+            fflush(stdout);
+        }
+        free(z);
+    }
+}
+
 int main(int argc, char **argv) {
     bench b = { .threads = argc > 1 ? atoi(argv[1]) : 0, .filter = argc > 2 ? argv[2] : NULL };
     fj_err e = { 0 };
@@ -345,6 +379,7 @@ int main(int argc, char **argv) {
         attention(&b, 1, 8192, 1, 8, 4, 64, 0, 0, f32);
     }
     rows(&b);
+    sampling(&b);
     fj_pool_close(b.pool);
     return 0;
 }

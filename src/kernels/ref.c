@@ -205,6 +205,15 @@ static double sum_from(const real *w, const real *x, real t, int64_t n) {
     return s;
 }
 
+static int64_t between(int32_t *at, const real *x, real lo, real hi, int64_t n) {
+    int64_t k = 0;
+    for (int64_t i = 0; i < n; i++) {
+        at[k] = (int32_t)i; /* k <= i */
+        k += x[i] >= lo && x[i] <= hi;
+    }
+    return k;
+}
+
 static double exp_sum(real *y, const real *x, real max, int64_t n) {
     double s = 0;
     for (int64_t i = 0; i < n; i++) s += y[i] = EXP(x[i] - max);

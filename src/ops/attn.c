@@ -45,8 +45,27 @@ static size_t fwd_thread(const fj_node *n) {
     return round64(fj_attn_fwd_bf16_scratch(p->heads / p->kv_heads, p->head_dim));
 }
 
-/* Keys and values of the batch as blocks, in the order of `blocks`: every (block, kv head) by one thread. */
-static void pack(const fj_team *t, const fj_node *n, uint32_t *kb, uint32_t *vb, void *tmp) {
+/* rows <= 32 rows of x times s, turned and paired, of which one may be NULL. */
+static void pack_rows(const fj_kern *kern, uint32_t *turned, uint32_t *paired, const float *x,
+                      int64_t ld, int rows, int hd, float s, void *tmp) {
+    size_t bytes = (size_t)fj_attn_block(hd) * 4;
+    if (turned) {
+        if (rows < FJ_KV_BLOCK) memset(turned, 0, bytes);
+        fj_attn_put_turned(kern, turned, x, ld, 0, rows, hd, s, tmp);
+    }
+    if (paired) {
+        if (rows < FJ_KV_BLOCK) memset(paired, 0, bytes);
+        fj_attn_put_paired(kern, paired, x, ld, 0, rows, hd, s, tmp);
+    }
+}
+
+/* Keys and values of the batch as blocks, each turned and paired where that is wanted, in the order of `blocks`:
+ * every (block, kv head) by one thread. */
+typedef struct packed {
+    uint32_t *kt, *kp, *vt, *vp;
+} packed;
+
+static void pack_keys(const fj_team *t, const fj_node *n, const packed *to, void *tmp) {
     const params *p = n->params;
     const seq *seqs = n->in[3]->data;
     const int32_t *blocks = n->in[4]->data;
@@ -58,16 +77,12 @@ static void pack(const fj_team *t, const fj_node *n, uint32_t *kb, uint32_t *vb,
             for (int h = 0; h < p->kv_heads; h++) {
                 if (item++ % t->nth != t->ith) continue;
                 int rows = (int)FJ_MIN((int64_t)FJ_KV_BLOCK, end - b * FJ_KV_BLOCK);
-                int64_t at = blocks[seqs[i].blk0 + b] * k->cols + (int64_t)h * p->head_dim;
-                int64_t to = ((seqs[i].blk0 + b) * p->kv_heads + h) * words;
-                if (rows < FJ_KV_BLOCK) {
-                    memset(kb + to, 0, (size_t)words * 4);
-                    memset(vb + to, 0, (size_t)words * 4);
-                }
-                fj_attn_put_turned(t->kern, kb + to, (const float *)k->data + at, k->cols, 0, rows,
-                                   p->head_dim, 1, tmp);
-                fj_attn_put_paired(t->kern, vb + to, (const float *)v->data + at, v->cols, 0, rows,
-                                   p->head_dim, 1, tmp);
+                int64_t from = blocks[seqs[i].blk0 + b] * k->cols + (int64_t)h * p->head_dim;
+                int64_t at = ((seqs[i].blk0 + b) * p->kv_heads + h) * words;
+                pack_rows(t->kern, to->kt + at, to->kp ? to->kp + at : NULL,
+                          (const float *)k->data + from, k->cols, rows, p->head_dim, 1, tmp);
+                pack_rows(t->kern, to->vt ? to->vt + at : NULL, to->vp ? to->vp + at : NULL,
+                          (const float *)v->data + from, v->cols, rows, p->head_dim, 1, tmp);
             }
     }
 }
@@ -88,9 +103,9 @@ static void attn_bf16(const fj_team *t, const fj_node *n) {
     bool cached = n->in[1]->panels;
     if (t->ith == 0) atomic_store_explicit(next, 0, memory_order_relaxed);
     if (!cached) {
-        uint32_t *to = (uint32_t *)(void *)((char *)t->scratch + COUNTER);
-        kb = to, vb = to + n->in[4]->cols * each;
-        pack(t, n, to, to + n->in[4]->cols * each, mem);
+        packed to = { .kt = (uint32_t *)(void *)((char *)t->scratch + COUNTER) };
+        kb = to.kt, vb = to.vp = to.kt + n->in[4]->cols * each;
+        pack_keys(t, n, &to, mem);
     }
     fj_team_barrier(t);
     int64_t item = atomic_fetch_add(next, 1), before = 0;
@@ -182,39 +197,6 @@ static size_t bwd_thread(const fj_node *n) {
     return round64(fj_attn_bwd_bf16_scratch(p->heads / p->kv_heads, p->head_dim));
 }
 
-/* rows <= 32 rows of x times s: turned, and paired unless that is NULL. */
-static void pack_both(const fj_kern *kern, uint32_t *turned, uint32_t *paired, const float *x,
-                      int64_t ld, int rows, int hd, float s, void *tmp) {
-    size_t bytes = (size_t)fj_attn_block(hd) * 4;
-    if (rows < FJ_KV_BLOCK) memset(turned, 0, bytes);
-    fj_attn_put_turned(kern, turned, x, ld, 0, rows, hd, s, tmp);
-    if (!paired) return;
-    if (rows < FJ_KV_BLOCK) memset(paired, 0, bytes);
-    fj_attn_put_paired(kern, paired, x, ld, 0, rows, hd, s, tmp);
-}
-
-static void pack_keys(const fj_team *t, const fj_node *n, const back *b, void *tmp) {
-    const params *p = n->params;
-    const seq *seqs = n->in[3]->data;
-    const int32_t *blocks = n->in[4]->data;
-    const fj_tensor *k = n->in[1], *v = n->in[2];
-    int64_t words = fj_attn_block(p->head_dim), item = 0;
-    for (int64_t i = 0; i < n->in[3]->rows; i++) {
-        int64_t end = seqs[i].pos0 + seqs[i].rows;
-        for (int64_t j = first_block(p, seqs[i].pos0); j * FJ_KV_BLOCK < end; j++)
-            for (int h = 0; h < p->kv_heads; h++) {
-                if (item++ % t->nth != t->ith) continue;
-                int rows = (int)FJ_MIN((int64_t)FJ_KV_BLOCK, end - j * FJ_KV_BLOCK);
-                int64_t at = blocks[seqs[i].blk0 + j] * k->cols + (int64_t)h * p->head_dim;
-                int64_t to = ((seqs[i].blk0 + j) * p->kv_heads + h) * words;
-                pack_both(t->kern, b->k[0] + to, b->k[1] + to, (const float *)k->data + at, k->cols,
-                          rows, p->head_dim, 1, tmp);
-                pack_both(t->kern, b->k[2] + to, NULL, (const float *)v->data + at, v->cols, rows,
-                          p->head_dim, 1, tmp);
-            }
-    }
-}
-
 static void pack_queries(const fj_team *t, const fj_node *n, const back *b, void *tmp) {
     const params *p = n->params;
     const seq *seqs = n->in[3]->data;
@@ -229,9 +211,9 @@ static void pack_queries(const fj_team *t, const fj_node *n, const back *b, void
                 int rows = (int)FJ_MIN((int64_t)32, seqs[i].rows - r);
                 int64_t row = seqs[i].row0 + r, at = (int64_t)h * hd,
                         to = (seqs[i].row0 / 32 + i + r / 32) * p->heads + h;
-                pack_both(t->kern, b->q[0] + to * words, b->q[1] + to * words, fj_row(q, row) + at,
+                pack_rows(t->kern, b->q[0] + to * words, b->q[1] + to * words, fj_row(q, row) + at,
                           q->cols, rows, hd, (float)(p->scale * FJ_LOG2E), tmp);
-                pack_both(t->kern, b->q[2] + to * words, b->q[3] + to * words, fj_row(dy, row) + at,
+                pack_rows(t->kern, b->q[2] + to * words, b->q[3] + to * words, fj_row(dy, row) + at,
                           q->cols, rows, hd, 1, tmp);
                 for (int j = 0; j < 32; j++) {
                     float *l = &b->lse[to * 32 + j], *d = &b->dot[to * 32 + j];
@@ -262,7 +244,7 @@ static void attn_bwd_bf16(const fj_team *t, const fj_node *n) {
     atomic_llong *next = t->scratch;
     char *mem = b.mem + bwd_thread(n) * (size_t)t->ith;
     if (t->ith == 0) atomic_store_explicit(next, 0, memory_order_relaxed);
-    pack_keys(t, n, &b, mem);
+    pack_keys(t, n, &(packed){ b.k[0], b.k[1], b.k[2], NULL }, mem);
     pack_queries(t, n, &b, mem);
     fj_team_barrier(t);
     int64_t item = atomic_fetch_add(next, 1), before = 0;

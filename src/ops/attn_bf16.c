@@ -73,6 +73,32 @@ static const uint32_t *cut(uint32_t *copy, const uint32_t *v, int64_t n, int64_t
     return copy;
 }
 
+/* Blocks of keys and values of chunk c, of which those before the first key and after the last are not looked up. */
+typedef struct chunk {
+    const uint32_t *k[BLOCKS], *v[BLOCKS];
+    int64_t from, to;
+} chunk;
+
+static chunk chunk_at(const fj_attn_kv *kv, int64_t c, int64_t first, int64_t end) {
+    chunk x = { .from = more(0, first / KEYS - c * BLOCKS),
+                .to = less(BLOCKS, (end - c * CHUNK + KEYS - 1) / KEYS) };
+    for (int64_t b = x.from; b < x.to; b++) {
+        int64_t i = c * BLOCKS + b, at = kv->slot ? kv->slot[i] / KEYS : i;
+        x.k[b] = kv->k + at * kv->step;
+        x.v[b] = kv->v + at * kv->step;
+    }
+    return x;
+}
+
+/* Part i of `of` of a chunk into the second cache, while the one before it is at work. */
+static void fetch(const chunk *x, int64_t i, int64_t of, int64_t w) {
+    int64_t lines = (x->to - x->from) * w; /* a block has w of them */
+    for (int64_t j = lines * i / of; j < lines * (i + 1) / of; j++) {
+        __builtin_prefetch(x->k[x->from + j / w] + j % w * 16, 0, 2);
+        __builtin_prefetch(x->v[x->from + j / w] + j % w * 16, 0, 2);
+    }
+}
+
 void fj_attn_fwd_bf16(const fj_kern *kern, const float *q, int64_t ldq, int nq, int group, int hd,
                       const fj_attn_kv *kv, int64_t pos0, const fj_attn_rule *rule,
                       const float *sinks, float *y, int64_t ldy, float *lse, int64_t ldl,
@@ -97,15 +123,14 @@ void fj_attn_fwd_bf16(const fj_kern *kern, const float *q, int64_t ldq, int nq, 
         if (sinks) sum[16 * r] = 1;
     }
     int64_t end = pos0 + nq;
-    for (int64_t c = first_key(rule, pos0) / CHUNK; c * CHUNK < end; c++) {
-        const uint32_t *kb[BLOCKS], *vb[BLOCKS];
-        int64_t there = less(BLOCKS, (end - c * CHUNK + KEYS - 1) / KEYS);
-        for (int64_t b = more(0, first_key(rule, pos0) / KEYS - c * BLOCKS); b < there; b++) {
-            int64_t i = c * BLOCKS + b, at = kv->slot ? kv->slot[i] / KEYS : i;
-            kb[b] = kv->k + at * kv->step;
-            vb[b] = kv->v + at * kv->step;
-            if (end - i * KEYS < KEYS) vb[b] = cut(copy, vb[b], end - i * KEYS, w);
-        }
+    int64_t first = first_key(rule, pos0), last = (end - 1) / CHUNK;
+    chunk here, next = chunk_at(kv, first / CHUNK, first, end);
+    for (int64_t c = first / CHUNK; c <= last; c++) {
+        here = next;
+        if (c < last) next = chunk_at(kv, c + 1, first, end);
+        else next.to = next.from;
+        if (end - c * CHUNK < CHUNK && end % KEYS)
+            here.v[here.to - 1] = cut(copy, here.v[here.to - 1], end % KEYS, w);
         for (int64_t r0 = 0; r0 < rows; r0 += ROWS) {
             int64_t n = less(ROWS, rows - r0);
             /* Blocks of this chunk that some row sees. */
@@ -120,12 +145,17 @@ void fj_attn_fwd_bf16(const fj_kern *kern, const float *q, int64_t ldq, int nq, 
                 from[r] = (int32_t)more(0, first_key(rule, pos) - key0);
                 seen[r] = (int32_t)less(keys, pos + 1 - key0);
             }
-            kern->attn_scores(s, qb + r0 * w / 2, w / 2, n, kb + b0, (int)(b1 - b0), w);
+            kern->attn_scores(s, qb + r0 * w / 2, w / 2, n, here.k + b0, (int)(b1 - b0), w);
             if (cap > 0)
                 for (int64_t r = 0; r < n; r++)
                     kern->softcap(s + r * CHUNK, s + r * CHUNK, cap, keys);
-            kern->attn_soft(p, s, n, keys, from, seen, top + r0, sum + 16 * r0, o + r0 * w, w);
-            kern->attn_mix(o + r0 * w, p, n, vb + b0, (int)(b1 - b0), w);
+            for (int64_t r = 0; r < n; r += 8) {
+                int64_t at = r0 + r;
+                kern->attn_soft(p + r * CHUNK / 2, s + r * CHUNK, less(8, n - r), keys, from + r,
+                                seen + r, top + at, sum + 16 * at, o + at * w, w);
+                fetch(&next, at / 8, (rows + 7) / 8, w);
+            }
+            kern->attn_mix(o + r0 * w, p, n, here.v + b0, (int)(b1 - b0), w);
         }
     }
     for (int64_t r = 0; r < rows; r++) {

@@ -8,17 +8,19 @@
  *
  * Few tokens matter and the vocabulary is large, so nothing is sorted but candidates: the largest logit
  * of every chunk of the row says where those can be.  Weights of candidates are made in double; where all
- * of the row counts (the sum for top-p, a draw without limits) they are those of exp_sum, in float, added
- * in double: a draw or a limit that lies within a millionth of a border between two tokens may be on its
- * other side. */
+ * of the row counts (the sum for top-p, a draw without limits) or more than FEW are left, they are those of
+ * exp_sum, in float, added in double: a draw or a limit that lies within a millionth of a border between two
+ * tokens may be on its other side.  Where a limit falls in a flat row, a sample of the row says nearly, and
+ * halvings of what lies there say exactly (`reach`). */
 #include "ops/op.h"
 
 #include <math.h>
 
 enum {
     CHUNK = 128, /* logits with one largest */
-    FEW = 256,   /* candidates that top-p tries before it looks at all */
-    HALVINGS = 10
+    FEW = 256,   /* candidates that are weighed one by one */
+    SAMPLE = 512,
+    LAST = 64 /* so many are sorted in the end */
 };
 
 typedef struct cand {
@@ -37,8 +39,16 @@ typedef struct row {
     real *w;        /* [vocab] weights */
     real *top;      /* [chunks] largest logit of each */
     real *copy;     /* [chunks] */
+    double *part;   /* [chunks] */
+    int32_t *at;    /* [vocab] */
     cand *c;        /* [vocab] */
 } row;
+
+/* The tokens of a beginning of the order: logits above `from`, and of those that are `from` ids up to last. */
+typedef struct limit {
+    real from;
+    int32_t last;
+} limit;
 
 static int by_logit(const void *a, const void *b) {
     const cand *x = a, *y = b;
@@ -116,18 +126,14 @@ static real floor_of(const row *r, int64_t k) {
     return a[k - 1];
 }
 
-/* Adds the tokens of chunk k whose logits are in [from, to] to n candidates. */
-static int64_t collect_chunk(const row *r, int64_t k, real from, real to, int64_t n) {
-    for (int64_t i = k * CHUNK; i < k * CHUNK + chunk_len(r, k); i++)
-        if (r->z[i] >= from && r->z[i] <= to) r->c[n++] = (cand){ r->z[i], (int32_t)i, 0 };
-    return n;
-}
-
 /* Candidates, by rising id: tokens whose logits reach t. */
 static int64_t collect(const row *r, real t) {
     int64_t n = 0;
-    for (int64_t k = 0; k < r->chunks; k++)
-        if (r->top[k] >= t) n = collect_chunk(r, k, t, (real)INFINITY, n);
+    for (int64_t k = 0; k < r->chunks; k++) {
+        if (!(r->top[k] >= t)) continue;
+        for (int64_t i = k * CHUNK; i < k * CHUNK + chunk_len(r, k); i++)
+            if (r->z[i] >= t) r->c[n++] = (cand){ r->z[i], (int32_t)i, 0 };
+    }
     return n;
 }
 
@@ -178,11 +184,18 @@ static double weigh(const fj_team *t, const row *r) {
 
 /* The draw among the tokens whose logits reach `from`, by the weights of the whole row. */
 static int32_t draw_many(const fj_team *t, const row *r, const real *how, real from) {
-    double sum = KERN(t)->sum_from(r->w, r->z, from, r->vocab), u = (double)how[FJ_PICK_DRAW] * sum;
+    double sum = 0;
+    for (int64_t k = 0; k < r->chunks; k++) {
+        int64_t at = k * CHUNK;
+        r->part[k] =
+            r->top[k] >= from ? KERN(t)->sum_from(r->w + at, r->z + at, from, chunk_len(r, k)) : 0;
+        sum += r->part[k];
+    }
+    double u = (double)how[FJ_PICK_DRAW] * sum;
     int32_t id = r->best;
     for (int64_t k = 0; k < r->chunks; k++) {
         int64_t at = k * CHUNK, len = chunk_len(r, k);
-        double part = KERN(t)->sum_from(r->w + at, r->z + at, from, len);
+        double part = r->part[k];
         if (part <= 0) continue;
         if (u >= part && k + 1 < r->chunks) {
             u -= part;
@@ -197,34 +210,98 @@ static int32_t draw_many(const fj_team *t, const row *r, const real *how, real f
     return id;
 }
 
-/* Top-p where it takes more than a few: the logit of the last token kept is between lo, which the
- * tokens that are needed reach, and hi, which too few do.  Of equal logits the later ids lose their weight. */
-static real floor_of_part(const fj_team *t, const row *r, double want, double top_p) {
-    /* All tokens below weigh less than what top-p leaves out. */
-    real lo = (real)(r->most - r->t * (log((double)r->vocab / (1 - top_p)) + 1)),
-         hi = r->z[r->best];
-    for (int i = 0; i < HALVINGS; i++) {
-        real mid = (real)(((double)lo + (double)hi) / 2);
-        if (KERN(t)->sum_from(r->w, r->z, mid, r->vocab) >= want) lo = mid;
-        else hi = mid;
-    }
+static real next_to(real x, double to) {
+    return sizeof x == sizeof(float) ? (real)nextafterf((float)x, (float)to)
+                                     : (real)nextafter((double)x, to);
+}
+
+/* Where a sample of the row says that a part of its weight is reached: nearly, *lo <= *hi. */
+static void guess(const row *r, double share, real *lo, real *hi) {
+    enum {
+        MARGIN = 15
+    }; /* 1 / MARGIN of the weight to both sides: three deviations of the sample */
+    double all = 0, sum = 0;
     int64_t n = 0;
-    double part = 0;
-    real above = sizeof hi == sizeof(float) ? (real)nextafterf((float)hi, INFINITY)
-                                            : (real)nextafter((double)hi, INFINITY);
-    for (int64_t k = 0; k < r->chunks; k++) {
-        if (r->top[k] < lo) continue;
-        int64_t at = k * CHUNK, len = chunk_len(r, k);
-        double high = KERN(t)->sum_from(r->w + at, r->z + at, above, len);
-        part += high;
-        if (KERN(t)->sum_from(r->w + at, r->z + at, lo, len) > high)
-            n = collect_chunk(r, k, lo, hi, n);
+    if (r->vocab < 8 * SAMPLE) return;
+    for (int64_t i = 0; i < SAMPLE; i++) {
+        int64_t id = i * r->vocab / SAMPLE;
+        if (!(r->z[id] >= *lo && r->z[id] <= *hi)) continue;
+        r->c[n++] = (cand){ r->z[id], (int32_t)id, (double)r->w[id] };
+        all += (double)r->w[id];
     }
     sort(r->c, n, by_logit);
-    int64_t kept = 0;
-    while (kept < n && part < want) part += (double)r->w[r->c[kept++].id];
-    for (int64_t i = kept; i < n; i++) r->w[r->c[i].id] = 0;
-    return kept ? r->c[kept - 1].logit : above;
+    real from = *lo, to = *hi;
+    for (int64_t i = 0; i < n; i++) {
+        if (sum <= (share - 1.0 / MARGIN) * all) to = r->c[i].logit;
+        sum += r->c[i].p;
+        if (sum >= (share + 1.0 / MARGIN) * all) {
+            from = r->c[i].logit;
+            break;
+        }
+    }
+    *lo = from, *hi = to;
+}
+
+/* The beginning of the order that reaches `want` of the weights w, which are `all`; tokens below lo are not in it.
+ * Everything where rounding leaves it short. */
+static limit reach(const fj_team *t, const row *r, double want, double all, real lo) {
+    const real least = lo, most = r->z[r->best];
+    real hi = most, *z = (real *)(void *)r->c, *w = z + r->vocab;
+    guess(r, want / all, &lo, &hi);
+    /* base: the weight above hi, which must be less than wanted; with those from lo on it must be enough. */
+    double base = hi < most ? KERN(t)->sum_from(r->w, r->z, next_to(hi, INFINITY), r->vocab) : 0;
+    if (base >= want) lo = next_to(hi, INFINITY), hi = most, base = 0;
+    int64_t n;
+    for (;;) {
+        double here = 0;
+        n = KERN(t)->between(r->at, r->z, lo, hi, r->vocab);
+        for (int64_t i = 0; i < n; i++) {
+            z[i] = r->z[r->at[i]];
+            here += (double)(w[i] = r->w[r->at[i]]);
+        }
+        if (base + here >= want) break;
+        if (lo <= least) return (limit){ least, (int32_t)r->vocab };
+        base += here, hi = next_to(lo, -INFINITY), lo = least;
+    }
+    if (!isfinite((double)lo)) {
+        lo = hi;
+        for (int64_t i = 0; i < n; i++)
+            if (z[i] < lo && isfinite((double)z[i])) lo = z[i];
+    }
+    while (n > LAST && lo < hi) {
+        for (int i = 0; i < 4 && lo < hi; i++) {
+            real mid = (real)(((double)lo + (double)hi) / 2);
+            if (mid <= lo) mid = hi;
+            if (base + KERN(t)->sum_from(w, z, mid, n) >= want) lo = mid;
+            else hi = next_to(mid, -INFINITY);
+        }
+        int64_t kept = 0;
+        for (int64_t i = 0; i < n; i++) {
+            if (z[i] > hi) base += (double)w[i];
+            z[kept] = z[i], w[kept] = w[i], r->at[kept] = r->at[i];
+            kept += z[i] >= lo && z[i] <= hi;
+        }
+        n = kept;
+    }
+    limit end = { next_to(hi, INFINITY), (int32_t)r->vocab };
+    if (n <= LAST) {
+        cand few[LAST];
+        for (int64_t i = 0; i < n; i++) few[i] = (cand){ z[i], r->at[i], (double)w[i] };
+        sort(few, n, by_logit);
+        for (int64_t i = 0; i < n && base < want; i++)
+            base += few[i].p, end = (limit){ few[i].logit, few[i].id };
+    } else
+        for (int64_t i = 0; i < n && base < want; i++)
+            base += (double)w[i], end = (limit){ z[i], r->at[i] };
+    return end;
+}
+
+/* Tokens as good as the last one of the limit, but behind it, lose their weight. */
+static void cut(const fj_team *t, const row *r, limit end) {
+    int64_t at = (int64_t)end.last + 1;
+    if (at >= r->vocab) return;
+    int64_t n = KERN(t)->between(r->at, r->z + at, end.from, end.from, r->vocab - at);
+    for (int64_t i = 0; i < n; i++) r->w[at + r->at[i]] = 0;
 }
 
 static int32_t pick(const fj_team *t, row *r, const real *how, const int32_t *seen) {
@@ -251,29 +328,54 @@ static int32_t pick(const fj_team *t, row *r, const real *how, const int32_t *se
     while (r->z[r->best] != r->top[at] && r->best + 1 < r->vocab) r->best++;
     r->most = (double)r->top[at];
     if (r->t == 0 || !isfinite(r->most)) return r->best;
-    if (k && k < r->vocab) {
+    bool ranked = k && k < r->vocab;
+    if (ranked && k <= FEW) {
         int64_t n = collect(r, floor_of(r, k));
         if (n > k) select_top(r->c, n, k), n = k;
         return draw_few(r, n, how, 0);
     }
-    real from = (real)-INFINITY; /* min-p, and a little below it: draw_few looks again */
-    if (min_p > 0) from = (real)(r->most + r->t * log(min_p) - 1e-5 * (r->t + fabs(r->most)));
-    if (top_p >= 1 && min_p > 0) return draw_few(r, collect(r, from), how, 0);
+    limit end = { (real)-INFINITY, (int32_t)r->vocab };
+    if (ranked) { /* the same as top-p, of weights that are all 1 */
+        for (int64_t i = 0; i < r->vocab; i++) r->w[i] = 1;
+        end = reach(t, r, (double)k, (double)r->vocab, end.from);
+    }
+    real from = end.from; /* with min-p, a little below it: draw_few looks again */
+    if (min_p > 0)
+        from = FJ_MAX(from, (real)(r->most + r->t * log(min_p) - 1e-5 * (r->t + fabs(r->most))));
+    if (!ranked && top_p >= 1 && min_p > 0) {
+        int64_t n = KERN(t)->between(r->at, r->z, from, (real)r->most, r->vocab);
+        for (int64_t i = 0; i < n && n <= FEW; i++) r->c[i] = (cand){ r->z[r->at[i]], r->at[i], 0 };
+        if (n <= FEW) return draw_few(r, n, how, 0);
+    }
     double all = weigh(t, r);
+    if (ranked) {
+        cut(t, r, end);
+        all = KERN(t)->sum_from(r->w, r->z, end.from, r->vocab);
+    }
     if (!(all > 0 && isfinite(all))) return r->best;
-    if (top_p >= 1) return draw_many(t, r, how, from);
-    int32_t id = draw_few(r, collect(r, floor_of(r, FEW)), how, all);
-    if (id >= 0) return id;
-    real last = floor_of_part(t, r, top_p * all, top_p);
-    if (min_p > 0) from = (real)(r->most + r->t * log(min_p));
-    return draw_many(t, r, how, FJ_MAX(last, from));
+    if (top_p < 1) {
+        /* Nothing weighs more than 1: so few cannot reach what a flat row wants. */
+        if (!ranked && top_p * all < FEW) {
+            int32_t id = draw_few(r, collect(r, floor_of(r, FEW)), how, all);
+            if (id >= 0) return id;
+        }
+        /* All tokens below weigh less than what top-p leaves out. */
+        real low = (real)(r->most - r->t * (log((double)r->vocab / (1 - top_p)) + 1));
+        end = reach(t, r, top_p * all, all, FJ_MAX(low, end.from));
+        cut(t, r, end);
+    }
+    from = end.from;
+    if (min_p > 0) from = FJ_MAX(from, (real)(r->most + r->t * log(min_p)));
+    return draw_many(t, r, how, from);
 }
 
 static int64_t chunks_of(int64_t vocab) { return (vocab + CHUNK - 1) / CHUNK; }
 
 static size_t room(int64_t vocab, size_t one) {
-    int64_t reals = (2 * vocab + 2 * chunks_of(vocab)) * (int64_t)one;
-    return (size_t)(vocab * (int64_t)sizeof(cand) + reals + 63) / 64 * 64;
+    int64_t reals = (2 * vocab + 2 * chunks_of(vocab)) * (int64_t)one,
+            parts = chunks_of(vocab) * (int64_t)sizeof(double);
+    return (size_t)(vocab * (int64_t)(sizeof(cand) + sizeof(int32_t)) + parts + reals + 63) / 64 *
+           64;
 }
 
 /* in: logits, how, seen (no columns: no penalty) */
@@ -283,10 +385,12 @@ FJ_CPU(sample) {
     row r = { .vocab = vocab, .chunks = chunks };
     if (t->ith >= x->rows) return;
     r.c = (cand *)((char *)t->scratch + room(vocab, sizeof(real)) * (size_t)t->ith);
-    r.own = (real *)(r.c + vocab);
+    r.part = (double *)(void *)(r.c + vocab);
+    r.own = (real *)(void *)(r.part + chunks);
     r.w = r.own + vocab;
     r.top = r.w + vocab;
     r.copy = r.top + chunks;
+    r.at = (int32_t *)(void *)(r.copy + chunks);
     for (int64_t i = t->ith; i < x->rows; i += t->nth) {
         r.z = fj_row(x, i);
         ((int32_t *)n->out[0]->data)[i] =

@@ -334,6 +334,26 @@ static bool check_vmax(ctx *c) {
     return near1(c, c->k->vmax(x.f, c->n), c->r->vmax(x.d, c->n), 0, 0);
 }
 
+static bool check_between(ctx *c) {
+    arr x = numbers(c, c->n, 1), room_at = room(c, c->n);
+    int32_t *at = (int32_t *)(void *)room_at.f;
+    for (int64_t i = 0; i < c->n; i += 5) x.f[i] = i % 2 ? 0.25f : i % 3 ? NAN : -INFINITY;
+    static const float range[][2] = {
+        { 0.25f, 0.25f }, { -INFINITY, INFINITY }, { -0.5f, 1 }, { 1, -1 }, { -INFINITY, -INFINITY }
+    };
+    for (size_t k = 0; k < FJ_LEN(range); k++) {
+        int64_t want = 0, n = c->k->between(at, x.f, range[k][0], range[k][1], c->n);
+        for (int64_t i = 0; i < c->n; i++) {
+            if (!(x.f[i] >= range[k][0] && x.f[i] <= range[k][1])) continue;
+            if (want >= n || at[want] != i)
+                return say(c, "place", want, want < n ? at[want] : -1, (double)i);
+            want++;
+        }
+        if (n != want) return say(c, "places", 0, (double)n, (double)want);
+    }
+    return true;
+}
+
 static bool check_sum_from(ctx *c) {
     arr w = numbers(c, c->n, 1), x = numbers(c, c->n, 1);
     for (int64_t i = 0; i < c->n; i += 7) x.d[i] = x.f[i] = i % 2 ? 0.25f : NAN;

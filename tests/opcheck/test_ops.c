@@ -373,6 +373,61 @@ static void test_kept_in_bf16(void **state) {
     fj_dev_close(d);
 }
 
+/* A cache in blocks, by what ops/attn_bf16.h says of them: slots in a row, across blocks and scattered; other
+ * positions stay. */
+static void test_cache_in_blocks(void **state) {
+    (void)state;
+    enum { ROWS = 45, SLOTS = 96, HEADS = 2 };
+    fj_rng r = fj_test_rng();
+    for (int v = 0; v < 12; v++) {
+        fj_err e = { 0 };
+        fj_dev *d = open_dev(1 + v % 3, false);
+        int64_t hd = v < 6 ? 20 : 64, w = (hd + 31) / 32 * 32, words = 16 * w;
+        bool values = v / 3 % 2;
+        int32_t slots[ROWS], of[SLOTS];
+        float x[ROWS * HEADS * 64];
+        for (int i = 0; i < SLOTS; i++) of[i] = -1;
+        for (int i = 0; i < ROWS; i++) {
+            slots[i] = i < 41 ? 7 + i : 95 - 3 * (i - 41);
+            of[slots[i]] = i;
+        }
+        for (size_t i = 0; i < FJ_LEN(x); i++) x[i] = (float)fj_rng_normal(&r);
+        size_t bytes = (size_t)(SLOTS * HEADS * w) * 2;
+        uint16_t *got = fj_alloc(bytes);
+        for (size_t i = 0; i < bytes / 2; i++) got[i] = 0x4321;
+        fj_graph *g = fj_graph_new();
+        fj_buf *mem = NULL, *b = d->fn->alloc(d, bytes, "a test", &e);
+        fj_tensor *cache = fj_extern(g, "cache", FJ_BF16, SLOTS, fj_kv_block_cols(HEADS, hd), b, 0),
+                  *rows = fj_input(g, "x", FJ_F32, ROWS, HEADS * hd),
+                  *to = fj_input(g, "slots", FJ_I32, 1, ROWS);
+        cache->panels = true;
+        fj_kv_put_blocks(g, cache, rows, to, HEADS, values);
+        FJ_OK_OR_FAIL(b && d->fn->upload(b, 0, got, bytes, &e) &&
+                          fj_dev_prepare(d, g, &mem, "a test", &e) && fj_tensor_set(rows, x, &e) &&
+                          fj_tensor_set(to, slots, &e) && d->fn->run(d, g, &e) &&
+                          d->fn->download(b, 0, got, bytes, &e),
+                      e);
+        for (int s = 0; s < SLOTS; s++)
+            for (int h = 0; h < HEADS; h++)
+                for (int64_t c = 0; c < w; c++) {
+                    int64_t p = s % 32, at = (s / 32 * HEADS + h) * words,
+                            i = values ? 2 * (at + p / 2 * w + c) + p % 2
+                                       : 2 * (at + c / 2 * 32 + p) + c % 2;
+                    uint16_t want = 0x4321;
+                    if (of[s] >= 0)
+                        want = c < hd ? fj_f32_to_bf16(x[of[s] * HEADS * hd + h * hd + c]) : 0;
+                    if (got[i] != want)
+                        fail_msg("slot %d, head %d, value %d: %04x, wanted %04x", s, h, (int)c,
+                                 got[i], want);
+                }
+        free(got);
+        d->fn->free(mem);
+        d->fn->free(b);
+        fj_graph_free(g);
+        fj_dev_close(d);
+    }
+}
+
 /* Views: rows of a value as the input of an op. */
 static void test_views(void **state) {
     (void)state;
@@ -672,6 +727,8 @@ int main(void) {
         cmocka_unit_test(test_used_later),
         cmocka_unit_test(test_in_place),
         cmocka_unit_test(test_kept_in_bf16),
+=======
+        cmocka_unit_test(test_cache_in_blocks),
         cmocka_unit_test(test_views),
         cmocka_unit_test(test_activations_by_definition),
         cmocka_unit_test(test_norms_and_rope_by_definition),

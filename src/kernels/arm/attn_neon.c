@@ -37,6 +37,10 @@ static inline V whole(V x, V r) {
 }
 #include "kernels/arm/bf16_neon.inc"
 static inline void st16(uint16_t *p, V v) { vst1_u16(p, vmovn_u32(bf16(v))); }
+static inline void st16x2(uint16_t *p, V v, V w) {
+    st16(p, v);
+    st16(p + W, w);
+}
 
 #include "kernels/attn.inc"
 

@@ -45,6 +45,10 @@ static inline void st16(uint16_t *p, V v) {
     _mm_storeu_si128((__m128i *)(void *)p,
                      _mm_packus_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1)));
 }
+static inline void st16x2(uint16_t *p, V v, V w) {
+    st16(p, v);
+    st16(p + W, w);
+}
 
 #include "kernels/attn.inc"
 

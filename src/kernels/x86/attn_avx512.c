@@ -28,6 +28,9 @@ static inline V whole(V x, V r) { return _mm512_scalef_ps(r, x); }
 static inline void st16(uint16_t *p, V v) {
     _mm256_storeu_si256((__m256i *)(void *)p, (__m256i)_mm512_cvtneps_pbh(v));
 }
+static inline void st16x2(uint16_t *p, V v, V w) {
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(w, v));
+}
 
 #include "kernels/attn.inc"
 

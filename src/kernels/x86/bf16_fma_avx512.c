@@ -106,7 +106,12 @@ static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int
     _mm_setcsr(csr);
 }
 
+#define ATTN_ROWS MOST
+#include "kernels/attn_tiles.inc"
+
 void fj_kern_avx512_bf16_fma(fj_kern *k) {
+    k->attn_scores = attn_scores;
+    k->attn_mix = attn_mix;
     k->gemm_bf16 = gemm_bf16;
     k->bf16_rows = MOST;
 }

@@ -62,6 +62,25 @@ static inline double d_sum(D s) { return _mm512_reduce_add_pd(_mm512_add_pd(s.a,
 
 #include "kernels/rows.inc"
 
+static int64_t between(int32_t *at, const float *x, float lo, float hi, int64_t n) {
+    const __m512i each = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const V a = set(lo), b = set(hi);
+    int64_t k = 0;
+    EACH {
+        V v = ld(x + i, n - i);
+        __mmask16 m = _mm512_mask_cmp_ps_mask(lanes(n - i), v, a, _CMP_GE_OQ);
+        m = _mm512_mask_cmp_ps_mask(m, v, b, _CMP_LE_OQ);
+        if (!m) continue;
+        /* In a register: some processors are slow at storing the lanes of a mask. */
+        __m512i ids =
+            _mm512_maskz_compress_epi32(m, _mm512_add_epi32(each, _mm512_set1_epi32((int)i)));
+        int found = __builtin_popcount(m);
+        _mm512_mask_storeu_epi32(at + k, lanes(found), ids);
+        k += found;
+    }
+    return k;
+}
+
 static inline __m256i ld16(const uint16_t *p, int64_t n) {
     return n >= W ? _mm256_loadu_si256((const __m256i *)(const void *)p)
                   : _mm256_maskz_loadu_epi16(lanes(n), p);
@@ -86,6 +105,7 @@ static void f32_to_f16(uint16_t *y, const float *x, int64_t n) {
 
 void fj_kern_avx512_rows(fj_kern *k) {
     fill_rows(k);
+    k->between = between;
     k->bf16_to_f32 = bf16_to_f32;
     k->f16_to_f32 = f16_to_f32;
     k->f32_to_f16 = f32_to_f16;

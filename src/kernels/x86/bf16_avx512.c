@@ -42,7 +42,7 @@ static void f32_to_bf16(uint16_t *y, const float *x, int64_t n) {
 static void f16_to_bf16(uint16_t *y, const uint16_t *x, int64_t n) {
     int64_t i = 0;
     for (; i + 32 <= n; i += 32) {
-        _mm_prefetch((const char *)((uintptr_t)(x + i) + 8192), _MM_HINT_T0);
+        _mm_prefetch((const char *)((uintptr_t)(x + i) + 2048), _MM_HINT_T0);
         __m512 lo = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(x + i)));
         __m512 hi =
             _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(x + i + 16)));

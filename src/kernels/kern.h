@@ -90,9 +90,10 @@ void fj_kern_amx_w8(fj_kern *k);
 void fj_kern_avx512_attn(fj_kern *k);
 void fj_kern_amx_attn(fj_kern *k);
 
-/* For those who are no better where a has its columns beside each other. */
-void fj_gemm_bf16_avx512(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int64_t acs,
-                         const uint32_t *b, int64_t ldb, int64_t k, int mr, int np, bool first);
+/* For those who are no better with few rows. */
+void fj_gemm_bf16_avx512(float *t, int64_t ldt, const uint32_t *a, int64_t ars, const uint32_t *b,
+                         int64_t ldb, int64_t k, int mr, int np, bool first, const void *next,
+                         int64_t bytes);
 void fj_gemm_w8_avx512(float *t, const fj_a8 *a, const fj_w8 *w, int nb, int64_t rows, int kind,
                        bool first, const void *next, int64_t bytes);
 

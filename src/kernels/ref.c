@@ -344,13 +344,15 @@ static void pairs_bf16(uint32_t *y, const float *a, const float *b, int64_t n) {
         y[i] = round_bf16(a[i]) | (uint32_t)(b ? round_bf16(b[i]) : 0) << 16;
 }
 
-static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int64_t acs,
-                      const uint32_t *b, int64_t ldb, int64_t k, int mr, int np, bool first) {
+static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, const uint32_t *b,
+                      int64_t ldb, int64_t k, int mr, int np, bool first, const void *next,
+                      int64_t bytes) {
+    (void)next, (void)bytes;
     for (int r = 0; r < mr; r++)
         for (int c = 0; c < 16 * np; c++) {
             float s = first ? 0 : flush(t[r * ldt + c]);
             for (int64_t j = 0; j < k; j++) {
-                uint32_t x = a[r * ars + j * acs], w = b[j * ldb + c];
+                uint32_t x = a[r * ars + j], w = b[j * ldb + c];
                 s = flush(fmaf(flush(fj_bf16_to_f32((uint16_t)(x >> 16))),
                                flush(fj_bf16_to_f32((uint16_t)(w >> 16))), s));
                 s = flush(fmaf(flush(fj_bf16_to_f32((uint16_t)x)),

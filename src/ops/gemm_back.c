@@ -50,10 +50,10 @@ void fj_dx(const fj_team *t, int64_t m, const float *dy, int64_t ldy, const void
                      .len = piece_len(inner, KC, 32),
                      .n = w->k,
                      .tw = tw,
-                     .lot = 2 * MC,
                      .back = true,
                      .tile = f32 ? dx_tile_f32 : dx_tile_bf16,
                      .ctx = w };
+    fj_walk_fit(&walk, m, true);
     thread_mem mem = thread_take(t, 0, share_rows(t->nth, m));
     rect s = share(t->ith, t->nth, m, (w->k + tw - 1) / tw, f32 ? MR : t->kern->bf16_rows);
     fj_walk_tiles(t, &walk, s, &mem, o);
@@ -164,6 +164,7 @@ void fj_gemm_dw_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, c
                          .n = cols,
                          .tw = TW,
                          .lot = 2 * MC,
+                         .wide = 1,
                          .tile = dw_tile,
                          .ctx = &job };
         bool add = acc || m0 > 0;

@@ -8,7 +8,8 @@ typedef int fj_gemm_float_f64_unused; /* the oracle is in gemm.c */
 #else
 /* ---- rows against tiles -------------------------------------------------------------------------- */
 void fj_walk_piece(const fj_kern *kern, const fj_walk *w, int64_t r0, int64_t r1, int64_t k0,
-                   int64_t kc, const void *b, float *sums, const out *o) {
+                   int64_t kc, const void *b, float *sums, const out *o, const char *next,
+                   int64_t bytes) {
     int np = (int)((o->cols + 15) / 16);
     int64_t n = r1 - r0, most = w->pairs ? kern->bf16_rows : MR, blocks = (n + most - 1) / most;
     bool whole = most > MR; /* tiles of 16 rows, two at a time; else blocks of about the same */
@@ -23,9 +24,10 @@ void fj_walk_piece(const fj_kern *kern, const fj_walk *w, int64_t r0, int64_t r1
                                                   : first && last ? sums
                                                                   : sums + lo * TW;
         int64_t ldt = direct ? o->ld : TW;
+        int64_t from = bytes / 64 * i / blocks * 64, to = bytes / 64 * (i + 1) / blocks * 64;
         if (w->pairs)
-            kern->gemm_bf16(t, ldt, (const uint32_t *)w->a + at, w->ars, 1, b, 16 * np, kc, (int)mr,
-                            np, first);
+            kern->gemm_bf16(t, ldt, (const uint32_t *)w->a + at, w->ars, b, 16 * np, kc, (int)mr,
+                            np, first, next + from, to - from);
         else
             kern->gemm(t, ldt, (const float *)w->a + at, w->ars, 1, b, 16 * np, kc, (int)mr, np,
                        first);
@@ -33,19 +35,45 @@ void fj_walk_piece(const fj_kern *kern, const fj_walk *w, int64_t r0, int64_t r1
     }
 }
 
+void fj_walk_fit(fj_walk *w, int64_t m, bool made) {
+    const int64_t cache = 1 << 18; /* elements of rows that may stay there: 1 MiB */
+    const bool pieces = w->k > w->len;
+    int64_t least = made ? 2 * MC : MC, most = pieces ? 2 * MC : 4 * MC;
+    w->lot = cache / w->k / 32 * 32;
+    w->lot = w->lot < least ? least : LESS(w->lot, most);
+    w->wide = pieces && LESS(w->lot, m) * w->k > cache + cache / 4 ? WIDE * MC / w->lot : 1;
+}
+
+/* What comes after a piece, in panels of pairs; of tiles [g0, g1). */
+static const char *next_piece(const fj_walk *w, int64_t g0, int64_t g1, int64_t g, int64_t k0) {
+    if (!w->panels) return NULL;
+    if (g + 1 < g1) g++;
+    else if (k0 + w->len < w->k) g = g0, k0 += w->len;
+    else g = g1, k0 = 0;
+    return w->panels + 4 * (g * w->tw * w->k + k0 * up(LESS(w->tw, w->n - g * w->tw), 16));
+}
+
 void fj_walk_tiles(const fj_team *t, const fj_walk *w, rect s, thread_mem *mem, out o) {
     float *y = o.y;
     for (int64_t r0 = s.r0; r0 < s.r1; r0 += w->lot)
-        for (int64_t g = s.c0; g < s.c1; g++) {
-            o.y = y + g * w->tw;
-            o.cols = LESS(w->tw, w->n - g * w->tw);
-            for (int64_t k0 = 0; k0 < w->k; k0 += w->len) {
-                int64_t kc = LESS(w->len, w->k - k0);
-                const void *b = w->tile(t, w->ctx, g, o.cols, k0, kc, mem);
-                fj_walk_piece(t->kern, w, r0, LESS(r0 + w->lot, s.r1), k0, kc, b, mem->sums, &o);
+        for (int64_t g0 = s.c0; g0 < s.c1; g0 += w->wide) {
+            const int64_t g1 = LESS(g0 + w->wide, s.c1), r1 = LESS(r0 + w->lot, s.r1);
+            for (int64_t k0 = 0; k0 < w->k; k0 += w->len)
+                for (int64_t g = g0; g < g1; g++) {
+                    int64_t kc = LESS(w->len, w->k - k0);
+                    o.y = y + g * w->tw;
+                    o.cols = LESS(w->tw, w->n - g * w->tw);
+                    const char *next = next_piece(w, g0, g1, g, k0);
+                    const void *b = w->tile(t, w->ctx, g, o.cols, k0, kc, mem);
+                    fj_walk_piece(t->kern, w, r0, r1, k0, kc, b,
+                                  mem->sums + (g - g0) * (r1 - r0) * TW, &o, next,
+                                  next ? 4 * kc * up(o.cols, 16) : 0);
+                }
+            for (int64_t g = g0; g < g1 && o.low; g++) {
+                o.y = y + g * w->tw;
+                o.cols = LESS(w->tw, w->n - g * w->tw);
+                fj_add_low(t, &o, r0, r1, g * w->tw, w->back, mem->sums);
             }
-            if (o.low)
-                fj_add_low(t, &o, r0, LESS(r0 + w->lot, s.r1), g * w->tw, w->back, mem->sums);
         }
 }
 
@@ -73,9 +101,9 @@ void fj_fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const 
                      .len = piece_len(w->k, few ? KC / 4 : KC, 32),
                      .n = w->n,
                      .tw = TW,
-                     .lot = ready ? MC : 2 * MC,
                      .tile = fwd_tile_f32,
                      .ctx = w };
+    fj_walk_fit(&walk, m, !ready);
     thread_mem mem = thread_take(t, 0, share_rows(t->nth, m));
     fj_walk_tiles(t, &walk, share(t->ith, t->nth, m, (w->n + TW - 1) / TW, MR), &mem, o);
 }
@@ -123,11 +151,12 @@ void fj_fwd_bf16(const fj_team *t, int64_t m, const uint32_t *a, const fj_wmat *
                      .len = piece_len(k2, few ? KC / 4 : KC, 16),
                      .n = w->n,
                      .tw = TW,
-                     .lot = ready ? MC : 2 * MC,
+                     .panels = w->panels && m > MR ? w->data : NULL,
                      .tile = fwd_tile_bf16,
                      .ctx = w };
+    fj_walk_fit(&walk, m, !ready);
     thread_mem mem = thread_take(t, 0, share_rows(t->nth, m));
-    fj_walk_tiles(t, &walk, share(t->ith, t->nth, m, (w->n + TW - 1) / TW, t->kern->bf16_rows),
-                  &mem, o);
+    rect s = share(t->ith, t->nth, m, (w->n + TW - 1) / TW, t->kern->bf16_rows);
+    fj_walk_tiles(t, &walk, s, &mem, o);
 }
 #endif

@@ -19,6 +19,7 @@ enum {
     TW = 48,  /* columns of a tile */
     KC = 576, /* floats, or pairs of bf16, of a piece of the reduction: 108 KiB a tile */
     MC = 256, /* rows of a lot */
+    WIDE = 8, /* tiles at a time, of lots of MC rows */
     A8 = 256, /* values of an int8 record */
 };
 
@@ -58,12 +59,18 @@ static inline int64_t share_rows(int nth, int64_t m) { return nth > 1 ? up(m, MR
 typedef struct thread_mem {
     float *tile;  /* [KC][48]: weights of a tile */
     float *block; /* [48][KC] or [KC][48]: the same on the way there */
-    float *sums;  /* [rows][48] */
+    float *sums;  /* [sum_rows][48] */
 } thread_mem;
+
+/* Sums of all rows of a thread for a tile, or of a lot for several. */
+static inline int64_t sum_rows(int64_t rows) {
+    int64_t wide = LESS(WIDE * rows, WIDE * MC);
+    return (rows > wide ? rows : wide) + MR;
+}
 
 static inline size_t thread_bytes(int64_t rows) {
     return align64((int64_t)KC * TW * 4) + align64((int64_t)2 * KC * TW * 4) +
-           align64((rows + MR) * TW * 4);
+           align64(sum_rows(rows) * TW * 4);
 }
 
 /* `shared` bytes of scratch are the team's. */
@@ -95,18 +102,25 @@ typedef struct fj_walk {
     bool pairs;
     int64_t k, len; /* inner dimension in elements, and of a piece of it */
     int64_t n, tw;  /* columns, and of a tile */
-    /* Rows at a time: their elements and sums stay in the L2 cache while all tiles pass by. */
-    int64_t lot;
+    /* Rows at a time, whose elements stay in the L2 cache while all tiles pass by; where they are too long for
+     * that, a piece of them meets several tiles. */
+    int64_t lot, wide;
     bool back; /* of dx: for o.low */
+    const char *
+        panels; /* NULL, or where the pairs of all tiles lie, tile after tile: they are fetched ahead */
     /* Columns [g tw, +cols) x elements [k0, +kc) as [kc][cols in whole 16s]: in place, or made in mem. */
     const void *(*tile)(const fj_team *t, const void *ctx, int64_t g, int64_t cols, int64_t k0,
                         int64_t kc, thread_mem *mem);
     const void *ctx;
 } fj_walk;
 
-/* One piece of one tile, rows [r0, r1), whose sums begin at sums; b as from tile(). */
+/* One piece of one tile, rows [r0, r1), whose sums begin at sums; b as from tile().  Meanwhile `bytes` from next
+ * on, which need not be there, are fetched. */
 void fj_walk_piece(const fj_kern *kern, const fj_walk *w, int64_t r0, int64_t r1, int64_t k0,
-                   int64_t kc, const void *b, float *sums, const out *o);
+                   int64_t kc, const void *b, float *sums, const out *o, const char *next,
+                   int64_t bytes);
+/* Sets lot and wide for m rows; made: tile() makes tiles, at a cost for each lot. */
+void fj_walk_fit(fj_walk *w, int64_t m, bool made);
 /* The share s of a product. */
 void fj_walk_tiles(const fj_team *t, const fj_walk *w, rect s, thread_mem *mem, out o);
 

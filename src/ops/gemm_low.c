@@ -44,7 +44,7 @@ void fj_add_low(const fj_team *t, const out *o, int64_t r0, int64_t r1, int64_t 
     for (int64_t k0 = 0; k0 < k2; k0 += PIECE) {
         int64_t kc = LESS(PIECE, k2 - k0);
         low_tile(t->kern, low->w, back, c0, o->cols, k0, kc, 16 * np, tile);
-        fj_walk_piece(t->kern, &walk, r0, r1, k0, kc, tile, sums, &to);
+        fj_walk_piece(t->kern, &walk, r0, r1, k0, kc, tile, sums, &to, NULL, 0);
     }
 }
 #endif

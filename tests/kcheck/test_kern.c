@@ -603,11 +603,11 @@ static float tile_chain(const uint32_t *a, const uint32_t *b, int64_t ldb, int64
 }
 
 static bool check_gemm_bf16(ctx *c) {
-    int mr = 1 + (int)(c->n % (c->n & 8 ? 8 : c->k->bf16_rows)), np = 1 + (int)(c->n % 3);
+    int mr = 1 + (int)(c->n % c->k->bf16_rows), np = 1 + (int)(c->n % 3);
     int64_t k = 1 + c->n % 151, cols = 16 * np, ldb = cols + c->n % 2 * 3, ldt = cols + c->n % 5;
-    bool major = c->n & 8, first = c->n & 4;
-    int64_t ars = major ? 1 : k + 2, acs = major ? mr : 1;
-    arr a = numbers(c, major ? k * mr : mr * ars, 1), b = numbers(c, (k - 1) * ldb + cols, 1);
+    bool first = c->n & 4;
+    int64_t ars = k + 2;
+    arr a = numbers(c, mr * ars, 1), b = numbers(c, (k - 1) * ldb + cols, 1);
     arr t = numbers(c, (mr - 1) * ldt + cols, 1);
     uint32_t *pa = (uint32_t *)(void *)a.f, *pb = (uint32_t *)(void *)b.f;
     /* numbers of bf16, two to a word; the reference sees each pair as two products */
@@ -619,7 +619,7 @@ static bool check_gemm_bf16(ctx *c) {
         for (int64_t j = 0; j < cols; j++) {
             double s = first ? 0 : t.d[r * ldt + j];
             for (int64_t i = 0; i < k; i++) {
-                uint32_t x = pa[r * ars + i * acs], w = pb[i * ldb + j];
+                uint32_t x = pa[r * ars + i], w = pb[i * ldb + j];
                 s += (double)fj_bf16_to_f32((uint16_t)x) * fj_bf16_to_f32((uint16_t)w) +
                      (double)fj_bf16_to_f32((uint16_t)(x >> 16)) *
                          fj_bf16_to_f32((uint16_t)(w >> 16));
@@ -628,12 +628,13 @@ static bool check_gemm_bf16(ctx *c) {
         }
     float *tiles = fj_alloc((size_t)t.n * sizeof *tiles), *t0 = fj_alloc((size_t)t.n * sizeof *t0);
     memcpy(t0, t.f, (size_t)t.n * sizeof *t0);
-    bool same = true, amx = strstr(c->k->isa, "amx") && !major;
+    bool same = true, amx = strstr(c->k->isa, "amx");
     for (int r = 0; r < mr && amx; r++)
         for (int64_t j = 0; j < cols; j++)
             tiles[r * ldt + j] =
                 tile_chain(pa + r * ars, pb + j, ldb, k, first ? 0 : t.f[r * ldt + j]);
-    c->k->gemm_bf16(t.f, ldt, pa, ars, acs, pb, ldb, k, mr, np, first);
+    c->k->gemm_bf16(t.f, ldt, pa, ars, pb, ldb, k, mr, np, first, c->n & 16 ? pb + b.n : NULL,
+                    c->n & 16 ? c->n * 64 : 0);
     for (int r = 0; r < mr && amx; r++)
         for (int64_t j = 0; j < cols && same; j++)
             if (tiles[r * ldt + j] != t.f[r * ldt + j])
@@ -642,7 +643,7 @@ static bool check_gemm_bf16(ctx *c) {
     if (!strncmp(c->k->isa, "avx512", 6) && strstr(c->k->isa, "bf16") &&
         !strstr(c->k->isa, "amx")) {
         memcpy(tiles, t0, (size_t)t.n * sizeof *tiles);
-        c->scalar->gemm_bf16(tiles, ldt, pa, ars, acs, pb, ldb, k, mr, np, first);
+        c->scalar->gemm_bf16(tiles, ldt, pa, ars, pb, ldb, k, mr, np, first, NULL, 0);
         for (int64_t i = 0; i < t.n && same; i++)
             if (memcmp(&tiles[i], &t.f[i], sizeof *tiles) && !(isnan(tiles[i]) && isnan(t.f[i])))
                 same = say(c, "the scalar form", i, t.f[i], tiles[i]);

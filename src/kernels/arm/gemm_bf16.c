@@ -6,16 +6,15 @@
 #include <arm_neon.h>
 
 static inline __attribute__((always_inline)) void tile(float *t, int64_t ldt, const uint32_t *a,
-                                                       int64_t ars, int64_t acs, const uint32_t *b,
-                                                       int64_t ldb, int64_t k, const int MR,
-                                                       bool first) {
+                                                       int64_t ars, const uint32_t *b, int64_t ldb,
+                                                       int64_t k, const int MR, bool first) {
     float32x4_t s[6][4];
 #pragma GCC unroll 6
     for (int r = 0; r < MR; r++)
 #pragma GCC unroll 4
         for (int p = 0; p < 4; p++)
             s[r][p] = first ? vdupq_n_f32(0) : vld1q_f32(t + r * ldt + p * 4);
-    for (int64_t j = 0; j < k; j++, a += acs, b += ldb) {
+    for (int64_t j = 0; j < k; j++, a++, b += ldb) {
         bfloat16x8_t w[4];
 #pragma GCC unroll 4
         for (int p = 0; p < 4; p++) w[p] = vreinterpretq_bf16_u32(vld1q_u32(b + p * 4));
@@ -34,10 +33,12 @@ static inline __attribute__((always_inline)) void tile(float *t, int64_t ldt, co
 }
 
 #define CASE(N)                                                                                    \
-    case N: tile(t + p * 16, ldt, a, ars, acs, b + p * 16, ldb, k, N, first); break;
+    case N: tile(t + p * 16, ldt, a, ars, b + p * 16, ldb, k, N, first); break;
 
-static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int64_t acs,
-                      const uint32_t *b, int64_t ldb, int64_t k, int mr, int np, bool first) {
+static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, const uint32_t *b,
+                      int64_t ldb, int64_t k, int mr, int np, bool first, const void *next,
+                      int64_t bytes) {
+    (void)next, (void)bytes;
     while (mr > 0) {
         int now = mr > 6 ? 4 : mr;
         for (int p = 0; p < np; p++) switch (now) {

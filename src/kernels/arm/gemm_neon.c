@@ -41,16 +41,15 @@ static inline float32x4_t even(uint32x4_t v) { return vreinterpretq_f32_u32(vshl
 
 static inline __attribute__((always_inline)) void tile_bf16(float *t, int64_t ldt,
                                                             const uint32_t *a, int64_t ars,
-                                                            int64_t acs, const uint32_t *b,
-                                                            int64_t ldb, int64_t k, const int MR,
-                                                            bool first) {
+                                                            const uint32_t *b, int64_t ldb,
+                                                            int64_t k, const int MR, bool first) {
     float32x4_t s[4][4];
 #pragma GCC unroll 4
     for (int r = 0; r < MR; r++)
 #pragma GCC unroll 4
         for (int p = 0; p < 4; p++)
             s[r][p] = first ? vdupq_n_f32(0) : vld1q_f32(t + r * ldt + p * 4);
-    for (int64_t j = 0; j < k; j++, a += acs, b += ldb) {
+    for (int64_t j = 0; j < k; j++, a++, b += ldb) {
         float32x4_t o[4], e[4];
 #pragma GCC unroll 4
         for (int p = 0; p < 4; p++) {
@@ -71,15 +70,19 @@ static inline __attribute__((always_inline)) void tile_bf16(float *t, int64_t ld
         for (int p = 0; p < 4; p++) vst1q_f32(t + r * ldt + p * 4, s[r][p]);
 }
 
-#define CASE(TILE, N)                                                                              \
-    case N: TILE(t + p * 16, ldt, a, ars, acs, b + p * 16, ldb, k, N, first); break;
+#define CASE(N)                                                                                    \
+    case N:                                                                                        \
+        tile(t + p * 16, ldt, a, ars, acs, b + p * 16, ldb, k, N, first);                          \
+        break;
+#define CASE_BF16(N)                                                                               \
+    case N: tile_bf16(t + p * 16, ldt, a, ars, b + p * 16, ldb, k, N, first); break;
 
 static void gemm(float *t, int64_t ldt, const float *a, int64_t ars, int64_t acs, const float *b,
                  int64_t ldb, int64_t k, int mr, int np, bool first) {
     while (mr > 0) {
         int now = mr > 6 ? 4 : mr;
         for (int p = 0; p < np; p++) switch (now) {
-                CASE(tile, 1) CASE(tile, 2) CASE(tile, 3) CASE(tile, 4) CASE(tile, 5) CASE(tile, 6)
+                CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
             }
         t += now * ldt;
         a += now * ars;
@@ -87,12 +90,14 @@ static void gemm(float *t, int64_t ldt, const float *a, int64_t ars, int64_t acs
     }
 }
 
-static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int64_t acs,
-                      const uint32_t *b, int64_t ldb, int64_t k, int mr, int np, bool first) {
+static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, const uint32_t *b,
+                      int64_t ldb, int64_t k, int mr, int np, bool first, const void *next,
+                      int64_t bytes) {
+    (void)next, (void)bytes;
     while (mr > 0) {
         int now = mr > 4 ? 4 : mr;
         for (int p = 0; p < np; p++) switch (now) {
-                CASE(tile_bf16, 1) CASE(tile_bf16, 2) CASE(tile_bf16, 3) CASE(tile_bf16, 4)
+                CASE_BF16(1) CASE_BF16(2) CASE_BF16(3) CASE_BF16(4)
             }
         t += now * ldt;
         a += now * ars;

@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-#define NAME gemm_bf16
+#define COLUMNS 0
 #define ELEM uint32_t
 #define VEC __m512i
 #define SPLAT(p) _mm512_set1_epi32((int)*(p))
@@ -11,9 +11,16 @@
 #define MADD(s, a, b) _mm512_dpbf16_ps(s, (__m512bh)(a), (__m512bh)(b))
 #include "kernels/x86/tile_avx512.inc"
 
-void fj_gemm_bf16_avx512(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int64_t acs,
-                         const uint32_t *b, int64_t ldb, int64_t k, int mr, int np, bool first) {
-    gemm_bf16(t, ldt, a, ars, acs, b, ldb, k, mr, np, first);
+static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, const uint32_t *b,
+                      int64_t ldb, int64_t k, int mr, int np, bool first, const void *next,
+                      int64_t bytes) {
+    tiles(t, ldt, a, ars, 1, b, ldb, k, mr, np, first, next, bytes);
+}
+
+void fj_gemm_bf16_avx512(float *t, int64_t ldt, const uint32_t *a, int64_t ars, const uint32_t *b,
+                         int64_t ldb, int64_t k, int mr, int np, bool first, const void *next,
+                         int64_t bytes) {
+    gemm_bf16(t, ldt, a, ars, b, ldb, k, mr, np, first, next, bytes);
 }
 
 #include "kernels/attn_tiles.inc"
@@ -35,7 +42,7 @@ static void f32_to_bf16(uint16_t *y, const float *x, int64_t n) {
 static void f16_to_bf16(uint16_t *y, const uint16_t *x, int64_t n) {
     int64_t i = 0;
     for (; i + 32 <= n; i += 32) {
-        _mm_prefetch((const char *)((uintptr_t)(x + i) + 8192), _MM_HINT_T0);
+        _mm_prefetch((const char *)((uintptr_t)(x + i) + 2048), _MM_HINT_T0);
         __m512 lo = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(x + i)));
         __m512 hi =
             _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(x + i + 16)));

@@ -85,12 +85,16 @@ static __attribute__((noinline)) void gemm_wide(float *t, int64_t ldt, const flo
     switch (mr * 4 + np) { PANELS(1) PANELS(2) PANELS(3) }
 }
 
-static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int64_t acs,
-                      const uint32_t *b, int64_t ldb, int64_t k, int mr, int np, bool first) {
-    if (acs != 1 || k < 1 || mr <= FEW) {
-        fj_gemm_bf16_avx512(t, ldt, a, ars, acs, b, ldb, k, mr, np, first);
+static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, const uint32_t *b,
+                      int64_t ldb, int64_t k, int mr, int np, bool first, const void *next,
+                      int64_t bytes) {
+    if (k < 1 || mr <= FEW) {
+        fj_gemm_bf16_avx512(t, ldt, a, ars, b, ldb, k, mr, np, first, next, bytes);
         return;
     }
+    /* As many lines are fetched beside each product, until all are. */
+    const char *fetch = next, *end = fetch + bytes;
+    const int64_t lines = bytes / 64 / ((k + PAIRS - 1) / PAIRS * ((mr + 7) / 8)) + 1;
     _Alignas(64) float tiles[2 * PAIRS * 48], rows[8 * 2 * PAIRS];
     const unsigned csr = _mm_getcsr();
     _mm_setcsr(csr | 0x8040); /* FTZ, DAZ */
@@ -99,6 +103,8 @@ static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, int
         widen_tile(tiles, b + k0 * ldb, ldb, np, kc);
         for (int r = 0; r < mr; r += 8) {
             int n = mr - r < 8 ? mr - r : 8;
+            for (int64_t i = 0; i < lines && fetch < end; i++, fetch += 64)
+                _mm_prefetch(fetch, _MM_HINT_T1);
             widen_rows(rows, a + r * ars + k0, ars, n, kc);
             gemm_wide(t + r * ldt, ldt, rows, tiles, kc, n, np, first && !k0);
         }

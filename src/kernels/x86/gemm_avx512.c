@@ -5,13 +5,18 @@
 
 #include <immintrin.h>
 
-#define NAME gemm
+#define COLUMNS 1
 #define ELEM float
 #define VEC __m512
 #define SPLAT(p) _mm512_set1_ps(*(p))
 #define LOAD(p) _mm512_loadu_ps(p)
 #define MADD(s, a, b) _mm512_fmadd_ps(a, b, s)
 #include "kernels/x86/tile_avx512.inc"
+
+static void gemm(float *t, int64_t ldt, const float *a, int64_t ars, int64_t acs, const float *b,
+                 int64_t ldb, int64_t k, int mr, int np, bool first) {
+    tiles(t, ldt, a, ars, acs, b, ldb, k, mr, np, first, NULL, 0);
+}
 
 /* 16 x 16 in registers: pairs, quads, then 128-bit lanes. */
 static inline void transpose16(float *dst, int64_t ldd, const float *src, int64_t lds,

@@ -296,7 +296,7 @@ OC_CASE(add_bias) {
 /* How far the default arithmetic of a format may be from exact (gemm.h): bf16 and int8 rows. */
 static FJ_UNUSED void oc_tol(oc *c, fj_dtype dt) {
     /* A row in int8 is off by about 0.5% of its spread; 37 outputs at once reach 1.1% one time in 60. */
-    c->tol = fj_a8_kind(dt) >= 0 ? 3e-2 : dt == FJ_BF16 || dt == FJ_F16 ? 6e-3 : 1e-5;
+    c->tol = fj_a8_kind(dt) >= 0 ? 3e-2 : dt == FJ_F32 ? 1e-5 : 6e-3;
 }
 
 static FJ_UNUSED const fj_dtype oc_formats[] = {

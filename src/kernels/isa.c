@@ -85,6 +85,7 @@ static void climb(fj_kern *k, unsigned has) {
     fj_kern_avx512_rows(k);
     fj_kern_avx512(k);
     fj_kern_avx512_quant(k);
+    fj_kern_avx512_blocks(k);
     fj_kern_avx512_pack(k);
     if (has & VNNI) fj_kern_avx512_vnni(k);
     if (has & BF16) fj_kern_avx512_bf16(k);

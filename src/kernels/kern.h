@@ -72,6 +72,7 @@ void fj_kern_avx2_attn(fj_kern *k);
 void fj_kern_avx512_rows(fj_kern *k);
 void fj_kern_avx512(fj_kern *k);
 void fj_kern_avx512_quant(fj_kern *k);
+void fj_kern_avx512_blocks(fj_kern *k);
 void fj_kern_avx512_pack(fj_kern *k);
 void fj_kern_avx512_vnni(fj_kern *k);
 void fj_kern_avx512_bf16(fj_kern *k);

@@ -28,7 +28,7 @@ enum {
     FJ_A8_KIND_16_MIN = FJ_A8_WIDE | FJ_A8_16 | FJ_A8_MIN,
 };
 
-/* The kind of a format, -1: it has no panels and meets rows in f32. */
+/* The kind of a format, -1: it has no panels and meets rows in bf16 (F32: in f32). */
 static inline int fj_a8_kind(fj_dtype t) {
     switch (t) {
     case FJ_Q8_0:

@@ -329,6 +329,10 @@ static void f16_to_bf16(uint16_t *y, const uint16_t *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = round_bf16(fj_f16_to_f32(x[i]));
 }
 
+static void dequant(float *dst, fj_dtype t, const void *row, int64_t from, int64_t n) {
+    fj_dequant_part(t, row, from, dst, n);
+}
+
 static void turn_pairs(uint32_t *dst, int64_t ldd, const uint32_t *src, int64_t lds, int64_t n2,
                        int64_t k) {
     for (int64_t v = 0; v < k; v++)

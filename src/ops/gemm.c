@@ -104,9 +104,8 @@ void fj_gemm_dx_low_f64(const fj_team *t, int64_t m, const real *dy, int64_t ldy
 #else
 fj_form fj_fwd_form(const fj_wmat *w, bool f32) {
     const int kind = fj_a8_kind(w->dtype);
-    if (f32) return FJ_ROWS_F32;
-    if (w->dtype == FJ_F16 || w->dtype == FJ_BF16 || w->mixed) return FJ_ROWS_BF16;
-    return kind < 0 ? FJ_ROWS_F32 : FJ_ROWS_INT8 + kind;
+    if (f32 || (w->dtype == FJ_F32 && !w->mixed)) return FJ_ROWS_F32;
+    return kind < 0 ? FJ_ROWS_BF16 : FJ_ROWS_INT8 + kind;
 }
 
 fj_form fj_dx_form(const fj_wmat *w, bool f32) {

@@ -9,10 +9,9 @@
  * at team->barrier inside, and none may use the result before all have returned (the executor's own
  * barrier).  Inputs and outputs do not overlap.
  *
- * Arithmetic of fwd, by weight format and whatever m: F32 and formats in blocks that have no panels
- * (dequantised as rows are read) meet f32 rows; BF16, and F16 rounded to bf16, meet rows rounded to bf16;
- * other blocks meet rows in int8 with a scale per 32 values, those of 256 values with a scale per 256
- * (kernels/panel.h).
+ * Arithmetic of fwd, by weight format and whatever m: F32 meets f32 rows; BF16, and rounded to bf16 F16 and blocks
+ * that have no panels (NF4, lattices, ternary digits; dequantised as they are read), meet rows rounded to bf16; other blocks meet rows in
+ * int8 with a scale per 32 values, those of 256 values with a scale per 256 (kernels/panel.h).
  * A weight that trains is F32 and mixed: both products treat it as BF16, so that its sums and steps are in f32
  * and its products at the speed of bf16.
  * dx: F32 weights in f32; others as bf16 times dy rounded to bf16.  dw: x and dy rounded to bf16, sums

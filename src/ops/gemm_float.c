@@ -108,7 +108,7 @@ void fj_fwd_f32(const fj_team *t, int64_t m, const float *x, int64_t ldx, const 
     fj_walk_tiles(t, &walk, share(t->ith, t->nth, m, (w->n + TW - 1) / TW, MR), &mem, o);
 }
 
-/* Weights F16, BF16, or F32 as BF16. */
+/* Weights F16, BF16, F32 as BF16, or blocks without panels. */
 static const void *fwd_tile_bf16(const fj_team *t, const void *weight, int64_t g, int64_t cols,
                                  int64_t k0, int64_t kc, thread_mem *mem) {
     const fj_wmat *w = weight;
@@ -126,8 +126,13 @@ static const void *fwd_tile_bf16(const fj_team *t, const void *weight, int64_t g
         int64_t values = LESS(2 * kc, w->k - 2 * k0);
         const float *wide = (const float *)w->data + g * TW * w->k + 2 * k0;
         uint16_t *to = (uint16_t *)(void *)mem->block;
+        const bool blocks = fj_dtype_get(w->dtype)->block > 1;
+        float row[2 * KC];
         for (int64_t c = 0; c < cols; c++, to += 2 * kc, data += w->k, wide += w->k) {
-            if (w->dtype == FJ_F32) t->kern->f32_to_bf16(to, wide, values);
+            if (blocks) {
+                fj_wmat_block(t->kern, w, g * TW + c, 1, 2 * k0, values, row, values);
+                t->kern->f32_to_bf16(to, row, values);
+            } else if (w->dtype == FJ_F32) t->kern->f32_to_bf16(to, wide, values);
             else if (w->dtype == FJ_F16) t->kern->f16_to_bf16(to, data, values);
             else memcpy(to, data, (size_t)values * 2);
             if (values < 2 * kc) to[values] = 0;

@@ -75,7 +75,7 @@ static void block_rows(const fj_kern *kern, const fj_wmat *w, int64_t row, int64
     if (w->dtype == FJ_F16) kern->f16_to_f32(dst, (const uint16_t *)(const void *)src + k0, kk);
     else if (w->dtype == FJ_BF16)
         kern->bf16_to_f32(dst, (const uint16_t *)(const void *)src + k0, kk);
-    else fj_dequant_part(w->dtype, src, k0, dst, kk);
+    else kern->dequant(dst, w->dtype, src, k0, kk);
 }
 
 void fj_wmat_block(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn, int64_t k0,

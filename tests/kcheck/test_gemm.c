@@ -103,8 +103,7 @@ typedef struct problem {
     fj_dtype dtype;
 } problem;
 
-/* Formats that meet f32 rows. */
-static bool in_f32(fj_dtype t) { return t != FJ_F16 && t != FJ_BF16 && fj_a8_kind(t) < 0; }
+static bool has_panels(fj_dtype t) { return fj_a8_kind(t) >= 0 || fj_dtype_get(t)->block == 1; }
 
 /* k values, or as many more as are whole blocks. */
 static problem make(fj_rng *r, const fj_kern *kern, fj_dtype dtype, int64_t m, int64_t n,
@@ -116,7 +115,7 @@ static problem make(fj_rng *r, const fj_kern *kern, fj_dtype dtype, int64_t m, i
     p.dy = numbers(r, m * p.ldy, 1);
     p.w = numbers(r, n * k, 0.5);
     int64_t bytes = fj_dtype_size(dtype, n, k), packed = fj_wmat_packed_bytes(dtype, n, k);
-    assert_true(bytes > 0 && (packed >= bytes || in_f32(dtype)));
+    assert_true(bytes > 0 && (has_panels(dtype) ? packed >= bytes : packed < 0));
     p.rows = take((size_t)bytes);
     for (int64_t i = 0; i < n; i++) {
         char *row = (char *)p.rows + i * fj_dtype_size(dtype, 1, k);
@@ -190,8 +189,8 @@ static void check(const problem *p, const fj_kern *kern, int op, int threads, bo
     int64_t rows, cols, ldo;
     const float scale = acc ? 0.75f : 1;
     float *out = result(p, kern, op, 0, p->m, threads, panels, f32, acc, scale, &rows, &cols, &ldo);
-    bool exact = f32 || (op != DW && p->dtype == FJ_F32) || (op == FWD && in_f32(p->dtype));
-    bool int8 = !exact && op == FWD && p->dtype != FJ_BF16 && p->dtype != FJ_F16;
+    bool exact = f32 || (op != DW && p->dtype == FJ_F32);
+    bool int8 = !exact && op == FWD && fj_a8_kind(p->dtype) >= 0;
     int64_t inner = op == FWD ? p->k : op == DX ? p->n : p->m;
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < cols; j++) {
@@ -336,8 +335,8 @@ static void test_sets_agree(void **state) {
             for (int op = FWD; op <= DX; op++)
                 for (int f32 = 0; f32 < 2; f32++) {
                     if (!FJ_IN_TURN(f, 6)) continue;
-                    bool bf16 = !f32 && formats[f] != FJ_F32 &&
-                                (op == DX || formats[f] == FJ_BF16 || formats[f] == FJ_F16);
+                    bool bf16 =
+                        !f32 && formats[f] != FJ_F32 && (op == DX || fj_a8_kind(formats[f]) < 0);
                     if (bf16 && (!strstr(kern.isa, "bf16") || strstr(kern.isa, "amx"))) continue;
                     int64_t rows, cols, ldo;
                     problem p = make(&r, &kern, formats[f], 19, 77, 352);

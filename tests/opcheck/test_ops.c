@@ -727,7 +727,6 @@ int main(void) {
         cmocka_unit_test(test_used_later),
         cmocka_unit_test(test_in_place),
         cmocka_unit_test(test_kept_in_bf16),
-=======
         cmocka_unit_test(test_cache_in_blocks),
         cmocka_unit_test(test_views),
         cmocka_unit_test(test_activations_by_definition),

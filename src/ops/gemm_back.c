@@ -65,8 +65,8 @@ void fj_dx(const fj_team *t, int64_t m, const float *dy, int64_t ldy, const void
 static int64_t dw_piece(int64_t n, int64_t k) { return n + k > 8192 ? 512 : 2048; }
 
 /* dw or its transpose: the side whose columns become rows is packed once for the team; the other is
- * packed a tile at a time, by whom it meets.  Turning a column into a row costs most, so that it is the narrow
- * side's where one is. */
+ * packed a tile at a time, by whom it meets.  Turning a column into a row costs most, and all of them meet every
+ * tile, so that they are the narrow side's. */
 typedef struct dw_side {
     const float *p;
     int64_t ld, n;
@@ -78,24 +78,18 @@ typedef struct dw_job {
     bool f32;
 } dw_job;
 
-static bool dw_turned(int64_t n, int64_t k) { return k < n && k <= TW; }
+static bool dw_turned(int64_t n, int64_t k) { return k < n; }
 
 /* Elements of a row, in memory. */
 static int64_t dw_stride(int64_t piece, bool f32) { return f32 ? piece + 16 : pair_stride(piece); }
 
-typedef struct dw_sizes {
-    size_t a, turned;
-} dw_sizes;
-
-static dw_sizes dw_shared(int64_t m, int64_t n, int64_t k, bool f32) {
+static size_t dw_shared(int64_t m, int64_t n, int64_t k, bool f32) {
     int64_t stride = dw_stride(LESS(m, dw_piece(n, k)), f32);
-    bool turned = dw_turned(n, k);
-    return (dw_sizes){ align64((turned ? k : n) * stride * 4), turned ? align64(n * k * 4) : 0 };
+    return align64(LESS(n, k) * stride * 4);
 }
 
 size_t fj_gemm_dw_scratch(int64_t m, int64_t n, int64_t k, int nth, bool f32) {
-    dw_sizes s = dw_shared(m, n, k, f32);
-    return s.a + s.turned + (size_t)nth * thread_bytes(2 * MC);
+    return dw_shared(m, n, k, f32) + (size_t)nth * thread_bytes(KC);
 }
 
 /* Columns of rows [mm, side.n] as rows; the share of ith. */
@@ -143,10 +137,9 @@ void fj_gemm_dw_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, c
         return;
     }
     const int64_t most = dw_piece(n, k), ars = dw_stride(LESS(m, most), f32);
-    const dw_sizes shared = dw_shared(m, n, k, f32);
     uint32_t *da = t->scratch;
-    float *wt = (float *)(void *)((char *)t->scratch + shared.a); /* [k][n] */
-    thread_mem mem = thread_take(t, shared.a + shared.turned, 2 * MC);
+    thread_mem mem = thread_take(t, dw_shared(m, n, k, f32), KC);
+    float *across = mem.block, *back = across + KC * TW; /* [KC][48] and [48][KC] */
     int64_t rows = turned ? k : n, cols = turned ? n : k;
     rect s = share(t->ith, t->nth, rows, (cols + TW - 1) / TW, f32 ? MR : t->kern->bf16_rows);
     for (int64_t m0 = 0; m0 < m; m0 += most) {
@@ -163,19 +156,23 @@ void fj_gemm_dw_f32(const fj_team *t, int64_t m, const float *dy, int64_t ldy, c
                          .len = piece_len(units, KC, 16),
                          .n = cols,
                          .tw = TW,
-                         .lot = 2 * MC,
+                         .lot = turned ? KC : 2 * MC,
                          .wide = 1,
                          .tile = dw_tile,
                          .ctx = &job };
         bool add = acc || m0 > 0;
-        if (!turned) {
-            fj_walk_tiles(t, &walk, s, &mem, (out){ dw, k, 0, scale, add, NULL });
-            continue;
-        }
-        fj_walk_tiles(t, &walk, s, &mem, (out){ wt, n, 0, scale, false, NULL });
-        for (int64_t c = s.c0 * TW; c < LESS(s.c1 * TW, n); c++)
-            for (int64_t i = s.r0; i < s.r1; i++)
-                dw[c * k + i] = (add ? dw[c * k + i] : 0) + wt[i * n + c];
+        if (!turned) fj_walk_tiles(t, &walk, s, &mem, (out){ dw, k, 0, scale, add, NULL });
+        for (int64_t r0 = s.r0; turned && r0 < s.r1; r0 += KC)
+            for (int64_t g = s.c0; g < s.c1; g++) {
+                int64_t nr = LESS(KC, s.r1 - r0), width = LESS(TW, n - g * TW);
+                walk.a = da + r0 * ars;
+                walk.n = width;
+                job.b.p = y.p + g * TW;
+                fj_walk_tiles(t, &walk, (rect){ 0, nr, 0, 1 }, &mem,
+                              (out){ across, TW, 0, 1, false, NULL });
+                t->kern->transpose(back, KC, across, TW, nr, width);
+                t->kern->tile_out(dw + g * TW * k + r0, k, back, KC, width, nr, scale, add);
+            }
     }
 }
 #endif

@@ -128,6 +128,12 @@ void fj_wmat_pairs(const fj_kern *kern, const fj_wmat *w, int64_t n0, int64_t nn
         fj_blocks_pairs(kern, w, n0, nn, k0, kk, dst, ld);
         return;
     }
+    if (!w->panels && w->dtype == FJ_F32) {
+        const float *src = (const float *)w->data + n0 * w->k + k0;
+        for (int64_t r = 0; r < nn; r += 2, src += 2 * w->k)
+            kern->pairs_bf16(dst + r / 2 * ld, src, r + 1 < nn ? src + w->k : NULL, kk);
+        return;
+    }
     if (!w->panels || (w->dtype != FJ_F16 && w->dtype != FJ_BF16)) {
         fj_wmat_block(kern, w, n0, nn, k0, kk, buf, kk);
         for (int64_t r = 0; r < nn; r += 2)

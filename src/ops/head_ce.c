@@ -14,7 +14,8 @@ typedef struct params {
     double scale, softcap; /* softcap 0: none */
 } params;
 
-enum { CHUNK_BYTES = 32 << 20 };
+/* Every chunk takes the whole head apart again, two or three times. */
+enum { CHUNK_BYTES = 96 << 20 };
 
 /* Rows of a chunk: as many as fit the budget, 16 to 512. */
 static int64_t chunk_rows(int64_t rows, int64_t vocab) {
@@ -42,9 +43,15 @@ FJ_CPU(head_ce) {
     fj_wmat m = fj_mat(w);
     int64_t c = chunk_rows(x->rows, w->rows), vocab = w->rows, d = x->cols;
     real *logits = t->scratch;
-    fj_team sub = *t;
+    fj_team sub = *t, alone = *t;
+    alone.ith = 0, alone.nth = 1;
     sub.scratch = (char *)t->scratch + logit_bytes(n, t->nth, sizeof(real));
     real *capped = logits + (c + t->ith) * vocab;
+    /* Gradients in the form in which they meet the head: a row at a time, while it is in the cache. */
+    const bool gx = n->out[2]->rows > 0;
+    const fj_form form = fj_dx_form(&m, t->f32);
+    char *rounded = sub.scratch;
+    if (gx) sub.scratch = rounded + fj_rounded_bytes(c, vocab, form);
     for (int64_t r = 0; r < x->rows; r += c) {
         int64_t k = FJ_MIN(c, x->rows - r), from, to;
         FJ_R(fj_gemm_fwd)(&sub, k, fj_row(x, r), d, &m, logits, vocab, (real)p->scale, false);
@@ -58,11 +65,13 @@ FJ_CPU(head_ce) {
             }
             nll[r + i] = (real)KERN(t)->softmax_ce(l, vocab, target[r + i], weight[r + i]);
             if (cap > 0) KERN(t)->softcap_bwd(l, capped, l, cap, vocab);
+            if (gx) FJ_R(fj_round_rows)
+            (&alone, 1, l, vocab, vocab, form, rounded + fj_rounded_bytes(i, vocab, form));
         }
         fj_team_barrier(t);
-        if (n->out[2]->rows) {
-            FJ_R(fj_gemm_dx)
-            (&sub, k, logits, vocab, &m, fj_row(n->out[2], r), d, (real)p->scale, false);
+        if (gx) {
+            FJ_R(fj_gemm_dx_rounded)
+            (&sub, k, logits, vocab, rounded, &m, fj_row(n->out[2], r), d, (real)p->scale, false);
             fj_team_barrier(t);
         }
         if (n->out[3]->rows) {
@@ -116,9 +125,10 @@ static size_t scratch(const fj_node *n, const fj_graph_opts *o) {
     size_t work = 0;
     if (!n->f64) {
         work = fj_gemm_fwd_scratch(c, &m, o->threads, o->f32);
-        if (x->grad) work = FJ_MAX(work, fj_gemm_dx_scratch(c, &m, o->threads, o->f32));
+        work = FJ_MAX(work, fj_gemm_rounded_scratch(c, o->threads));
         if (w->grad)
             work = FJ_MAX(work, fj_gemm_dw_scratch(c, w->rows, w->cols, o->threads, o->f32));
+        if (x->grad) work += fj_rounded_bytes(c, w->rows, fj_dx_form(&m, o->f32));
     }
     return logit_bytes(n, o->threads, n->f64 ? 8 : 4) + work;
 }

@@ -7,14 +7,15 @@
 
 /* Rows of a call, which share what is widened of b; pairs of a piece, whose b and 8 rows of a stay in the L1
  * cache; so few rows have nothing to share. */
-enum { MOST = 64, PAIRS = 72, FEW = 3 };
+enum { MOST = 64, PAIRS = 80, FEW = 3 };
 
-/* [row][odd, then even][PAIRS] */
+/* [row][odd, then even][PAIRS]; meanwhile the next 8 rows come. */
 static void widen_rows(float *y, const uint32_t *a, int64_t ars, int rows, int64_t k) {
     const __m512i high = _mm512_set1_epi32((int)0xffff0000);
     for (int r = 0; r < rows; r++, a += ars, y += 2 * PAIRS)
         for (int64_t j = 0; j < k; j += 16) {
             __mmask16 m = k - j < 16 ? (__mmask16)((1u << (k - j)) - 1) : (__mmask16)0xffff;
+            _mm_prefetch((const char *)((uintptr_t)(a + j) + 32 * (uintptr_t)ars), _MM_HINT_T0);
             __m512i x = _mm512_maskz_loadu_epi32(m, a + j);
             _mm512_mask_storeu_epi32(y + j, m, _mm512_and_si512(x, high));
             _mm512_mask_storeu_epi32(y + PAIRS + j, m, _mm512_slli_epi32(x, 16));

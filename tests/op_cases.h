@@ -757,9 +757,12 @@ OC_CASE(linear_lora_dx) {
     fj_dtype f = oc_formats[v / 2];
     int64_t k = oc_whole(f, 96);
     fj_tensor *dy = oc_real(c, 11, 45, false), *w = oc_weight(c, f, 45, k, false);
-    fj_tensor *dt = oc_real(c, 11, 8, false), *a = oc_weight(c, FJ_F32, 8, k, false);
-    oc_out(c, FJ_EMIT(c->g, &fj_op_linear_lora_dx, NULL, dy, w, dt, a,
-                      v % 3 ? oc_real(c, 11, k, false) : NULL));
+    fj_tensor *a = oc_weight(c, FJ_F32, 8, k, false), *b = oc_weight(c, FJ_F32, 45, 8, false);
+    double scale = 0.75;
+    oc_outs(c,
+            FJ_EMIT(c->g, &fj_op_linear_lora_dx, &scale, dy, w, a, b,
+                    v % 3 ? oc_real(c, 11, k, false) : NULL),
+            0);
     return true;
 }
 

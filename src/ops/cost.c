@@ -27,7 +27,6 @@ static void many(const fj_node *n,
     for (int i = 3; i < n->n_in; i++) c->flops += product((double)n->in[0]->rows, n->in[i]);
 }
 static void adapted(const fj_node *n, fj_cost *c) { weights(n, c, 1, 3); }
-static void adapted_dx(const fj_node *n, fj_cost *c) { weights(n, c, 2, 3); }
 
 static void of_weight(const fj_node *n, fj_cost *c) {
     c->w = n->out[0];
@@ -95,7 +94,7 @@ static const struct {
     { &fj_op_linear_dw, of_weight },
     { &fj_op_linear_many, many },
     { &fj_op_linear_lora, adapted },
-    { &fj_op_linear_lora_dx, adapted_dx },
+    { &fj_op_linear_lora_dx, adapted },
     { &fj_op_head_ce, head },
     { &fj_op_moe_linear, experts },
     { &fj_op_moe_linear_dx, experts },

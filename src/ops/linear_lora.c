@@ -44,19 +44,26 @@ FJ_CPU(linear_lora) {
     FJ_R(fj_gemm_fwd_low)(&u, m, x->data, x->cols, xw, &w, y->data, y->cols, c, &more);
 }
 
-/* in: dy, W, dt, A, gradient of x so far or NULL.  Scratch: dy and dt as they meet their weights. */
+/* in: dy, W, A, B, gradient of x so far or NULL; out: dx, dt.  dy is rounded once for both of its products.  Scratch as of
+ * linear_lora. */
 FJ_CPU(linear_lora_dx) {
-    const fj_tensor *dy = n->in[0], *dt = n->in[2], *c = n->n_in > 4 ? n->in[4] : NULL;
-    fj_tensor *dx = n->out[0];
-    fj_wmat w = fj_mat(n->in[1]), a = fj_mat(n->in[3]);
-    fj_form fw = dx_form(t, &w), fa = dx_form(t, &a);
+    const fj_tensor *dy = n->in[0], *c = n->n_in > 4 ? n->in[4] : NULL;
+    fj_tensor *dx = n->out[0], *dt = n->out[1];
+    fj_wmat w = fj_mat(n->in[1]), a = fj_mat(n->in[2]), b = fj_mat(n->in[3]);
+    fj_form fw = dx_form(t, &w), fa = dx_form(t, &a), fb = dx_form(t, &b);
     int64_t m = dx->rows;
-    size_t at_t = bytes_of(m, dy->cols, fw);
+    size_t at_b = bytes_of(m, w.n, fw), at_t = at_b + (fb == fw ? 0 : bytes_of(m, b.n, fb));
+    void *yb = fb == fw ? t->scratch : after(t, at_b), *da = after(t, at_t);
     fj_team u = *t;
-    u.scratch = after(t, at_t + bytes_of(m, dt->cols, fa));
-    void *da = after(t, at_t);
+    u.scratch = after(t, at_t + bytes_of(m, a.n, fa));
     fj_start_from(t, dx, c);
     FJ_R(fj_round_rows)(t, m, dy->data, dy->cols, dy->cols, fw, t->scratch);
+    if (fb != fw) FJ_R(fj_round_rows)(t, m, dy->data, dy->cols, dy->cols, fb, yb);
+    fj_team_barrier(t);
+    FJ_R(fj_gemm_dx_rounded)
+    (&u, m, dy->data, dy->cols, yb, &b, dt->data, dt->cols, (real) * (const double *)n->params,
+     false);
+    fj_team_barrier(t);
     FJ_R(fj_round_rows)(t, m, dt->data, dt->cols, dt->cols, fa, da);
     fj_team_barrier(t);
     fj_low more = { dt->data, dt->cols, da, &a, 1 };
@@ -102,10 +109,10 @@ static void grad(fj_graph *g, fj_node *n, fj_tensor *const *dy, fj_tensor **dx) 
     fj_tensor *x = n->in[0], *w = n->in[1], *a = n->in[2], *b = n->in[3];
     if (!dy[0]) return;
     fj_tensor *dt = NULL;
-    if (fj_wants_grad(n, 0) || fj_wants_grad(n, 2))
-        dt = FJ_EMIT(g, &fj_op_linear_dx, &scaled, dy[0], b, NULL);
-    if (fj_wants_grad(n, 0))
-        dx[0] = FJ_EMIT(g, &fj_op_linear_lora_dx, NULL, dy[0], w, dt, a, dx[0]);
+    if (fj_wants_grad(n, 0)) {
+        dx[0] = FJ_EMIT(g, &fj_op_linear_lora_dx, n->params, dy[0], w, a, b, dx[0]);
+        if (dx[0]) dt = dx[0]->node->out[1];
+    } else if (fj_wants_grad(n, 2)) dt = FJ_EMIT(g, &fj_op_linear_dx, &scaled, dy[0], b, NULL);
     if (fj_wants_grad(n, 1)) fj_grad_add(g, &dx[1], FJ_EMIT(g, &fj_op_linear_dw, &one, dy[0], x));
     if (fj_wants_grad(n, 2)) fj_grad_add(g, &dx[2], FJ_EMIT(g, &fj_op_linear_dw, &one, dt, x));
     if (fj_wants_grad(n, 3))
@@ -124,28 +131,31 @@ const fj_op fj_op_linear_lora = { .name = "linear_lora",
                                   FJ_FNS(linear_lora) };
 
 static bool shape_dx(fj_node *n, fj_err *e) {
-    const fj_tensor *dy = n->in[0], *w = n->in[1], *dt = n->in[2], *a = n->in[3],
+    const fj_tensor *dy = n->in[0], *w = n->in[1], *a = n->in[2], *b = n->in[3],
                     *c = n->n_in > 4 ? n->in[4] : NULL;
-    if (dy->cols != w->rows || dt->cols != a->rows || a->cols != w->cols || dt->rows != dy->rows)
-        return fj_fail(e, FJ_EINVAL, "gradients %s and %s do not belong to weight %s", dy->name,
-                       dt->name, w->name);
-    n->out[0]->rows = dy->rows;
+    if (dy->cols != w->rows || a->cols != w->cols || b->rows != w->rows || a->rows != b->cols)
+        return fj_fail(e, FJ_EINVAL, "gradient %s and adapter %s do not belong to weight %s",
+                       dy->name, a->name, w->name);
+    n->out[0]->rows = n->out[1]->rows = dy->rows;
     n->out[0]->cols = w->cols;
+    n->out[1]->cols = a->rows;
     return !c || fj_same_shape(c, n->out[0], e);
 }
 
 static size_t scratch_dx(const fj_node *n, const fj_graph_opts *o) {
     int64_t m = n->in[0]->rows;
-    fj_wmat w = fj_mat(n->in[1]), a = fj_mat(n->in[3]);
-    return fj_rounded_bytes(m, w.n, fj_dx_form(&w, o->f32)) +
+    fj_wmat w = fj_mat(n->in[1]), a = fj_mat(n->in[2]), b = fj_mat(n->in[3]);
+    fj_form fw = fj_dx_form(&w, o->f32), fb = fj_dx_form(&b, o->f32);
+    return fj_rounded_bytes(m, w.n, fw) + (fb == fw ? 0 : fj_rounded_bytes(m, b.n, fb)) +
            fj_rounded_bytes(m, a.n, fj_dx_form(&a, o->f32)) +
            fj_gemm_rounded_scratch(m, o->threads);
 }
 
 const fj_op fj_op_linear_lora_dx = { .name = "linear_lora_dx",
                                      .n_in = 5,
-                                     .n_out = 1,
+                                     .n_out = 2,
                                      .share = 5,
+                                     .params = sizeof(double),
                                      .shape = shape_dx,
                                      .scratch = scratch_dx,
                                      FJ_FNS(linear_lora_dx) };

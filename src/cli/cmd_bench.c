@@ -246,6 +246,27 @@ static bool parse_streams(bench *b, fj_err *e) {
     return true;
 }
 
+/* Options that nothing would come of. */
+static bool sensible(const bench *b, const fj_call *c, fj_err *e) {
+    const opts *o = b->o;
+    const fj_bench_what *w = &o->w;
+    bool peak = c->n_args && !strcmp(c->args[0], "peak");
+    if (o->fresh && !peak) return fj_fail(e, FJ_EINVAL, "--fresh is for `forja bench peak`");
+    if (c->n_args && !peak &&
+        (o->shape || w->config || w->layers || w->width || w->heads || w->kv_heads || w->ffn ||
+         w->vocab || w->pure || w->type != defaults.w.type))
+        return fj_fail(e, FJ_EINVAL,
+                       "%s has a shape and formats of its own: give either a MODEL or "
+                       "the shape and --type of a random one",
+                       c->args[0]);
+    int64_t most = 0;
+    for (int i = 0; i < b->n_streams; i++) most = FJ_MAX(most, b->streams[i]);
+    if (o->b.adapters > most)
+        return fj_fail(e, FJ_EINVAL, "--adapters %lld wants as many --streams, not %lld",
+                       (long long)o->b.adapters, (long long)most);
+    return true;
+}
+
 static bool open_model(bench *b, fj_call *c, fj_err *e) {
     fj_bench_what w = b->o->w;
     w.shape = b->o->shape;
@@ -394,7 +415,7 @@ static int run(fj_call *c) {
     fj_err e = { 0 };
     bench b = { .o = o };
     fj_term_catch();
-    if (!parse_streams(&b, &e)) {
+    if (!parse_streams(&b, &e) || !sensible(&b, c, &e)) {
         fj_term_fail(c->term, &e);
         return FJ_EXIT_USAGE;
     }
@@ -429,7 +450,8 @@ const fj_cmd fj_cmd_bench = {
         "weights' format.  Peaks of a CPU are measured in the same run, those of a GPU are of its data sheet,\n"
         "where it is known.  Memory is what is held on the device.\n\n"
         "--profile adds a table for each measurement: the ops of the graph by weight, their time, FLOPs and\n"
-        "bytes of a run, and the share of the peak that limits them; what is left is outside of all ops.\n\n"
+        "bytes of a run, and the share of the peak that limits them (over 100%: their bytes were in caches);\n"
+        "what is left is outside of all ops.\n\n"
         "`forja bench peak` says what the machine can do, on one thread and on all: memory with and without\n"
         "huge pages, copies, multiply-adds.  It is kept in peaks.json under XDG_CACHE_HOME/forja or\n"
         "~/.cache/forja for this processor, these threads and this instruction set, until --fresh.\n\n"

@@ -134,7 +134,8 @@ static void gpu_peaks(const char *about, fj_peak_rates peak[FJ_PEAKS]) {
         }
 }
 
-static const double settle = 0.1; /* seconds */
+static const double settle = 0.1, lasting = 0.3; /* seconds */
+enum { MOST = 128 };                             /* repeats */
 
 static bool in_memory(fj_dev *d, job *j, int kind, const fj_peak_opts *o, double *v,
                       fj_peak_rates *r, fj_err *e) {
@@ -154,11 +155,13 @@ static bool in_memory(fj_dev *d, job *j, int kind, const fj_peak_opts *o, double
         double t0 = fj_clock();
         do memory_rate(d, j);
         while (fj_clock() - t0 < settle);
-        for (int64_t i = 0; i < o->repeat; i++) {
-            j->streams = i % 2 ? 1 : STREAMS;
-            v[i] = memory_rate(d, j);
+        int64_t n = 0;
+        t0 = fj_clock();
+        for (; n < o->repeat || (o->set && n < MOST && fj_clock() - t0 < lasting); n++) {
+            j->streams = n % 2 ? 1 : STREAMS;
+            v[n] = memory_rate(d, j);
         }
-        keep_best(r, v, o->repeat);
+        keep_best(r, v, n);
     }
     unmap(j->mem, bytes);
     unmap(to, bytes);
@@ -186,7 +189,7 @@ bool fj_bench_peaks(fj_dev *d, const fj_peak_opts *o, fj_peak_rates peak[FJ_PEAK
               .floats = FJ_MAX(bytes / (int64_t)sizeof(float) / turn, 1) * turn,
               .threads = o->one ? 1 : all };
     j.passes = FJ_MAX(((int64_t)256 << 20) / (j.floats * (int64_t)sizeof(float)), 1);
-    double *v = fj_alloc((size_t)o->repeat * sizeof *v);
+    double *v = fj_alloc((size_t)FJ_MAX(o->repeat, MOST) * sizeof *v);
     j.out = fj_zalloc((size_t)all * sizeof *j.out);
     bool ok = true;
     for (int k = 0; k < FJ_PEAK_READ; k++) {

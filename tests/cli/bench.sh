@@ -121,7 +121,15 @@ try 0 bench --device cpu --shape tiny --type q8_0 --save tiny.gguf
 [ ! -s "$OUT" ] || fail "--save measured something"
 try 0 inspect tiny.gguf
 out_has "119104"
-try 0 bench $small tiny.gguf --only load
+try 0 bench --device cpu --repeat 1 --threads 1 --memory 4M tiny.gguf --only load
+try 2 bench tiny.gguf --type q4_k_m
+err_has 'tiny.gguf has a shape and formats of its own'
+try 2 bench tiny.gguf --layers 2
+err_has 'give either a MODEL or the shape'
+try 2 bench --fresh
+err_has '--fresh is for `forja bench peak`'
+try 2 bench $small --streams 2 --adapters 3
+err_has '--adapters 3 wants as many --streams, not 2'
 try 1 bench tiny.gguf --save again.gguf
 err_has "a model that is a file needs not be written"
 try 1 bench --shape tiny --type nf4 --width 256 --ffn 256 --vocab 64 --save no.gguf

@@ -34,7 +34,10 @@ fj_peak fj_peak_of(const fj_kern *k) {
         if (!strncmp(k->isa, "avx512", 6)) p.f32 = p.bf16 = fj_peak_f32_avx512;
         if (strstr(k->isa, "vnni")) p.int8 = fj_peak_int8_avx512;
         if (strstr(k->isa, "bf16")) p.bf16 = fj_peak_bf16_avx512;
-        if (strstr(k->isa, "amx")) p.bf16 = fj_peak_bf16_amx;
+        if (strstr(k->isa, "amx")) {
+            p.bf16 = fj_peak_bf16_amx;
+            p.int8 = fj_peak_int8_amx;
+        }
     }
 #elif defined(__aarch64__)
     if (!strncmp(k->isa, "neon", 4)) {

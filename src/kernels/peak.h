@@ -2,7 +2,7 @@
  *
  * Each function runs `turns` turns and returns how many operations that were (a multiply and an add
  * are two).  They belong to the instruction set of a table of kernels: what that table's products
- * could reach if nothing had to be loaded.  int8 is that of u8 times s8 added up in 32 bits. */
+ * could reach if nothing had to be loaded.  int8 is that of u8 times s8 added up in 32 bits, of AMX s8 times s8. */
 #ifndef FJ_KERNELS_PEAK_H
 #define FJ_KERNELS_PEAK_H
 
@@ -19,7 +19,7 @@ double fj_peak_rate(fj_peak_fn *fn);
 
 fj_peak_fn fj_peak_f32_avx2, fj_peak_int8_avx2;
 fj_peak_fn fj_peak_f32_avx512, fj_peak_bf16_avx512, fj_peak_int8_avx512;
-fj_peak_fn fj_peak_bf16_amx;
+fj_peak_fn fj_peak_bf16_amx, fj_peak_int8_amx;
 fj_peak_fn fj_peak_f32_neon, fj_peak_int8_neon, fj_peak_int8_dotprod, fj_peak_int8_i8mm,
     fj_peak_bf16_bf16;
 

@@ -89,6 +89,7 @@ static void climb(fj_kern *k, unsigned has) {
     fj_kern_avx512_pack(k);
     if (has & VNNI) fj_kern_avx512_vnni(k);
     if (has & BF16) fj_kern_avx512_bf16(k);
+    if (has & BF16) fj_kern_avx512_few(k);
     if (has & BF16) fj_kern_avx512_w8_bf16(k);
     if (has & BF16) fj_kern_avx512_attn(k);
     if (has & SLOW) fj_kern_avx512_bf16_fma(k);
@@ -96,6 +97,7 @@ static void climb(fj_kern *k, unsigned has) {
     if (!(has & AMX)) return;
     fj_kern_amx_gemm(k);
     fj_kern_amx_w8(k);
+    fj_kern_amx_few(k);
     fj_kern_amx_attn(k);
     k->isa = "avx512 vnni bf16 amx";
 }

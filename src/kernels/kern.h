@@ -29,9 +29,10 @@ typedef struct fj_adamw {
 enum { FJ_ATTN_CHUNK = 128 };
 
 typedef struct fj_kern {
-    const char *isa; /* "scalar", "avx2", "avx512 vnni bf16", "neon dotprod" */
-    int bf16_rows;   /* of a call of gemm_bf16 */
-    int few_rows;    /* up to so many, few_w8 is faster than w8_unpack and gemm_w8 */
+    const char *isa;  /* "scalar", "avx2", "avx512 vnni bf16", "neon dotprod" */
+    int bf16_rows;    /* of a call of gemm_bf16 */
+    int few_f16_rows; /* up to so many, few_f16 is faster than f16_to_bf16 and gemm_bf16 */
+    int few_rows;     /* up to so many, few_w8 is faster than w8_unpack and gemm_w8 */
 #define real float
 #define FJ_KERNEL(name, ret, params) ret(*name) params;
 #define FJ_KERNEL_Q FJ_KERNEL
@@ -78,6 +79,8 @@ void fj_kern_avx512_vnni(fj_kern *k);
 void fj_kern_avx512_bf16(fj_kern *k);
 void fj_kern_avx512_bf16_fma(fj_kern *k);
 void fj_kern_avx512_w8_bf16(fj_kern *k);
+void fj_kern_avx512_few(fj_kern *k);
+void fj_kern_amx_few(fj_kern *k);
 void fj_kern_neon_rows(fj_kern *k);
 void fj_kern_neon(fj_kern *k);
 void fj_kern_neon_w8(fj_kern *k);

@@ -366,6 +366,15 @@ static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, con
         }
 }
 
+static void few_f16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, const uint16_t *b,
+                    int64_t k, int mr, int np, bool first) {
+    uint32_t w[48];
+    for (int64_t j = 0; j < k; j++, b += 32 * np) {
+        f16_to_bf16((uint16_t *)(void *)w, b, 32 * np);
+        gemm_bf16(t, ldt, a + j, ars, w, 16 * np, 1, mr, np, first && j == 0, NULL, 0);
+    }
+}
+
 #include "kernels/attn_tiles.inc"
 
 static void attn_soft(uint32_t *p, const float *s, int64_t rows, int keys, const int32_t *from,
@@ -509,6 +518,7 @@ void fj_kern_ref_f32(fj_kern *k) {
     k->isa = "scalar";
 #ifndef FJ_F64
     k->bf16_rows = 8;
+    k->few_f16_rows = 0;
     k->few_rows = 0;
 #endif
 #define FJ_KERNEL(name, ret, params) k->name = name;

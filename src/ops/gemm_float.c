@@ -11,7 +11,11 @@ void fj_walk_piece(const fj_kern *kern, const fj_walk *w, int64_t r0, int64_t r1
                    int64_t kc, const void *b, float *sums, const out *o, const char *next,
                    int64_t bytes) {
     int np = (int)((o->cols + 15) / 16);
-    int64_t n = r1 - r0, most = w->pairs ? kern->bf16_rows : MR, blocks = (n + most - 1) / most;
+    int64_t n = r1 - r0,
+            most = w->half    ? kern->few_f16_rows
+                   : w->pairs ? kern->bf16_rows
+                              : MR,
+            blocks = (n + most - 1) / most;
     bool whole = most > MR; /* tiles of 16 rows, two at a time; else blocks of about the same */
     bool first = k0 == 0, last = k0 + kc == w->k;
     /* Nothing is left to do after the sum: it is made where it goes. */
@@ -25,7 +29,9 @@ void fj_walk_piece(const fj_kern *kern, const fj_walk *w, int64_t r0, int64_t r1
                                                                   : sums + lo * TW;
         int64_t ldt = direct ? o->ld : TW;
         int64_t from = bytes / 64 * i / blocks * 64, to = bytes / 64 * (i + 1) / blocks * 64;
-        if (w->pairs)
+        if (w->half)
+            kern->few_f16(t, ldt, (const uint32_t *)w->a + at, w->ars, b, kc, (int)mr, np, first);
+        else if (w->pairs)
             kern->gemm_bf16(t, ldt, (const uint32_t *)w->a + at, w->ars, b, 16 * np, kc, (int)mr,
                             np, first, next + from, to - from);
         else
@@ -146,22 +152,31 @@ static const void *fwd_tile_bf16(const fj_team *t, const void *weight, int64_t g
     return mem->tile;
 }
 
+static const void *fwd_tile_half(const fj_team *t, const void *weight, int64_t g, int64_t cols,
+                                 int64_t k0, int64_t kc, thread_mem *mem) {
+    const fj_wmat *w = weight;
+    (void)t, (void)kc, (void)mem;
+    return (const uint32_t *)w->data + g * TW * ((w->k + 1) / 2) + k0 * up(cols, 16);
+}
+
 void fj_fwd_bf16(const fj_team *t, int64_t m, const uint32_t *a, const fj_wmat *w, out o) {
-    bool ready = w->panels && w->dtype == FJ_BF16, few = m <= MR && !ready;
+    const bool half = w->panels && w->dtype == FJ_F16 && m <= t->kern->few_f16_rows;
+    bool ready = half || (w->panels && w->dtype == FJ_BF16), few = m <= MR && !ready;
     int64_t k2 = (w->k + 1) / 2;
     fj_walk walk = { .a = a,
                      .ars = pair_stride(w->k),
                      .pairs = true,
+                     .half = half,
                      .k = k2,
-                     .len = piece_len(k2, few ? KC / 4 : KC, 16),
+                     .len = half ? k2 : piece_len(k2, few ? KC / 4 : KC, 16),
                      .n = w->n,
                      .tw = TW,
                      .panels = w->panels && m > MR ? w->data : NULL,
-                     .tile = fwd_tile_bf16,
+                     .tile = half ? fwd_tile_half : fwd_tile_bf16,
                      .ctx = w };
     fj_walk_fit(&walk, m, !ready);
     thread_mem mem = thread_take(t, 0, share_rows(t->nth, m));
-    rect s = share(t->ith, t->nth, m, (w->n + TW - 1) / TW, t->kern->bf16_rows);
+    rect s = share(t->ith, t->nth, m, (w->n + TW - 1) / TW, half ? MR : t->kern->bf16_rows);
     fj_walk_tiles(t, &walk, s, &mem, o);
 }
 #endif

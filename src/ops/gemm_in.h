@@ -99,9 +99,9 @@ typedef struct out {
 typedef struct fj_walk {
     const void *a; /* element (r, j) at a[r * ars + j]: floats, or pairs of bf16 */
     int64_t ars;
-    bool pairs;
-    int64_t k, len; /* inner dimension in elements, and of a piece of it */
-    int64_t n, tw;  /* columns, and of a tile */
+    bool pairs, half; /* half: tiles are of F16, and rows few */
+    int64_t k, len;   /* inner dimension in elements, and of a piece of it */
+    int64_t n, tw;    /* columns, and of a tile */
     /* Rows at a time, whose elements stay in the L2 cache while all tiles pass by; where they are too long for
      * that, a piece of them meets several tiles. */
     int64_t lot, wide;

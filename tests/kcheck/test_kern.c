@@ -652,6 +652,30 @@ static bool check_gemm_bf16(ctx *c) {
     return same && near_all(c, t, 4e-6, U * (double)(k + 4) * 40);
 }
 
+static bool check_few_f16(ctx *c) {
+    int most = c->k->few_f16_rows ? c->k->few_f16_rows : 4, mr = 1 + (int)(c->n % most);
+    int np = 1 + (int)(c->n % 3);
+    int64_t k = 1 + c->n % 151, cols = 16 * np, ldt = cols + c->n % 5, ars = k + 2;
+    bool first = c->n & 4, same = true;
+    arr a = numbers(c, mr * ars, 1), b = numbers(c, 2 * k * cols, 1);
+    arr t = numbers(c, (mr - 1) * ldt + cols, 1);
+    uint32_t *pa = (uint32_t *)(void *)a.f;
+    uint16_t *h = (uint16_t *)(void *)b.f, *w = fj_alloc((size_t)b.n * 2);
+    float *want = fj_alloc((size_t)t.n * sizeof *want);
+    for (int64_t i = 0; i < a.n; i++)
+        pa[i] = fj_f32_to_bf16(a.f[i]) | (uint32_t)fj_f32_to_bf16((float)(i % 9) - 4) << 16;
+    for (int64_t i = 0; i < b.n; i++) h[i] = fj_f32_to_f16(b.f[i]);
+    memcpy(want, t.f, (size_t)t.n * sizeof *want);
+    c->k->f16_to_bf16(w, h, b.n);
+    c->k->gemm_bf16(want, ldt, pa, ars, (const uint32_t *)(const void *)w, cols, k, mr, np, first,
+                    NULL, 0);
+    c->k->few_f16(t.f, ldt, pa, ars, h, k, mr, np, first);
+    for (int64_t i = 0; i < t.n && same; i++)
+        if (memcmp(t.f + i, want + i, 4)) same = say(c, "rounded before", i, t.f[i], want[i]);
+    free(w), free(want);
+    return same;
+}
+
 #include "w8_checks.inc"
 
 #include "quant_checks.inc"

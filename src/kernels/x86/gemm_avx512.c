@@ -125,6 +125,8 @@ static void tile_out(float *y, int64_t ldy, const float *t, int64_t ldt, int64_t
             __mmask16 m = cols - c < 16 ? (__mmask16)((1u << (cols - c)) - 1) : (__mmask16)0xffff;
             __m512 v = _mm512_mul_ps(k, _mm512_maskz_loadu_ps(m, t + r * ldt + c));
             float *o = y + r * ldy + c;
+            /* a row of y is far from the next one: lines to be written come while others are */
+            __builtin_prefetch((const char *)((uintptr_t)o + 64 * (uintptr_t)ldy), 1);
             if (acc) v = _mm512_add_ps(_mm512_maskz_loadu_ps(m, o), v);
             _mm512_mask_storeu_ps(o, m, v);
         }

@@ -11,7 +11,12 @@
 #include <immintrin.h>
 #include <string.h>
 
-enum { ROWS = 16, FEW = 6 /* rows up to which vpdpbusd is faster */ };
+enum {
+    ROWS = 16,
+    LEAST =
+        48, /* fewer rows are faster by vpdpbusd: codes and sums are more than the L1 cache holds beside a tile */
+    FEW = 6 /* the same of rows that are left beside 16s */
+};
 
 typedef int32_t dots[8][2][ROWS][16]; /* of groups, halves of the columns */
 
@@ -142,12 +147,15 @@ static void multiply(float *t, const fj_a8 *a, const fj_w8 *w, const uint32_t *c
 
 static void gemm_w8(float *t, const fj_a8 *a, const fj_w8 *w, int nb, int64_t rows, int kind,
                     bool first, const void *next, int64_t bytes) {
-    const int64_t whole = kind & FJ_A8_16 ? 0 : rows / ROWS, left = rows - whole * ROWS;
-    const bool pad = left > FEW && !(kind & FJ_A8_16);
+    if (kind & FJ_A8_16 || rows < LEAST) {
+        fj_gemm_w8_avx512(t, a, w, nb, rows, kind, first, next, bytes);
+        return;
+    }
+    const int64_t whole = rows / ROWS, left = rows % ROWS;
+    const bool pad = left > FEW;
     if (left && !pad)
         fj_gemm_w8_avx512(t + whole * ROWS * 32, a + whole * ROWS, w, nb, left, kind, first, next,
-                          whole ? 0 : bytes);
-    if (!whole && !pad) return;
+                          0);
     uint32_t codes[8 * 8 * 32] __attribute__((aligned(64)));
     const uint32_t *from = w->w[0][0];
     if (!(kind & FJ_A8_MIN)) {

@@ -35,9 +35,9 @@ static inline __attribute__((always_inline)) void rows(float *t, int64_t ldt, co
                     s[r][p] = _mm512_dpbf16_ps(s[r][p], (__m512bh)v, (__m512bh)w);
                     continue;
                 }
-                even[r][p] = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(v, 16)),
-                                             _mm512_castsi512_ps(_mm512_slli_epi32(w, 16)),
-                                             even[r][p]);
+                even[r][p] =
+                    _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(v, 16)),
+                                    _mm512_castsi512_ps(_mm512_slli_epi32(w, 16)), even[r][p]);
                 odd[r][p] =
                     _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(v, high)),
                                     _mm512_castsi512_ps(_mm512_and_si512(w, high)), odd[r][p]);
@@ -59,7 +59,9 @@ static inline __attribute__((always_inline)) void rows(float *t, int64_t ldt, co
 }
 
 #define CASE(MR, NP)                                                                               \
-    case (MR) * 4 + (NP): rows(t, ldt, a, ars, b, k, MR, NP, TILES, first); break;
+    case (MR)*4 + (NP):                                                                            \
+        rows(t, ldt, a, ars, b, k, MR, NP, TILES, first);                                          \
+        break;
 #define CASES(MR) CASE(MR, 1) CASE(MR, 2) CASE(MR, 3)
 
 #define TILES false

@@ -368,7 +368,7 @@ static void gemm_bf16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, con
 
 static void few_f16(float *t, int64_t ldt, const uint32_t *a, int64_t ars, const uint16_t *b,
                     int64_t k, int mr, int np, bool first) {
-    uint32_t w[48];
+    uint32_t w[48] = { 0 };
     for (int64_t j = 0; j < k; j++, b += 32 * np) {
         f16_to_bf16((uint16_t *)(void *)w, b, 32 * np);
         gemm_bf16(t, ldt, a + j, ars, w, 16 * np, 1, mr, np, first && j == 0, NULL, 0);

@@ -250,10 +250,10 @@ case $only in
         echo "| row | forja | share of its peak (wanted) | peer | forja / peer (wanted) |"
         echo "|---|---:|---:|---:|---:|"
         result | awk -F, 'NR > 1 {
-            printf "| %s%s | %s", $1, ($18 > 0.05 || $6 > 0.1 || $14 > 0.1) ? " *" : "", $3
+            printf("| %s%s | %s", $1, ($18 > 0.05 || $6 > 0.1 || $14 > 0.1) ? " *" : "", $3)
             if ($2 > 1 && $4 != "") printf " (%s to %s)", $4, $5
             printf(" | %s%s | ", $7 != "" ? sprintf("%.0f %% of %s", 100 * $7, $8) : "", ($9 + 0 > 0) ? sprintf(" (%.0f %%)", 100 * $9) : "")
-            if ($10 != "") printf "%s %s%s", $10, $11, $2 > 1 && $12 != "" ? " (" $12 " to " $13 ")" : ""
+            if ($10 != "") printf("%s %s%s", $10, $11, ($2 > 1 && $12 != "") ? " (" $12 " to " $13 ")" : "")
             printf(" | %s%s |\n", $15 != "" ? ($17 == "yes" ? "**" $15 "**" : $15) : "", ($16 + 0 > 0) ? " (" $16 ")" : "")
         }'
         [ -z "$(result | disturbed)" ] || printf '\n\\* disturbed: others had more than 5 %% of the processors during a sample, or samples lie more than 10 %% apart.\n'

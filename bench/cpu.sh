@@ -188,7 +188,7 @@ measure() { # ROW KIND SHAPE TYPE
 about() {
     local cpu; cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)
     [ -n "$cpu" ] || cpu=$(uname -m)
-    echo "machine,\"$cpu\",cores $(nproc),memory $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo),kernel $(uname -r)"
+    echo "machine,\"$cpu\",cores $(nproc),memory $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo),kernel $(uname -r | cut -d- -f1)"
     echo "versions,forja $(git rev-parse --short HEAD 2>/dev/null),$(${CC:-cc} --version | head -1),$(basename "$PEERS"/llama_cpp_python-*/ | tail -1),$("$PEERS/venv/bin/python" -c 'import torch; print("torch", torch.__version__)' 2>/dev/null),oneDNN 2.6.3"
     echo "instructions,\"$("$FORJA" bench --device cpu --shape tiny --only decode --repeat 1 --memory 1M 2>/dev/null | sed -n 's/^machine \([^;]*\);.*/\1/p')\",peers $build"
 }

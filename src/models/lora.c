@@ -63,9 +63,10 @@ static void add_name(char ***list, int *n, const char *name) {
 
 /* Does every layer that has such a weight have a pair for it? */
 static bool everywhere(const fj_lora *l, const fj_weight *w) {
-    for (int i = 0; i < l->m->n_w; i++)
-        if (l->m->w[i].row == w->row && !fj_lora_find(l, i)) return false;
-    return true;
+    int without = 0;
+    for (int i = 0; i < l->m->n_w; i++) without += l->m->w[i].row == w->row;
+    for (int i = 0; i < l->n_pairs; i++) without -= l->m->w[l->pairs[i].w].row == w->row;
+    return without == 0;
 }
 
 void fj_lora_name_targets(fj_lora *l) {

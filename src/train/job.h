@@ -20,7 +20,6 @@ typedef struct fj_watch {   /* what says that a run goes wrong, or has what it w
     double norms[FJ_NORMS]; /* of the last good steps, in a ring */
     int n_norms, at;
     int64_t skip_to;  /* steps before it are passed over */
-    int64_t spikes;   /* so far */
     int worse;        /* evaluations since the best */
     const char *done; /* why the run ends before its last step, NULL: it goes on */
 } fj_watch;
@@ -64,6 +63,7 @@ bool fj_job_plan(fj_job *j, fj_err *e); /* steps and memory */
 bool fj_job_loop(fj_job *j, fj_err *e);
 
 /* job_watch.c */
+json_t *fj_job_number(double x); /* null where JSON has no such number */
 /* Is the step that was just computed a spike?  why [n]: what is wrong with it. */
 bool fj_watch_spiked(const fj_job *j, double loss, double norm, char *why, size_t n);
 void fj_watch_step(fj_job *j, double norm); /* a good one */

@@ -77,7 +77,7 @@ static bool forgetting(fj_job *j, fj_err *e) {
                 { "kl", f->kl } };
     for (size_t i = 0; i < FJ_LEN(all);
          i++) /* a ruined model's are infinite: JSON has no such number */
-        json_object_set_new(o, all[i].key, isfinite(all[i].v) ? json_real(all[i].v) : json_null());
+        json_object_set_new(o, all[i].key, fj_job_number(all[i].v));
     ok = fj_run_eval(j->run, "general", o, e);
     json_decref(o);
     return ok;

@@ -12,8 +12,6 @@
 
 static const char *folder(fj_job *j) { return fj_run_path(j->run, "checkpoints"); }
 
-static json_t *real_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
-
 bool fj_job_save(fj_job *j, fj_err *e) {
     if (!fj_mkdirs(folder(j), e)) return false;
     fj_ckpt_writer *w = fj_ckpt_begin(folder(j), j->step, e);
@@ -24,11 +22,11 @@ bool fj_job_save(fj_job *j, fj_err *e) {
                   (json_int_t)j->micro, "micros_done", (json_int_t)j->micros_done, "partial_loss",
                   j->partial_loss, "best_step", (json_int_t)j->best_step, "tokens",
                   (json_int_t)j->tokens_done, "seconds", j->r->seconds);
-    json_object_set_new(state, "window_loss", real_or_null(j->window_loss));
+    json_object_set_new(state, "window_loss", fj_job_number(j->window_loss));
     json_object_set_new(state, "window_steps", json_integer(j->window_steps));
     json_object_set_new(state, "eval_due", json_boolean(j->eval_due));
-    json_object_set_new(state, "best_loss", real_or_null(j->best_loss));
-    json_object_set_new(state, "last_loss", real_or_null(j->last_loss));
+    json_object_set_new(state, "best_loss", fj_job_number(j->best_loss));
+    json_object_set_new(state, "last_loss", fj_job_number(j->last_loss));
     if (j->base_result) json_object_set(state, "base", j->base_result);
     json_object_set_new(state, "watch", fj_watch_json(&j->watch));
     fj_st_writer *st = fj_ckpt_state(w, state, e);
@@ -148,7 +146,7 @@ static bool evaluate(fj_job *j, fj_err *e) {
     json_t *o = json_object();
     json_object_set_new(o, "step", json_integer(j->step));
     json_object_set_new(o, "eval_loss", json_real(r.loss));
-    json_object_set_new(o, "eval_perplexity", real_or_null(r.perplexity)); /* exp may overflow */
+    json_object_set_new(o, "eval_perplexity", fj_job_number(r.perplexity)); /* exp may overflow */
     bool ok = fj_run_metric(j->run, o, e);
     json_decref(o);
     fj_log_message(j->log, FJ_INFO, "step %lld: eval loss %.4f, perplexity %.2f",
@@ -211,17 +209,18 @@ static bool spike(fj_job *j, const fj_plan_at *at, double norm, const char *why,
             (long long)bad + 1, why, fj_run_folder(j->run), (long long)bad + 1,
             saved ? "what was reached being saved" : "from the last checkpoint");
     }
-    int64_t spikes = j->watch.spikes, *saved = NULL;
+    int64_t *saved = NULL;
     size_t n_saved = 0;
     bool back = j->recipe.on_spike == FJ_SPIKE_REWIND && fj_is_dir(folder(j)) &&
                 fj_ckpt_list(folder(j), &saved, &n_saved, NULL) && n_saved;
     free(saved);
     if (back) {
+        double before = j->seconds_before; /* the clock of this process runs on */
         if (!fj_job_restore(j, e)) return false;
+        j->seconds_before = before;
         fj_log_message(j->log, FJ_WARN, "back at step %lld; steps %lld to %lld are passed over",
                        (long long)j->step, (long long)j->step + 1, (long long)bad + 1);
     }
-    j->watch.spikes = spikes;
     j->watch.skip_to = bad + 1;
     json_t *o = json_pack("{s:I, s:s}", "step", (json_int_t)bad + 1, "spike", why);
     bool ok = fj_run_metric(j->run, o, e);
@@ -231,10 +230,11 @@ static bool spike(fj_job *j, const fj_plan_at *at, double norm, const char *why,
 
 /* Steps that a spike has taken out: their data count as gone through. */
 static bool pass_over(fj_job *j, const fj_plan_at *at, fj_err *e) {
+    /* A checkpoint within the step had gradients. */
+    if (j->micro && !fj_trainer_drop(j->trainer, e)) return false;
     j->micros_done += at->n_micro - j->micro;
     j->micro = 0;
     j->partial_loss = 0;
-    if (!fj_trainer_drop(j->trainer, e)) return false; /* a checkpoint within the step had some */
     j->step++;
     return after_step(j, at, e);
 }

@@ -38,7 +38,7 @@ void fj_watch_step(fj_job *j, double norm) {
     w->n_norms = FJ_MIN(w->n_norms + 1, FJ_NORMS);
 }
 
-static json_t *number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+json_t *fj_job_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
 bool fj_watch_keep(fj_job *j, const fj_plan_at *at, double loss, double norm, const char *why,
                    fj_err *e) {
@@ -61,8 +61,9 @@ bool fj_watch_keep(fj_job *j, const fj_plan_at *at, double loss, double norm, co
                             fj_row_name(&j->data, r, name, sizeof name));
         }
     if (n > 4) fj_str_addf(&some, " and %d more", n - 4);
-    json_t *o = json_pack("{s:I, s:s, s:o, s:o, s:o}", "step", (json_int_t)j->step + 1, "why", why,
-                          "loss", number(loss), "grad_norm", number(norm), "rows", rows);
+    json_t *o =
+        json_pack("{s:I, s:s, s:o, s:o, s:o}", "step", (json_int_t)j->step + 1, "why", why, "loss",
+                  fj_job_number(loss), "grad_norm", fj_job_number(norm), "rows", rows);
     char file[40];
     snprintf(file, sizeof file, "step-%lld.json", (long long)j->step + 1);
     const char *folder = fj_run_path(j->run, "spikes");
@@ -71,7 +72,6 @@ bool fj_watch_keep(fj_job *j, const fj_plan_at *at, double loss, double norm, co
     if (ok)
         fj_log_message(j->log, FJ_WARN, "step %lld: %s; its rows are %s; their tokens are in %s",
                        (long long)j->step + 1, why, some.s ? some.s : "none", path);
-    j->watch.spikes++;
     json_decref(o);
     fj_str_free(&some);
     free(path);
@@ -98,8 +98,8 @@ json_t *fj_watch_json(const fj_watch *w) {
     for (int i = 0; i < w->n_norms; i++) /* oldest first */
         json_array_append_new(norms,
                               json_real(w->norms[(w->at - w->n_norms + i + FJ_NORMS) % FJ_NORMS]));
-    json_t *o = json_pack("{s:o, s:I, s:I, s:i}", "norms", norms, "skip_to", (json_int_t)w->skip_to,
-                          "spikes", (json_int_t)w->spikes, "worse", w->worse);
+    json_t *o = json_pack("{s:o, s:I, s:i}", "norms", norms, "skip_to", (json_int_t)w->skip_to,
+                          "worse", w->worse);
     json_object_set_new(o, "done", w->done ? json_string(w->done) : json_null());
     return o;
 }
@@ -110,7 +110,6 @@ void fj_watch_read(fj_watch *w, const json_t *o) {
     const char *done = json_string_value(json_object_get(o, "done"));
     size_t i;
     *w = (fj_watch){ .skip_to = json_integer_value(json_object_get(o, "skip_to")),
-                     .spikes = json_integer_value(json_object_get(o, "spikes")),
                      .worse = (int)json_integer_value(json_object_get(o, "worse")) };
     json_array_foreach(norms, i, x) {
         w->norms[w->at] = json_number_value(x);

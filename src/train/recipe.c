@@ -124,7 +124,7 @@ const fj_key fj_recipe_keys[] = {
     { "max_grad_norm", FJ_KEY_FLOAT, AT(max_grad_norm), 0, 1e9, "1", NULL, 0,
       "grad_clip gradient_clipping clip", "gradients are scaled down to this norm; 0: never" },
     { "on_spike", FJ_KEY_CHOICE, AT(on_spike), 0, 0, "stop", on_spike, FREE, "",
-      "a step whose loss or gradient is not finite, or leaps: stop the run; skip the step; or rewind to the last checkpoint and skip from there to behind it; its rows and tokens are kept in any case" },
+      "a step whose loss or gradient is not finite, or leaps: stop the run; skip the step; or rewind to the last checkpoint, where there is one, and skip from there to behind it; its rows and tokens are kept in any case" },
     { "spike_threshold", FJ_KEY_FLOAT, AT(spike_threshold), 0, 1e9, "0", NULL, FREE,
       "loss_watchdog_threshold",
       "a gradient norm over this many times the median of the last 100 steps is a leap; 0: none is" },
@@ -234,53 +234,6 @@ static bool texts(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_ya
     return true;
 }
 
-static bool number(const char *s, double *v);
-static bool wrong(const fj_key *k, const fj_place *at, const char *found, fj_err *e);
-
-static bool whole_in(const fj_key *k, double v) {
-    return v >= k->low && v <= k->high && v == floor(v);
-}
-
-static bool ints(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_yaml *y, fj_ints *out,
-                 fj_err *e) {
-    bool list = y->kind == FJ_YAML_LIST;
-    size_t count = list ? y->n : 1;
-    if (count < 1 || count > 10000 || y->kind == FJ_YAML_MAP)
-        return wrong(k, at, y->kind == FJ_YAML_MAP ? "a table" : "an empty list", e);
-    *out = (fj_ints){ fj_arena_alloc(&r->arena, count * sizeof *out->v), (int)count };
-    for (size_t i = 0; i < count; i++) {
-        const fj_yaml *item = list ? y->item[i] : y;
-        double v;
-        if (item->kind != FJ_YAML_SCALAR || !number(item->text, &v) || !whole_in(k, v))
-            return wrong(k, at, item->kind == FJ_YAML_SCALAR ? item->text : "a list in a list", e);
-        out->v[i] = (int)v;
-    }
-    return true;
-}
-
-static bool table(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_yaml *y,
-                  fj_patterns *out, fj_err *e) {
-    if (y->kind != FJ_YAML_MAP || y->n > 10000)
-        return wrong(k, at, y->kind == FJ_YAML_SCALAR ? y->text : "a list", e);
-    bool whole = floor(k->low) == k->low && k->low >= 1;
-    *out = (fj_patterns){ fj_arena_alloc(&r->arena, (y->n + 1) * sizeof *out->p), (int)y->n };
-    for (size_t i = 0; i < y->n; i++) {
-        const fj_yaml *item = y->item[i];
-        const char *name = y->key[i]->text;
-        double v;
-        bool ok = item->kind == FJ_YAML_SCALAR && number(item->text, &v) && v >= k->low &&
-                  v <= k->high && (!whole || v == floor(v));
-        if (!ok)
-            return fail_at(at, e, "%s: \"%.60s\" wants a %snumber from %g to %g, not \"%.60s\"",
-                           k->name, name, whole ? "whole " : "", k->low, k->high,
-                           item->kind == FJ_YAML_SCALAR ? item->text : "a list");
-        fj_err why = { 0 };
-        if (!fj_peft_name_ok(name, k->name, &why)) return fail_at(at, e, "%s", why.msg);
-        out->p[i] = (fj_peft_pattern){ fj_arena_strdup(&r->arena, name), v };
-    }
-    return true;
-}
-
 /* Decimal only, the whole of s; the C library would take hex, inf and nan too. */
 static bool number(const char *s, double *v) {
     if (!*s || strspn(s, "0123456789+-.eE") != strlen(s)) return false;
@@ -355,6 +308,50 @@ static bool wrong(const fj_key *k, const fj_place *at, const char *found, fj_err
     char wants[200];
     fj_key_wants(k, wants, sizeof wants);
     return fail_at(at, e, "%s wants %s, not \"%.60s\"", k->name, wants, found);
+}
+
+static bool whole_in(const fj_key *k, double v) {
+    return v >= k->low && v <= k->high && v == floor(v);
+}
+
+static bool ints(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_yaml *y, fj_ints *out,
+                 fj_err *e) {
+    bool list = y->kind == FJ_YAML_LIST;
+    size_t count = list ? y->n : 1;
+    if (count < 1 || count > 10000 || y->kind == FJ_YAML_MAP)
+        return wrong(k, at, y->kind == FJ_YAML_MAP ? "a table" : "an empty list", e);
+    *out = (fj_ints){ fj_arena_alloc(&r->arena, count * sizeof *out->v), (int)count };
+    for (size_t i = 0; i < count; i++) {
+        const fj_yaml *item = list ? y->item[i] : y;
+        double v;
+        if (item->kind != FJ_YAML_SCALAR || !number(item->text, &v) || !whole_in(k, v))
+            return wrong(k, at, item->kind == FJ_YAML_SCALAR ? item->text : "a list in a list", e);
+        out->v[i] = (int)v;
+    }
+    return true;
+}
+
+static bool table(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_yaml *y,
+                  fj_patterns *out, fj_err *e) {
+    if (y->kind != FJ_YAML_MAP || y->n > 10000)
+        return wrong(k, at, y->kind == FJ_YAML_SCALAR ? y->text : "a list", e);
+    bool whole = floor(k->low) == k->low && k->low >= 1;
+    *out = (fj_patterns){ fj_arena_alloc(&r->arena, (y->n + 1) * sizeof *out->p), (int)y->n };
+    for (size_t i = 0; i < y->n; i++) {
+        const fj_yaml *item = y->item[i];
+        const char *name = y->key[i]->text;
+        double v;
+        bool ok = item->kind == FJ_YAML_SCALAR && number(item->text, &v) && v >= k->low &&
+                  v <= k->high && (!whole || v == floor(v));
+        if (!ok)
+            return fail_at(at, e, "%s: \"%.60s\" wants a %snumber from %g to %g, not \"%.60s\"",
+                           k->name, name, whole ? "whole " : "", k->low, k->high,
+                           item->kind == FJ_YAML_SCALAR ? item->text : "a list");
+        fj_err why = { 0 };
+        if (!fj_peft_name_ok(name, k->name, &why)) return fail_at(at, e, "%s", why.msg);
+        out->p[i] = (fj_peft_pattern){ fj_arena_strdup(&r->arena, name), v };
+    }
+    return true;
 }
 
 /* A table of YAML as JSON: what is not quoted and reads as a number, true, false or null is that. */
@@ -454,7 +451,7 @@ static bool assign(fj_recipe *r, const fj_key *k, const fj_place *at, const fj_y
         *(int64_t *)field = (int64_t)v;
         return true;
     default: /* INT: a double holds every whole number of the ranges in the table */
-        if (!number(s, &v) || v < k->low || v > k->high || v != floor(v)) return wrong(k, at, s, e);
+        if (!number(s, &v) || !whole_in(k, v)) return wrong(k, at, s, e);
         *(int64_t *)field = (int64_t)v;
         return true;
     }

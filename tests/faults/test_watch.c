@@ -111,6 +111,14 @@ static void test_rewind(void **state) {
     }
     printf("%d spikes, %d of 30 steps passed over\n", n, passed);
     assert_true(passed >= n);
+
+    /* no checkpoint to go back to: the step alone is skipped, as with on_spike: skip */
+    (void)rig_train(&(rig){ .folder = "nowhere" }, "spike_threshold=1.15", "max_steps=30",
+                    "save_steps=1000", "eval_steps=1000", "on_spike=rewind", NULL);
+    (void)rig_train(&(rig){ .folder = "skipped" }, "spike_threshold=1.15", "max_steps=30",
+                    "save_steps=1000", "eval_steps=1000", "on_spike=skip", NULL);
+    assert_true(spikes_kept("nowhere") > 0);
+    rig_same("nowhere", "skipped");
 }
 
 static void test_early(void **state) {
